@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+/// @file Tensors as the library sees them: a pointer, sizes and strides, all 64-bit.
+#pragma once
+
+#include "heed/core/error.hpp"
+
+#include <array>
+#include <cassert>
+#include <concepts>
+#include <cstddef>
+#include <string>
+#include <type_traits>
+
+namespace heed::inline HEED_ABI {
+
+using Index = std::ptrdiff_t;
+
+template <std::size_t Rank>
+using Dims = std::array<Index, Rank>;
+
+/// "[1, 2, 5, 8]", as shapes appear in messages.
+template <std::size_t Rank>
+std::string to_string(const Dims<Rank>& dims) {
+  std::string text = "[";
+  for (std::size_t d = 0; d < Rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(dims[d]);
+  return text + "]";
+}
+
+/// The strides of a row-major tensor without gaps.
+template <std::size_t Rank>
+constexpr Dims<Rank> row_major(const Dims<Rank>& dims) {
+  Dims<Rank> strides{};
+  Index stride = 1;
+  for (std::size_t d = Rank; d-- > 0; stride *= dims[d]) strides[d] = stride;
+  return strides;
+}
+
+/// What Eigen::Tensor and Eigen::TensorMap have in common, said without including them.
+template <class X, std::size_t Rank>
+concept EigenTensor = requires(X& x) {
+  x.data();
+  { x.dimension(0) } -> std::convertible_to<Index>;
+  requires std::size_t(std::remove_cvref_t<X>::NumDimensions)
+  == Rank;
+  typename std::remove_cvref_t<X>::Scalar;
+  std::remove_cvref_t<X>::Layout;
+};
+
+/// A strided tensor somebody else owns. T may be const.
+template <class T, std::size_t Rank>
+class View {
+ public:
+  using Scalar = std::remove_const_t<T>;
+  static constexpr std::size_t rank = Rank;
+
+  View() = default;  ///< Refers to nothing; `if (view)` is false.
+  View(T* data, const Dims<Rank>& dims) : View(data, dims, row_major(dims)) {}
+  View(T* data, const Dims<Rank>& dims, const Dims<Rank>& strides)
+      : data_(data), dims_(dims), strides_(strides) {}
+
+  /// A row-major Eigen::Tensor or Eigen::TensorMap, no copy.
+  template <class X>
+  requires EigenTensor<X, Rank> && std::convertible_to<decltype(std::declval<X&>().data()), T*>
+  View(X&& tensor) : data_(tensor.data()) {  // NOLINT: implicit on purpose
+    // Eigen's RowMajor bit; spelled as a number so that Eigen need not be included here.
+    static_assert((int(std::remove_cvref_t<X>::Layout) & 1) == 1,
+                  "heed takes row-major tensors: Eigen::Tensor<T, Rank, Eigen::RowMajor>");
+    for (std::size_t d = 0; d < Rank; ++d) dims_[d] = Index(tensor.dimension(d));
+    strides_ = row_major(dims_);
+  }
+
+  /// A view that may write is also one that may not.
+  template <class U>
+  requires std::same_as<const U, T> &&
+      (!std::is_const_v<U>)View(const View<U, Rank>& other)  // NOLINT: implicit on purpose
+      : data_(other.data()), dims_(other.dims()), strides_(other.strides()) {}
+
+  T* data() const { return data_; }
+  const Dims<Rank>& dims() const { return dims_; }
+  const Dims<Rank>& strides() const { return strides_; }
+  Index dim(std::size_t d) const { return dims_[d]; }
+  Index stride(std::size_t d) const { return strides_[d]; }
+  explicit operator bool() const { return data_ != nullptr; }
+
+  Index size() const {
+    Index n = 1;
+    for (Index d : dims_) n *= d;
+    return n;
+  }
+
+  template <class... I>
+  requires(sizeof...(I) == Rank) T& operator()(I... index) const {
+    const Dims<Rank> at{Index(index)...};
+    Index offset = 0;
+    for (std::size_t d = 0; d < Rank; ++d) {
+      assert(0 <= at[d] && at[d] < dims_[d]);
+      offset += at[d] * strides_[d];
+    }
+    return data_[offset];
+  }
+
+ private:
+  T* data_ = nullptr;
+  Dims<Rank> dims_{};
+  Dims<Rank> strides_{};
+};
+
+/// A [B, N, H, D] buffer, or one of [B, N, H·D], seen as [B, H, N, D]; no copy.
+template <class T>
+View<T, 4> bnhd(T* data, Index batch, Index tokens, Index heads, Index dim) {
+  return {data, {batch, heads, tokens, dim}, {tokens * heads * dim, dim, heads * dim, 1}};
+}
+
+namespace detail {
+
+template <class X>
+struct ViewOf;
+template <class X>
+requires requires {
+  typename X::Scalar;
+  X::NumDimensions;
+}
+struct ViewOf<X> {
+  using Scalar = std::remove_const_t<typename X::Scalar>;
+  static constexpr std::size_t rank = X::NumDimensions;
+};
+template <class T, std::size_t R>
+struct ViewOf<View<T, R>> {
+  using Scalar = std::remove_const_t<T>;
+  static constexpr std::size_t rank = R;
+};
+
+}  // namespace detail
+
+/// The number type of a tensor or view.
+template <class X>
+using ScalarOf = typename detail::ViewOf<std::remove_cvref_t<X>>::Scalar;
+
+/// What can be passed as a tensor of this rank.
+template <class X, std::size_t Rank>
+concept TensorLike = requires {
+  typename ScalarOf<X>;
+}
+&&detail::ViewOf<std::remove_cvref_t<X>>::rank == Rank;
+
+/// Throws unless dims are the wanted ones; `what` names the tensor, `wanted_by` the reason.
+template <std::size_t Rank>
+void expect_dims(const char* what, const Dims<Rank>& dims, const Dims<Rank>& wanted,
+                 const std::string& wanted_by) {
+  if (dims != wanted)
+    throw ShapeError(std::string(what) + " is " + to_string(dims) + ", should be " +
+                     to_string(wanted) + ": " + wanted_by);
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+/// @file Scratch memory, taken once a call and kept between calls if the caller wishes.
+#pragma once
+
+#include "heed/core/views.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <new>
+
+namespace heed::inline HEED_ABI {
+
+/// Memory that calls carve up from the front. Grows to the largest call it has served and is kept
+/// until destroyed; one call at a time may use it.
+class Workspace {
+ public:
+  /// A line of cache, and the widest register.
+  static constexpr std::size_t alignment = 64;
+
+  Workspace() = default;
+  Workspace(Workspace&&) = default;
+  Workspace& operator=(Workspace&&) = default;
+
+  std::size_t bytes() const { return bytes_; }
+
+  /// At least this many bytes, contents unspecified.
+  std::byte* reserve(std::size_t bytes) {
+    if (bytes > bytes_) {
+      memory_.reset();  // before the new block, so that the two never stand together
+      memory_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t(alignment))));
+      bytes_ = bytes;
+    }
+    return memory_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t(alignment)); }
+  };
+  std::unique_ptr<std::byte, Free> memory_;
+  std::size_t bytes_ = 0;
+};
+
+/// Hands out aligned arrays from one block. Run once without memory it only measures: the same
+/// code lays out the block and says how large it must be.
+class Arena {
+ public:
+  Arena() = default;
+  explicit Arena(std::byte* memory) : memory_(memory) {}
+
+  template <class T>
+  T* take(Index count) {
+    static_assert(std::is_trivially_destructible_v<T>);
+    T* result = memory_ ? reinterpret_cast<T*>(memory_ + used_) : nullptr;
+    const std::size_t bytes = std::size_t(count) * sizeof(T);
+    used_ += (bytes + Workspace::alignment - 1) / Workspace::alignment * Workspace::alignment;
+    return result;
+  }
+
+  std::size_t used() const { return used_; }
+  bool measuring() const { return memory_ == nullptr; }
+
+ private:
+  std::byte* memory_ = nullptr;
+  std::size_t used_ = 0;
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+/// @file How the work is cut: register tiles, row blocks, key blocks.
+#pragma once
+
+#include "heed/simd/batch.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// The default for this instruction set. A tile of group_rows × panel_vectors accumulators, its
+/// keys and one broadcast fill the registers: 12 · 2 + 2 + 1 of 32, or 6 · 2 + 2 + 1 of 16. A key
+/// block of 128 keys at D = 64 is 32 kB in float, which the second-level cache hands to the 8 or 16
+/// row groups of a block in turn; block_rows is a multiple of both group sizes.
+template <class T>
+struct Blocking {
+  static constexpr int group_rows = simd::registers >= 32 ? 12 : 6;
+  static constexpr int panel_vectors = 2;
+  static constexpr Index block_rows = 96;
+  static constexpr Index block_keys = 128;
+};
+
+namespace detail {
+
+/// What follows from a blocking.
+template <class T, class B>
+struct Tiles : B {
+  using B::block_keys, B::block_rows, B::group_rows, B::panel_vectors;
+
+  static constexpr Index panel_keys = panel_vectors * simd::width<T>;
+  /// Fewer rows than a group run tiles that are wider instead, so that enough multiply-adds are in
+  /// flight: (rows, panels) of 1 × 4, a third × 2, all × 1.
+  static constexpr int few_rows = group_rows / 3;
+  static constexpr Index groups = block_rows / group_rows;
+
+  static_assert(group_rows % 3 == 0 && block_rows % group_rows == 0);
+  static_assert(block_keys % (4 * panel_keys) == 0, "a block is whole tiles of every width");
+};
+
+template <class T>
+constexpr Index round_up(Index n, T step) {
+  return (n + Index(step) - 1) / Index(step) * Index(step);
+}
+
+}  // namespace detail
+}  // namespace heed::inline HEED_ABI

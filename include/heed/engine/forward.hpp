@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT
+/// @file The fused forward pass: one loop nest for every variant.
+#pragma once
+
+#include "heed/core/executor.hpp"
+#include "heed/engine/worker.hpp"
+
+#include <algorithm>
+
+namespace heed::inline HEED_ABI {
+
+/// How a call runs; what it computes does not depend on it.
+struct Options {
+  Executor executor{};             ///< Whose threads; serial() by default.
+  Workspace* workspace = nullptr;  ///< Kept between calls, saves taking memory in each.
+};
+
+namespace detail {
+
+/// What the variant makes of the shapes.
+template <Stage V>
+Problem problem_of(const Shape& shape, const V& variant) {
+  Problem p{shape};
+  const std::optional<Index> offset = variant.query_offset(shape);
+  p.placed = offset.has_value();
+  p.query_offset = offset.value_or(0);
+  p.causal = variant.is_causal();
+  variant.check(p);
+  return p;
+}
+
+/// One forward call, or the part of it that `weights` repeats.
+template <class T, class B, Stage V>
+class Pass {
+  using Tile = Tiles<T, B>;
+  using Bound = decltype(bound<T>(std::declval<const V&>(), std::declval<const Problem&>(),
+                                  std::declval<Arena&>()));
+  static_assert(Hooks<Bound, T>, "heed: a hook of a stage has the wrong signature");
+  using WorkerOf = Worker<T, B, Bound>;
+  using StripOf = Strip<T, B>;
+
+ public:
+  Pass(const View<const T, 4>& q, const View<const T, 4>& k, const View<const T, 4>& v,
+       const V& variant)
+      : q_(q),
+        k_(k),
+        v_(v),
+        variant_(variant),
+        problem_(problem_of(common_shape(q, k, v), variant)) {}
+
+  const Problem& problem() const { return problem_; }
+
+  Visited run(const View<T, 4>& out, const View<T, 3>& lse, const Options& options) {
+    if (problem_.batch == 0 || problem_.heads == 0 || problem_.queries == 0) return {};
+    const Index workers = std::max<Index>(options.executor.workers(), 1);
+    plan(workers);
+
+    Arena measure;
+    layout(measure, workers);
+    Workspace own;
+    Workspace& workspace = options.workspace ? *options.workspace : own;
+    Arena arena(workspace.reserve(measure.used()));
+    Lane* lanes = layout(arena, workers);
+
+    options.executor(keys_.tasks(),
+                     [&](Index task, Index) { keys_.pack(task, lanes[0].worker.variant); });
+    if (projects())
+      options.executor(selecting_keys_.tasks(),
+                       [&](Index task, Index) { selecting_keys_.pack(task, Identity{}); });
+    options.executor(tasks_, [&](Index task, Index worker) {
+      if (carries_)
+        descend(lanes[worker], task, out, lse);
+      else
+        attend_rows(lanes[worker], task, out, lse);
+    });
+
+    Visited visited;
+    for (Index w = 0; w < workers; ++w) visited += lanes[w].worker.visited;
+    return visited;
+  }
+
+  /// Softmax weights of rows [row, row + rows) of one head, their lse known, to out [rows, Nk].
+  void weigh(const View<const T, 3>& lse, Index batch, Index head, Index row, Index rows,
+             const View<T, 2>& out) {
+    plan(1);
+    Arena measure;
+    layout(measure, 1);
+    Workspace workspace;
+    Arena arena(workspace.reserve(measure.used()));
+    Lane& lane = *layout(arena, 1);
+    for (Index task = 0; task < keys_.tasks(); ++task) keys_.pack(task, lane.worker.variant);
+    if (projects())
+      for (Index task = 0; task < selecting_keys_.tasks(); ++task)
+        selecting_keys_.pack(task, Identity{});
+
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < problem_.keys; ++j) out(i, j) = T(0);
+    WorkerOf& worker = lane.worker;
+    worker.variant.begin(batch, false);
+    // What is carried has to come down from the first row; without it only the rows' own blocks
+    // run.
+    const Index start = carries_ ? 0 : row / block_rows_ * block_rows_;
+    for (Index i = start; i < row + rows; i += block_rows_) {
+      const Index count = std::min(block_rows_, problem_.queries - i);
+      StripOf& strip = lane.strips[0];
+      place(worker, strip, batch, head, 1, i, count);
+      for (Index r = 0; r < count; ++r) {
+        const T known = lse(batch, head, i + r) * simd::log2e<T>;
+        strip.max[r] = known > hidden_below<T> ? known : std::numeric_limits<T>::max() / 2;
+      }
+      if (carries_) place_selector(lane, batch, i, count);
+      each_key_block(
+          lane, i, count,
+          [&](const KeyBlock<T>& selecting, Index first, Index last) {
+            if (carries_) worker.select(lane.selector, selecting, projects());
+            if (i + count <= row) return;
+            worker.weigh_known(strip, {first, last, keys_(batch, problem_.key_head(head))},
+                               [&](Index r, const KeyRange& keys, const T* weights) {
+                                 if (const Index at = i + r - row; 0 <= at && at < rows)
+                                   for (Index j = keys.first; j < keys.last; ++j)
+                                     out(at, j) = weights[j - keys.first];
+                               });
+          },
+          1);
+    }
+  }
+
+ private:
+  /// One thread's scratch.
+  struct Lane {
+    WorkerOf worker;
+    StripOf selector;
+    StripOf* strips;
+  };
+
+  void plan(Index workers) {
+    carries_ = false;
+    if constexpr (V::carries_rows) carries_ = variant_selects();
+    block_rows_ = std::min<Index>(Tile::block_rows, problem_.queries);
+    blocks_ = (problem_.queries + block_rows_ - 1) / block_rows_;
+    // Few queries: heads that share a key head go together, so that its keys are read once.
+    strip_heads_ = std::clamp<Index>(Tile::block_rows / block_rows_, 1, problem_.group());
+    while (problem_.group() % strip_heads_ != 0) --strip_heads_;
+    const Index strips = problem_.heads / strip_heads_;
+    if (carries_) {
+      // A chain of row blocks for each share of the heads; each share works out the selecting
+      // head's scores for itself, so that no thread waits for another.
+      shares_ = std::clamp<Index>((workers + problem_.batch - 1) / problem_.batch, 1, strips);
+      strips_per_lane_ = (strips + shares_ - 1) / shares_;
+      tasks_ = problem_.batch * shares_;
+    } else {
+      strips_per_lane_ = 1;
+      tasks_ = problem_.batch * strips * blocks_;
+    }
+  }
+
+  bool variant_selects() const {
+    Arena measure;
+    return bound<T>(variant_, problem_, measure).selecting_head() >= 0;
+  }
+  bool projects() const { return bool(projection_.queries); }
+
+  Lane* layout(Arena& arena, Index workers) {
+    Lane* lanes = arena.take<Lane>(workers);
+    for (Index w = 0; w < workers; ++w) {
+      Bound variant = bound<T>(variant_, problem_, arena);
+      projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
+      const bool scales_values = variant.scales_values();
+      if (w == 0) {
+        keys_ = PackedKeys<T, B>(k_, v_, scales_values, arena);
+        if (projects()) {
+          const View<const T, 3>& x = projection_.keys;
+          const View<const T, 4> keys(x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)},
+                                      {x.stride(0), 0, x.stride(1), x.stride(2)});
+          // No values: a view of no columns.
+          const View<const T, 4> none(x.data(), {x.dim(0), 1, x.dim(1), 0}, {0, 0, 0, 1});
+          selecting_keys_ = PackedKeys<T, B>(keys, none, false, arena);
+        }
+      }
+      WorkerOf worker(problem_, std::move(variant), arena);
+      StripOf selector;
+      if (carries_)
+        selector = StripOf(projects() ? projection_.queries.dim(2) : problem_.dim, 0, arena);
+      StripOf* strips = arena.take<StripOf>(strips_per_lane_);
+      for (Index s = 0; s < strips_per_lane_; ++s) {
+        const StripOf strip(problem_.dim, problem_.value_dim, arena);
+        if (!arena.measuring()) new (strips + s) StripOf(strip);
+      }
+      if (!arena.measuring()) new (lanes + w) Lane{std::move(worker), selector, strips};
+    }
+    return lanes;
+  }
+
+  void place(WorkerOf& worker, StripOf& strip, Index batch, Index head, Index heads, Index row,
+             Index rows) {
+    strip.place(problem_, worker.variant, batch, head, heads, row, rows);
+    strip.pack([&](const Row& r) { return &q_(r.batch, r.head, r.index, 0); },
+               [&](const Row& r) { return worker.variant.query_factor(simd::log2e<T>, r); });
+  }
+
+  void place_selector(Lane& lane, Index batch, Index row, Index rows) {
+    const Index head = lane.worker.variant.selecting_head();
+    if (!projects()) return place(lane.worker, lane.selector, batch, head, 1, row, rows);
+    const View<const T, 3>& q = projection_.queries;
+    const T scale = simd::log2e<T> / std::sqrt(T(q.dim(2)));
+    lane.selector.place(problem_, lane.worker.variant, batch, head, 1, row, rows);
+    lane.selector.pack([&](const Row& r) { return &q(r.batch, r.index, 0); },
+                       [&](const Row&) { return scale; });
+  }
+
+  KeyStore<T> selecting_store(Index batch, Index head) const {
+    return projects() ? selecting_keys_(batch, 0) : keys_(batch, problem_.key_head(head));
+  }
+
+  /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
+  /// sees, ascending.
+  template <class Visit>
+  void each_key_block(Lane& lane, Index, Index, Visit&& visit, Index strips) {
+    KeyRange hull{problem_.keys, 0};
+    const auto widen = [&](const KeyRange& r) {
+      if (r.first < r.last) hull = {std::min(hull.first, r.first), std::max(hull.last, r.last)};
+    };
+    for (Index s = 0; s < strips; ++s) widen(lane.strips[s].hull);
+    KeyStore<T> selecting;
+    if (carries_) {
+      widen(lane.selector.hull);
+      if (lane.worker.variant.wants_skipped()) hull = {0, problem_.keys};
+      selecting = selecting_store(lane.selector.rows[0].batch, lane.selector.head);
+    }
+    for (Index first = hull.first / Tile::block_keys * Tile::block_keys; first < hull.last;
+         first += Tile::block_keys) {
+      const Index last = std::min(first + Tile::block_keys, problem_.keys);
+      visit(KeyBlock<T>{first, last, selecting}, first, last);
+    }
+  }
+
+  /// Rows that carry nothing: one strip.
+  void attend_rows(Lane& lane, Index task, const View<T, 4>& out, const View<T, 3>& lse) {
+    const Index strips = problem_.heads / strip_heads_;
+    // The last rows first: under a causal mask they are the longest, and short tasks even out the
+    // end.
+    const Index block = blocks_ - 1 - task / strips % blocks_, batch = task / strips / blocks_,
+                head = task % strips * strip_heads_, row = block * block_rows_,
+                rows = std::min(block_rows_, problem_.queries - row);
+    WorkerOf& worker = lane.worker;
+    StripOf& strip = lane.strips[0];
+    worker.variant.begin(batch, true);
+    place(worker, strip, batch, head, strip_heads_, row, rows);
+    strip.clear(worker.variant);
+    const KeyStore<T> store = keys_(batch, problem_.key_head(head));
+    each_key_block(
+        lane, row, rows,
+        [&](const KeyBlock<T>&, Index first, Index last) {
+          worker.attend(strip, {first, last, store});
+        },
+        1);
+    strip.finish(out, lse);
+    worker.variant.end();
+  }
+
+  /// A share of the heads of one batch entry, from the first row to the last.
+  void descend(Lane& lane, Index task, const View<T, 4>& out, const View<T, 3>& lse) {
+    const Index batch = task / shares_, share = task % shares_,
+                strips = problem_.heads / strip_heads_, from = strips * share / shares_,
+                to = strips * (share + 1) / shares_;
+    WorkerOf& worker = lane.worker;
+    worker.variant.begin(batch, share == 0);
+    for (Index row = 0; row < problem_.queries; row += block_rows_) {
+      const Index rows = std::min(block_rows_, problem_.queries - row);
+      place_selector(lane, batch, row, rows);
+      for (Index s = from; s < to; ++s) {
+        StripOf& strip = lane.strips[s - from];
+        place(worker, strip, batch, s * strip_heads_, strip_heads_, row, rows);
+        strip.clear(worker.variant);
+      }
+      each_key_block(
+          lane, row, rows,
+          [&](const KeyBlock<T>& selecting, Index first, Index last) {
+            worker.select(lane.selector, selecting, projects());
+            for (Index s = from; s < to; ++s) {
+              StripOf& strip = lane.strips[s - from];
+              const bool selected =
+                  !projects() && strip.heads == 1 && strip.head == lane.selector.head;
+              worker.attend(strip, {first, last, keys_(batch, problem_.key_head(strip.head))},
+                            selected);
+            }
+          },
+          to - from);
+      for (Index s = from; s < to; ++s) lane.strips[s - from].finish(out, lse);
+    }
+    worker.variant.end();
+  }
+
+  View<const T, 4> q_, k_, v_;
+  const V& variant_;
+  Problem problem_;
+  PackedKeys<T, B> keys_, selecting_keys_;
+  Projection<T> projection_;
+  bool carries_ = false;
+  Index block_rows_ = 0, blocks_ = 0, strip_heads_ = 1, shares_ = 1, strips_per_lane_ = 1,
+        tasks_ = 0;
+};
+
+template <class T>
+void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse) {
+  expect_dims("out", out.dims(), {s.batch, s.heads, s.queries, s.value_dim},
+              "the heads and rows of q, the dim of v");
+  expect_contiguous_rows("out", View<const T, 4>(out));
+  if (lse) expect_dims("lse", lse.dims(), {s.batch, s.heads, s.queries}, "one number per row");
+}
+
+}  // namespace detail
+
+/// Attention, fused and tiled, exact, in memory linear in the tokens:
+///
+///     out[b, h, i] = Σ_j w(i, j) v[b, g, j],   w(i, ·) = softmax over the keys i sees of
+///                                              variant(q[b, h, i] · k[b, g, j])
+///     lse[b, h, i] = log Σ_j exp variant(…)    (natural logarithm)
+///
+/// with g = h div (H / G). What the variant hides is not computed where a whole tile is hidden, and
+/// never reaches a result, be it NaN. A row that sees no key is zero, its lse −∞.
+///
+/// @param q        [B, H, Nq, D], float or double, finite where visible.
+/// @param k        [B, G, Nk, D], H a multiple of G.
+/// @param v        [B, G, Nk, Dv].
+/// @param variant  a stage or several joined by `|`, such as `standard | causal | selective`.
+/// @param out      [B, H, Nq, Dv], overwritten; overlaps none of the others.
+/// @param lse      [B, H, Nq], overwritten.
+/// @return what was computed, for comparison with what is visible.
+/// @throws ShapeError, ValueError naming both sides; nothing is written then.
+/// @note Time 2 (D + Dv) FLOP a visited pair; scratch O(B G Nk (D + Dv)) for packed keys and values
+///       and O(Nk) a thread. Rows are independent and run in parallel unless a stage carries
+///       something down them, when heads and batch entries do. Bit for bit the same for any number
+///       of threads.
+template <class Q, class K, class V, Stage Variant, class Out, class Lse>
+requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<V, 4> && TensorLike<Out, 4> &&
+    TensorLike<Lse, 3>
+        Visited forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
+                        Lse&& lse, const Options& options = {}) {
+  using T = ScalarOf<Out>;
+  static_assert(std::is_same_v<T, ScalarOf<Q>> && std::is_same_v<T, ScalarOf<K>> &&
+                    std::is_same_v<T, ScalarOf<V>> && std::is_same_v<T, ScalarOf<Lse>>,
+                "heed: q, k, v, out and lse must have one number type");
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "heed: float or double");
+  detail::Pass<T, Blocking<T>, Variant> pass(View<const T, 4>(q), View<const T, 4>(k),
+                                             View<const T, 4>(v), variant);
+  const View<T, 4> to(out);
+  const View<T, 3> lse_to(lse);
+  detail::check_outputs(pass.problem(), to, lse_to);
+  return pass.run(to, lse_to, options);
+}
+
+/// Without the log-sum-exp.
+template <class Q, class K, class V, Stage Variant, class Out>
+Visited forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
+                const Options& options = {}) {
+  return forward(q, k, v, variant, out, View<ScalarOf<Out>, 3>{}, options);
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+/// @file Attention over two sets of keys from attention over each.
+#pragma once
+
+#include "heed/engine/forward.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// Joins partial results over disjoint sets of keys:
+///
+///     lse = log(exp lse_a + exp lse_b),   out = exp(lse_a − lse) out_a + exp(lse_b − lse) out_b
+///
+/// Associative and commutative up to rounding: any order, ring or tree will do.
+///
+/// @param out_a, out_b  [B, H, N, Dv].   @param lse_a, lse_b  [B, H, N]; −∞ where no key was seen.
+/// @param out, lse      overwritten; may be out_a and lse_a, or out_b and lse_b, themselves.
+/// @throws ShapeError if they differ.                                       arXiv:2501.01005, 2.2
+template <class A, class LA, class B, class LB, class Out, class L>
+void merge(const A& out_a, const LA& lse_a, const B& out_b, const LB& lse_b, Out&& out, L&& lse) {
+  using T = ScalarOf<Out>;
+  const View<const T, 4> a(out_a), b(out_b);
+  const View<const T, 3> la(lse_a), lb(lse_b);
+  const View<T, 4> to(out);
+  const View<T, 3> l(lse);
+  const Dims<3> rows{a.dim(0), a.dim(1), a.dim(2)};
+  expect_dims("out_b", b.dims(), a.dims(), "the dimensions of out_a");
+  expect_dims("out", to.dims(), a.dims(), "the dimensions of out_a");
+  expect_dims("lse_a", la.dims(), rows, "one number per row of out_a");
+  expect_dims("lse_b", lb.dims(), rows, "one number per row of out_b");
+  expect_dims("lse", l.dims(), rows, "one number per row of out");
+  for (Index n = 0; n < rows[0]; ++n)
+    for (Index h = 0; h < rows[1]; ++h)
+      for (Index i = 0; i < rows[2]; ++i) {
+        const T x = la(n, h, i), y = lb(n, h, i), top = std::max(x, y);
+        // Finite, so that −∞ − −∞ is never formed: a side that saw nothing weighs nothing.
+        const bool none = top < hidden_below<T>;
+        const T wa = x < hidden_below<T> ? T(0) : std::exp(x - top),
+                wb = y < hidden_below<T> ? T(0) : std::exp(y - top), sum = wa + wb;
+        l(n, h, i) = none ? top : top + std::log(sum);
+        const T fa = none ? T(0) : wa / sum, fb = none ? T(0) : wb / sum;
+        for (Index d = 0; d < to.dim(3); ++d)
+          to(n, h, i, d) =
+              (fa != T(0) ? fa * a(n, h, i, d) : T(0)) + (fb != T(0) ? fb * b(n, h, i, d) : T(0));
+      }
+}
+
+}  // namespace heed::inline HEED_ABI

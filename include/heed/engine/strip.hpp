@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+/// @file The query rows in hand, and what has been gathered for them.
+#pragma once
+
+#include "heed/engine/key_store.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// At most block_rows rows that read one key head: a row block of one head or, where there are few
+/// queries, the rows of several heads of a group, head by head.
+template <class T, class B>
+struct Strip {
+  using Tile = Tiles<T, B>;
+
+  Index count = 0;      ///< rows
+  Index head = 0;       ///< of the first row
+  Index heads = 0;      ///< how many heads the rows belong to
+  Index first_row = 0;  ///< index of the first row in its head
+  Index dim = 0, columns = 0;
+
+  Row* rows;         ///< [block_rows]; behind the last, the last again
+  KeyRange* ranges;  ///< [block_rows] the interval of keys each row sees
+  T* queries;        ///< [groups][dim][group_rows], scaled to log2 units
+  T* out;            ///< [block_rows][columns] Σ 2^(s − max) v
+  T* sum;            ///< [block_rows][width] Σ 2^(s − max), lane by lane
+  T* max;            ///< [block_rows] a score no other exceeds by more than `slack`
+
+  KeyRange hull{};       ///< every key some row sees
+  KeyRange* group_hull;  ///< [groups]
+  KeyRange* group_full;  ///< [groups] keys that all rows of the group see
+
+  Strip() = default;
+  Strip(Index head_dim, Index value_dim, Arena& arena)
+      : dim(head_dim), columns(round_up(value_dim, simd::width<T>)) {
+    rows = arena.take<Row>(Tile::block_rows);
+    ranges = arena.take<KeyRange>(Tile::block_rows);
+    queries = arena.take<T>(Tile::block_rows * head_dim);
+    out = arena.take<T>(Tile::block_rows * columns);
+    sum = arena.take<T>(Tile::block_rows * simd::width<T>);
+    max = arena.take<T>(Tile::block_rows);
+    group_hull = arena.take<KeyRange>(Tile::groups);
+    group_full = arena.take<KeyRange>(Tile::groups);
+  }
+
+  Index groups() const { return (count + Tile::group_rows - 1) / Tile::group_rows; }
+  Index group_count(Index group) const {
+    return std::min<Index>(Tile::group_rows, count - group * Tile::group_rows);
+  }
+
+  /// Names the rows and asks the variant what they see.
+  template <class V>
+  void place(const Problem& p, const V& variant, Index batch, Index head0, Index head_count,
+             Index row0, Index row_count) {
+    count = head_count * row_count;
+    head = head0, heads = head_count, first_row = row0;
+    hull = {p.keys, 0};
+    for (Index g = 0; g < groups(); ++g) {
+      group_hull[g] = {p.keys, 0};
+      group_full[g] = {0, p.keys};
+    }
+    for (Index r = 0; r < groups() * Tile::group_rows; ++r) {
+      const Index seen = std::min(r, count - 1), index = row0 + seen % row_count;
+      rows[r] = {batch, head0 + seen / row_count, index, p.query_offset + index};
+      const KeyRange range = variant.keys({0, p.keys}, rows[r]) & KeyRange{0, p.keys};
+      ranges[r] = range.first < range.last ? range : KeyRange{0, 0};
+      if (r >= count) continue;  // fills the registers, is never read
+      const Index g = r / Tile::group_rows;
+      group_full[g] = group_full[g] & ranges[r];
+      if (range.first >= range.last) continue;
+      group_hull[g] = {std::min(group_hull[g].first, range.first),
+                       std::max(group_hull[g].last, range.last)};
+      hull = {std::min(hull.first, range.first), std::max(hull.last, range.last)};
+    }
+  }
+
+  /// Packs the rows of a head-major tensor; factor(row) scales each.
+  template <class RowOf, class Factor>
+  void pack(RowOf&& row_of, Factor&& factor) {
+    for (Index g = 0; g < groups(); ++g) {
+      const Row* row = rows + g * Tile::group_rows;
+      simd::pack_panel([&](Index r) { return row_of(row[r]); }, group_count(g), dim,
+                       Tile::group_rows, [&](Index r) { return factor(row[r]); },
+                       queries + g * Tile::group_rows * dim);
+    }
+  }
+
+  /// Nothing seen yet, but for each head's sink.
+  template <class V>
+  void clear(const V& variant) {
+    const Index padded = groups() * Tile::group_rows;
+    std::fill_n(out, padded * columns, T(0));
+    std::fill_n(sum, padded * simd::width<T>, T(0));
+    for (Index r = 0; r < padded; ++r) {
+      const T sink = variant.sink(hidden<T>, rows[r].batch, rows[r].head);
+      const bool has_sink = sink > hidden_below<T>;
+      max[r] = has_sink ? sink * simd::log2e<T> : hidden<T> / 2;
+      if (has_sink) sum[r * simd::width<T>] = T(1);
+    }
+  }
+
+  /// Writes out and, if asked for, lse.
+  void finish(const View<T, 4>& result, const View<T, 3>& lse) const {
+    for (Index r = 0; r < count; ++r) {
+      const Row& row = rows[r];
+      const T total = simd::reduce_add(simd::load(sum + r * simd::width<T>));
+      const T inverse = total > T(0) ? 1 / total : T(0);
+      T* to = result.data() + row.batch * result.stride(0) + row.head * result.stride(1) +
+              row.index * result.stride(2);
+      for (Index d = 0; d < result.dim(3); ++d) to[d] = inverse * out[r * columns + d];
+      if (lse)
+        lse(row.batch, row.head, row.index) = total > T(0)
+                                                  ? (max[r] + std::log2(total)) * simd::ln2<T>
+                                                  : -std::numeric_limits<T>::infinity();
+    }
+  }
+};
+
+}  // namespace heed::inline HEED_ABI::detail

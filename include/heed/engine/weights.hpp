@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+/// @file Looking at attention weights.
+#pragma once
+
+#include "heed/engine/forward.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// Which weights to look at.
+struct WeightsOf {
+  Index batch = 0, head = 0;
+  Index row = 0;  ///< the first row
+  Index rows = 1;
+};
+
+/// out[r, j] = w(row + r, j), the softmax weights forward() used and did not keep; 0 where hidden.
+///
+/// @param lse  [B, H, Nq], as forward() returned it for the same arguments.
+/// @param out  [rows, Nk], overwritten.
+/// @throws ShapeError, ValueError if something does not fit.
+/// @note Costs the rows asked for; with a variant that carries rows also the selecting head's
+/// scores
+///       down to them. No other weights are ever in memory.
+template <class Q, class K, Stage Variant, class Lse, class Out>
+requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<Lse, 3> && TensorLike<Out, 2>
+void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, const WeightsOf& of,
+             Out&& out) {
+  using T = ScalarOf<Out>;
+  const View<const T, 4> queries(q), keys(k);
+  const View<const T, 3> known(lse);
+  const View<T, 2> to(out);
+  // No values are needed: a view of no columns.
+  const View<const T, 4> none(keys.data(), {keys.dim(0), keys.dim(1), keys.dim(2), 0},
+                              {0, 0, 0, 1});
+  detail::Pass<T, Blocking<T>, Variant> pass(queries, keys, none, variant);
+  const Problem& p = pass.problem();
+  expect_dims("lse", known.dims(), {p.batch, p.heads, p.queries}, "one number per row of q");
+  if (of.batch < 0 || of.batch >= p.batch || of.head < 0 || of.head >= p.heads || of.row < 0 ||
+      of.rows < 0 || of.row + of.rows > p.queries)
+    throw ValueError("weights of batch " + std::to_string(of.batch) + ", head " +
+                     std::to_string(of.head) + ", rows " + std::to_string(of.row) + " … " +
+                     std::to_string(of.row + of.rows) + " do not exist: q is " +
+                     to_string(queries.dims()));
+  expect_dims("weights", to.dims(), {of.rows, p.keys}, "the rows asked for, and the keys");
+  pass.weigh(known, of.batch, of.head, of.row, of.rows, to);
+}
+
+}  // namespace heed::inline HEED_ABI

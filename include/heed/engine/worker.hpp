@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+/// @file One thread's work on blocks: scores, selection, softmax, weighted sums.
+#pragma once
+
+#include "heed/engine/online_softmax.hpp"
+#include "heed/simd/product.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// What a call computed, against what it could have skipped.
+struct Visited {
+  Index pairs = 0;  ///< (query, key, head) in computed register tiles; at least the visible ones
+  Index tiles = 0;  ///< register tiles
+
+  Visited& operator+=(const Visited& other) {
+    pairs += other.pairs, tiles += other.tiles;
+    return *this;
+  }
+};
+
+namespace detail {
+
+/// A key block: keys [first, last), and the store they come from.
+template <class T>
+struct KeyBlock {
+  Index first, last;
+  KeyStore<T> store;
+};
+
+/// V is the bound variant; every worker has its own copy, and with it its own carry.
+template <class T, class B, class V>
+class Worker {
+  using Tile = Tiles<T, B>;
+  using StripOf = Strip<T, B>;
+
+ public:
+  Problem problem;
+  V variant;
+  const T* offsets = nullptr;  ///< positions of keys less query_offset, where keys are not in order
+  Index first_key = 0;         ///< the key at position 0, or −1
+  Visited visited{};
+
+  Worker(const Problem& call, V bound_variant, Arena& arena)
+      : problem(call), variant(std::move(bound_variant)) {
+    weights_ = arena.take<T>(Tile::group_rows * Tile::block_keys);
+    if constexpr (V::carries_rows) scores_ = arena.take<T>(Tile::block_rows * Tile::block_keys);
+  }
+
+  /// The selecting strip's scores on a key block, handed to the variant. With a projection of its
+  /// own only masks apply to them.
+  void select(StripOf& s, const KeyBlock<T>& block, bool projected) {
+    const Index rows = s.count, keys = block.last - block.first;
+    std::fill_n(scores_, s.groups() * Tile::group_rows * Tile::block_keys, hidden<T>);
+    const Cover seen = cover(s, block);
+    for (Index g = 0; g < s.groups() && seen != Cover::none; ++g)
+      each_tile(s, g, block, seen == Cover::partial, [&](auto shape, auto masked, Index key) {
+        if (projected)
+          store_scores<shape.rows, shape.panels, masked, false>(s, g, block, key);
+        else
+          store_scores<shape.rows, shape.panels, masked, true>(s, g, block, key);
+      });
+    const Row& first = s.rows[0];
+    variant.select(Panel<T>{.scores = scores_,
+                            .stride = Tile::block_keys,
+                            .row = first.index,
+                            .rows = rows,
+                            .position = first.position,
+                            .key = block.first,
+                            .keys = keys,
+                            .first_key = first_key,
+                            .offsets = offsets,
+                            .origin = problem.query_offset});
+  }
+
+  /// Adds a key block to what the strip has gathered.
+  /// @param selected  take the scores select() left behind, instead of computing them again.
+  void attend(StripOf& s, const KeyBlock<T>& block, bool selected = false) {
+    const Cover seen = cover(s, block);
+    if (seen == Cover::none) return;
+    const bool finite = block.store.finite[block.first / Tile::block_keys];
+    for (Index g = 0; g < s.groups(); ++g) {
+      const KeyRange done = weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial);
+      if (done.first >= done.last) continue;
+      const Index row = g * Tile::group_rows, count = s.group_count(g);
+      const T* p = weights_ + (done.first - block.first);
+      const T* v = block.store.values + done.first * block.store.value_stride;
+      T* out = s.out + row * s.columns;
+      const Index keys = done.last - done.first;
+      const auto sum = [&](auto rows, auto vectors) {
+        simd::accumulate<rows, vectors>(p, Tile::block_keys, v, block.store.value_stride, keys,
+                                        s.columns, out, s.columns);
+      };
+      if (!finite)
+        simd::accumulate_seen(count, p, Tile::block_keys, v, block.store.value_stride, keys,
+                              s.columns, out, s.columns);
+      else if (count == 1)
+        sum(int_<1>(), int_<8>());
+      else if (count <= Tile::few_rows)
+        sum(int_<Tile::few_rows>(), int_<4>());
+      else
+        sum(int_<Tile::group_rows>(), int_<2>());
+    }
+  }
+
+  /// The softmax weights of the strip on a key block, its lse known: handed to consume(row of the
+  /// strip, first key, weights), row by row.
+  template <class Consume>
+  void weigh_known(StripOf& s, const KeyBlock<T>& block, Consume&& consume) {
+    const Cover seen = cover(s, block);
+    if (seen == Cover::none) return;
+    for (Index g = 0; g < s.groups(); ++g) {
+      const KeyRange done = weigh<KnownSoftmax>(s, g, block, false, seen == Cover::partial);
+      for (Index r = 0; r < s.group_count(g) && done.first < done.last; ++r)
+        consume(g * Tile::group_rows + r, done,
+                weights_ + r * Tile::block_keys + (done.first - block.first));
+    }
+  }
+
+ private:
+  template <int N>
+  using int_ = std::integral_constant<int, N>;
+  template <int Rows, int Panels>
+  struct Shape_ {
+    static constexpr int rows = Rows, panels = Panels;
+  };
+
+  Cover cover(const StripOf& s, const KeyBlock<T>& block) const {
+    const auto of = [&](Index head) {
+      return variant.cover({s.rows[0].batch, head, s.first_row, s.count / s.heads, block.first,
+                            block.last - block.first});
+    };
+    Cover all = of(s.head);
+    for (Index h = 1; h < s.heads; ++h)
+      if (of(s.head + h) != all) all = Cover::partial;
+    return all;
+  }
+
+  Lanes<T> lanes(const StripOf& s, Index row, const KeyBlock<T>& block, Index key) const {
+    const Row& at = s.rows[row];
+    return {.batch = at.batch,
+            .head = at.head,
+            .row = at.index,
+            .position = at.position,
+            .key = key,
+            .keys = std::min(simd::width<T>, problem.keys - key),
+            .block_row = at.index - s.first_row,
+            .block_key = key - block.first,
+            .offsets = offsets,
+            .origin = problem.query_offset};
+  }
+
+  /// Calls tile(shape, masked, key) on the tiles of a group that some row sees; returns the keys
+  /// they cover.
+  template <class TileFn>
+  KeyRange each_tile(const StripOf& s, Index g, const KeyBlock<T>& block, bool partial,
+                     TileFn&& tile) const {
+    const KeyRange hull = s.group_hull[g] & KeyRange{block.first, block.last};
+    if (hull.first >= hull.last) return {0, 0};
+    const KeyRange full = s.group_full[g];
+    const auto run = [&](auto shape) {
+      constexpr Index step = shape.panels * Tile::panel_keys;
+      const Index first = hull.first - (hull.first - block.first) % step;
+      for (Index key = first; key < hull.last; key += step) {
+        if (partial || key < full.first || key + step > full.last)
+          tile(shape, std::true_type(), key);
+        else
+          tile(shape, std::false_type(), key);
+      }
+      return KeyRange{first, hull.last};
+    };
+    const Index count = s.group_count(g);
+    if (count == 1) return run(Shape_<1, 4>());
+    if (count <= Tile::few_rows) return run(Shape_<Tile::few_rows, 2>());
+    return run(Shape_<Tile::group_rows, 1>());
+  }
+
+  template <class Softmax>
+  KeyRange weigh(StripOf& s, Index g, const KeyBlock<T>& block, bool selected, bool partial) {
+    Index first = -1;
+    return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
+      if (first < 0) first = key;
+      visited.tiles += 1;
+      visited.pairs +=
+          s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
+      if constexpr (V::carries_rows)
+        if (selected)
+          return weigh_tile<shape.rows, shape.panels, masked, true, Softmax>(s, g, block, key,
+                                                                             first);
+      weigh_tile<shape.rows, shape.panels, masked, false, Softmax>(s, g, block, key, first);
+    });
+  }
+
+  /// Scores of one row of a tile as they leave the product, through the variant's register hooks.
+  template <bool Masked, bool Scored, int Vectors>
+  HEED_INLINE void shape_scores(const StripOf& s, Index row, const KeyBlock<T>& block, Index key,
+                                Batch<T> (&x)[Vectors]) const {
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) {
+      const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
+      if constexpr (Masked) {
+        if (at.keys <= 0) {  // behind the last key, where hooks have nothing to read
+          x[v] = Batch<T>(hidden<T>);
+          continue;
+        }
+      }
+      if constexpr (Scored) x[v] = variant.score(x[v], at);
+      if constexpr (Masked) {
+        const KeyRange& range = s.ranges[row];
+        const Mask<T> seen =
+            variant.visible(simd::lanes_between<T>(range.first - at.key, range.last - at.key), at);
+        x[v] = simd::select(seen, x[v], Batch<T>(hidden<T>));
+      }
+    }
+  }
+
+  template <int Rows, int Panels>
+  HEED_INLINE void multiply(const StripOf& s, Index g, const KeyBlock<T>& block, Index key,
+                            Batch<T> (&acc)[Rows][Panels * Tile::panel_vectors]) const {
+    simd::multiply<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
+        s.queries + g * Tile::group_rows * s.dim, Index(Tile::group_rows),
+        block.store.panels + key * s.dim, Tile::panel_keys * s.dim, s.dim, acc);
+  }
+
+  template <int Rows, int Panels, bool Masked, bool Scored>
+  [[gnu::noinline]] void store_scores(StripOf& s, Index g, const KeyBlock<T>& block, Index key) {
+    constexpr int vectors = Panels * Tile::panel_vectors;
+    Batch<T> acc[Rows][vectors];
+    multiply<Rows, Panels>(s, g, block, key, acc);
+    const Index rows = s.group_count(g);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      const Index row = g * Tile::group_rows + r;
+      shape_scores<Masked, Scored>(s, row, block, key, acc[r]);
+      if (r < rows)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v)
+          acc[r][v].store_unaligned(scores_ + row * Tile::block_keys + (key - block.first) +
+                                    v * simd::width<T>);
+    }
+  }
+
+  template <int Rows, int Panels, bool Masked, bool Selected, class Softmax>
+  [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
+                                    Index first) {
+    constexpr int vectors = Panels * Tile::panel_vectors;
+    Batch<T> acc[Rows][vectors];
+    if constexpr (!Selected) multiply<Rows, Panels>(s, g, block, key, acc);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      const Index row = g * Tile::group_rows + r;
+      if constexpr (Selected) {
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v)
+          acc[r][v] = simd::load(scores_ + row * Tile::block_keys + (key - block.first) +
+                                 v * simd::width<T>);
+      } else {
+        shape_scores<Masked, true>(s, row, block, key, acc[r]);
+      }
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v)
+        acc[r][v] = variant.carried(acc[r][v], lanes(s, row, block, key + v * simd::width<T>));
+      Softmax::template row<Masked>(
+          s, row, acc[r], weights_ + r * Tile::block_keys + (key - block.first), key - first);
+    }
+  }
+
+  T* weights_ = nullptr;  ///< [group_rows][block_keys]
+  T* scores_ = nullptr;   ///< [block_rows][block_keys] the selecting head's
+};
+
+}  // namespace detail
+}  // namespace heed::inline HEED_ABI

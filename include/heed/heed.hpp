@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+/// @file Everything.
+#pragma once
+
+#include "heed/core/eigen_tensor.hpp"
+#include "heed/engine/merge.hpp"
+#include "heed/engine/weights.hpp"
+#include "heed/score/alibi.hpp"
+#include "heed/score/alive.hpp"
+#include "heed/score/bias.hpp"
+#include "heed/score/block_span.hpp"
+#include "heed/score/boolean_mask.hpp"
+#include "heed/score/causal.hpp"
+#include "heed/score/documents.hpp"
+#include "heed/score/lengths.hpp"
+#include "heed/score/prefix_lm.hpp"
+#include "heed/score/query_offset.hpp"
+#include "heed/score/score_rule.hpp"
+#include "heed/score/selective.hpp"
+#include "heed/score/sinks.hpp"
+#include "heed/score/softcap.hpp"
+#include "heed/score/standard.hpp"
+#include "heed/score/temperature.hpp"
+#include "heed/score/when.hpp"
+#include "heed/score/window.hpp"
+#include "heed/version.hpp"

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+/// @file Attention with linear biases.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// The paper's slope of head h of H: 2^(−8 (h + 1) / H) where H is a power of two; else those of
+/// the power below, then every other one of the power above.                      arXiv:2108.12409
+inline double alibi_slope(Index head, Index heads) {
+  const Index power = Index(std::bit_floor(std::size_t(heads)));
+  if (head < power) return std::exp2(-8.0 * double(head + 1) / double(power));
+  return std::exp2(-4.0 * double(2 * (head - power) + 1) / double(power));
+}
+
+/// s(i, j) += slope_h · (j − p), p the position of row i: the further back, the lower.
+///
+/// @throws ShapeError if there is not one slope per head.
+template <class T = void>
+struct Alibi : StageOf<Rank::bias> {
+  View<const T, 1> slopes;
+
+  template <class U>
+  Alibi bind(const Problem&, Arena&) const {
+    static_assert(std::is_same_v<T, U>, "heed: slopes must have the number type of q, k and v");
+    return *this;
+  }
+  void check(const Problem& p) const {
+    expect_dims("alibi", slopes.dims(), {p.heads}, "one slope per head");
+  }
+  HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
+    const T slope = slopes.data()[at.head * slopes.stride(0)] * simd::log2e<T>;
+    return simd::fma(Batch<T>(slope), at.distance(), s);
+  }
+};
+
+/// With the paper's slopes.
+template <>
+struct Alibi<void> : StageOf<Rank::bias> {
+  template <class T>
+  struct Bound : StageOf<Rank::bias> {
+    const T* slopes;  ///< per head, in log2 units
+
+    HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
+      return simd::fma(Batch<T>(slopes[at.head]), at.distance(), s);
+    }
+  };
+  template <class T>
+  Bound<T> bind(const Problem& p, Arena& arena) const {
+    T* slopes = arena.take<T>(p.heads);
+    if (!arena.measuring())
+      for (Index h = 0; h < p.heads; ++h) slopes[h] = T(alibi_slope(h, p.heads)) * simd::log2e<T>;
+    return {{}, slopes};
+  }
+};
+
+inline Alibi<void> alibi() {
+  return {};
+}
+/// With slopes of the caller's, [H], as when they are learned.
+template <TensorLike<1> X>
+auto alibi(const X& slopes) {
+  using T = ScalarOf<X>;
+  return Alibi<T>{{}, View<const T, 1>(slopes)};
+}
+
+}  // namespace heed::inline HEED_ABI

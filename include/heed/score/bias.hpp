@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+/// @file Additive bias.
+#pragma once
+
+#include "heed/score/broadcast.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// s(i, j) += bias[b, h, i, j]; dimensions of size 1 broadcast. −∞ hides a key; any finite number,
+/// −max included, only makes it unlikely.
+///
+/// @throws ShapeError if the bias does not broadcast to [B, H, Nq, Nk].
+/// @note Read once per visited pair. Where it holds −∞, blocks that are hidden whole are skipped.
+template <class T>
+struct Bias : StageOf<Rank::bias> {
+  View<const T, 4> values;
+  bool hides = false;  ///< Is there a −∞ anywhere?
+
+  template <class U>
+  Bias bind(const Problem& p, Arena& arena) const {
+    static_assert(std::is_same_v<T, U>, "heed: the bias must have the number type of q, k and v");
+    const View<const T, 4> wide = detail::broadcast("bias", values, p);
+    return {{}, wide, !arena.measuring() && any_minus_infinity()};
+  }
+  void check(const Problem& p) const { detail::broadcast("bias", values, p); }
+
+  Cover cover(const Block& block) const {
+    if (!hides) return Cover::full;
+    Index seen = 0;
+    for (Index r = 0; r < block.rows; ++r)
+      for (Index j = 0; j < block.keys; ++j)
+        seen += !is_minus_infinity(
+            *detail::row_at(values, block.batch, block.head, block.row + r, block.key + j));
+    return seen == 0 ? Cover::none : seen == block.rows * block.keys ? Cover::full : Cover::partial;
+  }
+
+  HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
+    const T* row = detail::row_at(values, at.batch, at.head, at.row, at.key);
+    Batch<T> x;
+    if (values.stride(3) == 1) {
+      x = simd::load_first(row, at.keys, T(0));
+    } else {
+      T lanes[std::size_t(simd::width<T>)] = {};
+      for (Index j = 0; j < at.keys; ++j) lanes[j] = row[j * values.stride(3)];
+      x = simd::load(lanes);
+    }
+    // Kept away from `hidden`, which a finite bias must not be taken for.
+    const Batch<T> low(std::numeric_limits<T>::lowest() / 4);
+    const Batch<T> sum = simd::fma(simd::max(x, low), Batch<T>(simd::log2e<T>), s);
+    return simd::where_minus_infinity(x, hidden<T>, sum);
+  }
+
+ private:
+  static bool is_minus_infinity(T x) {
+    return std::bit_cast<simd::Int<T>>(x) ==
+           std::bit_cast<simd::Int<T>>(-std::numeric_limits<T>::infinity());
+  }
+  bool any_minus_infinity() const {
+    for (Index b = 0; b < values.dim(0); ++b)
+      for (Index h = 0; h < values.dim(1); ++h)
+        for (Index i = 0; i < values.dim(2); ++i)
+          for (Index j = 0; j < values.dim(3); ++j)
+            if (is_minus_infinity(values(b, h, i, j))) return true;
+    return false;
+  }
+};
+
+/// From a tensor or view of rank 4.
+template <TensorLike<4> X>
+auto bias(const X& values) {
+  using T = ScalarOf<X>;
+  return Bias<T>{{}, View<const T, 4>(values), false};
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+/// @file Block-local attention.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// Tokens are cut into blocks of `size`; a query sees the keys of its own block and of the
+/// `previous` blocks before it, and without a causal mask of as many after it:
+///
+///     visible(p, j)  ⇔  |p div size − j div size| ≤ previous              arXiv:2310.12442 (10)
+///
+/// @throws ValueError if size < 1 or previous < 0.
+struct BlockSpan : StageOf<Rank::mask> {
+  Index size = 1, previous = 0;
+
+  void check(const Problem&) const {
+    if (size < 1)
+      throw ValueError("block_span size is " + std::to_string(size) + ", must be at least 1");
+    if (previous < 0)
+      throw ValueError("block_span previous is " + std::to_string(previous) +
+                       ", must not be negative");
+  }
+  KeyRange keys(const KeyRange& range, const Row& row) const {
+    if (row.position < 0) return {0, 0};
+    const Index own = row.position / size, reach = std::min(previous, own + range.last / size + 1);
+    return range & KeyRange{(own - reach) * size, (own + reach + 1) * size};
+  }
+};
+constexpr BlockSpan block_span(Index size, Index previous = 0) {
+  return {{}, size, previous};
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+/// @file An arbitrary mask.
+#pragma once
+
+#include "heed/score/broadcast.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// A pair is visible where mask[b, h, i, j] is not 0; dimensions of size 1 broadcast.
+///
+/// @throws ShapeError if the mask does not broadcast to [B, H, Nq, Nk].
+/// @note Blocks that are hidden whole are skipped, those visible whole run unmasked. Where a window
+///       or a block span says the same, prefer it: a mask is read, pair by pair.
+template <class Flag>  // bool or std::uint8_t
+struct BooleanMask : StageOf<Rank::mask> {
+  View<const Flag, 4> flags;
+
+  template <class T>
+  BooleanMask bind(const Problem& p, Arena&) const {
+    return {{}, detail::broadcast("mask", flags, p)};
+  }
+  void check(const Problem& p) const { detail::broadcast("mask", flags, p); }
+
+  Cover cover(const Block& block) const {
+    Index seen = 0;
+    for (Index r = 0; r < block.rows; ++r) {
+      const Flag* row = detail::row_at(flags, block.batch, block.head, block.row + r, block.key);
+      for (Index j = 0; j < block.keys; ++j) seen += row[j * flags.stride(3)] != Flag(0);
+    }
+    return seen == 0 ? Cover::none : seen == block.rows * block.keys ? Cover::full : Cover::partial;
+  }
+
+  template <class T>
+  HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
+    const Flag* row = detail::row_at(flags, at.batch, at.head, at.row, at.key);
+    T lanes[std::size_t(simd::width<T>)] = {};
+    for (Index j = 0; j < at.keys; ++j) lanes[j] = T(row[j * flags.stride(3)] != Flag(0));
+    return m & (simd::load(lanes) > Batch<T>(T(0)));
+  }
+};
+
+/// From a tensor or view of bool or std::uint8_t, rank 4.
+template <TensorLike<4> X>
+auto boolean_mask(const X& flags) {
+  using Flag = ScalarOf<X>;
+  static_assert(sizeof(Flag) == 1, "heed: a mask is of bool or std::uint8_t");
+  return BooleanMask<Flag>{{}, View<const Flag, 4>(flags)};
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+/// @file [B, H, Nq, Nk] tensors whose dimensions may be 1.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// The view with the strides of its dimensions of size 1 set to 0.
+/// @throws ShapeError if another dimension differs from the call's.
+template <class T>
+View<T, 4> broadcast(const char* what, const View<T, 4>& x, const Shape& s) {
+  const Dims<4> wanted{s.batch, s.heads, s.queries, s.keys};
+  Dims<4> strides = x.strides();
+  for (std::size_t d = 0; d < 4; ++d) {
+    if (x.dim(d) == 1) strides[d] = 0;
+    if (x.dim(d) != 1 && x.dim(d) != wanted[d])
+      throw ShapeError(std::string(what) + " is " + to_string(x.dims()) +
+                       ", must be or broadcast to " + to_string(wanted));
+  }
+  return {x.data(), wanted, strides};
+}
+
+/// The first element of a row from `key` on.
+template <class T>
+HEED_INLINE T* row_at(const View<T, 4>& x, Index batch, Index head, Index row, Index key) {
+  return x.data() + batch * x.stride(0) + head * x.stride(1) + row * x.stride(2) +
+         key * x.stride(3);
+}
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+/// @file Padded batches.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// Batch entry b holds length[b] tokens; what stands behind them is padding, and is never read into
+/// a result, whatever it holds. Keys j ≥ length[b] are hidden. Under a causal variant queries and
+/// keys are the same tokens, so rows at positions ≥ length[b] see nothing either: they come out
+/// zero, with lse −∞, and cast no votes.
+///
+/// @throws ShapeError if there is not one length per batch entry.
+/// @throws ValueError if a length is negative or beyond the keys.
+struct Lengths : StageOf<Rank::mask> {
+  View<const std::int64_t, 1> length;
+  bool causal = false;
+
+  template <class T>
+  Lengths bind(const Problem& p, Arena&) const {
+    return {{}, length, p.causal};
+  }
+
+  void check(const Problem& p) const {
+    expect_dims("lengths", length.dims(), {p.batch}, "one length per batch entry");
+    for (Index b = 0; b < p.batch; ++b)
+      if (length(b) < 0 || length(b) > p.keys)
+        throw ValueError("lengths[" + std::to_string(b) + "] is " + std::to_string(length(b)) +
+                         ", must lie in 0 … " + std::to_string(p.keys) + ", the number of keys");
+  }
+  KeyRange keys(const KeyRange& range, const Row& row) const {
+    const Index n = Index(length(row.batch));
+    return range & KeyRange{0, causal && row.position >= n ? 0 : n};
+  }
+};
+inline Lengths lengths(View<const std::int64_t, 1> per_entry) {
+  return {{}, per_entry, false};
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+/// @file Prefix language modelling.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// The first tokens see one another whole, the others look back only:
+///
+///     visible(p, j)  ⇔  j < prefix[b]  or  j ≤ p
+///
+/// In place of a causal mask, not beside it.
+/// @throws ShapeError if there is not one prefix per batch entry, or one for all.
+/// @throws ValueError if a prefix is negative.
+struct PrefixLm : StageOf<Rank::mask> {
+  Index shared = 0;
+  View<const std::int64_t, 1> each;
+
+  void check(const Problem& p) const {
+    if (each) expect_dims("prefix_lm", each.dims(), {p.batch}, "one prefix per batch entry");
+    for (Index b = 0; b < p.batch; ++b)
+      if (prefix(b) < 0)
+        throw ValueError("prefix_lm is " + std::to_string(prefix(b)) + ", must not be negative");
+  }
+  KeyRange keys(const KeyRange& range, const Row& row) const {
+    return range & KeyRange{0, std::max(prefix(row.batch), row.position + 1)};
+  }
+  Index prefix(Index batch) const { return each ? Index(each(batch)) : shared; }
+};
+
+/// The same prefix for every batch entry.
+inline PrefixLm prefix_lm(Index prefix) {
+  return {{}, prefix, {}};
+}
+/// One for each, [B].
+inline PrefixLm prefix_lm(View<const std::int64_t, 1> prefixes) {
+  return {{}, 0, prefixes};
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+/// @file Selective attention (Leviathan, Kalman, Matias: Selective Attention Improves Transformer,
+/// arXiv:2410.02703): tokens tell later ones which keys to forget.
+///
+///     R(n, j) = max(0, s_0(n, j))  if 0 < j < n, else 0     the vote of row n against key j
+///     F(i, j) = Σ_{n<i} R(n, j)
+///     every head's score(i, j) ← s(i, j) − F(i, j)
+///
+/// s_0 are head 0's scores as they would enter the softmax: scaled, capped, biased, masked. Token 0
+/// and the token itself are never voted against, a hidden pair casts no vote, and a vote counts for
+/// the rows below it only.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// The paper's choices, and others that were tried.
+struct SelectOptions {
+  Index head = 0;             ///< The query head whose scores select.
+  bool relu = true;           ///< Votes are never negative: keys are masked, never boosted.
+  bool protect_first = true;  ///< Nobody votes against position 0.
+  bool forbid_self = true;    ///< A token does not vote against itself.
+  bool accumulate = true;     ///< F sums all rows above; false: the row above counts alone.
+  bool shift = true;          ///< A vote counts for later rows only; false: for its own row too.
+};
+
+/// The typed part: what goes in and out beside q, k, v. Each is optional.
+template <class T>
+struct SelectTensors {
+  View<const T, 2> carry_in;  ///< [B, Nk] F of the first row, from the rows before it
+  View<T, 2> carry_out;       ///< [B, Nk] F of the row after the last
+  View<T, 2> memory;          ///< [B, Nq] M, see Selective::memory
+  double memory_tau = 1;
+  View<T, 3> mask_f;  ///< [B, Nq, Nk]
+  Projection<T> projection;
+};
+
+namespace detail {
+
+/// One worker's walk down the rows of one batch entry.
+template <class T>
+class Selecting : public StageOf<Rank::carry> {
+ public:
+  static constexpr bool carries_rows = true;
+
+  /// Rows and keys of the largest block the engine hands to select().
+  static constexpr Index block_rows = 96, block_keys = 128;
+
+  Selecting() = default;
+  Selecting(const SelectOptions& options, const SelectTensors<T>& tensors, const Problem& p,
+            Arena& arena)
+      : options_(options), tensors_(tensors), problem_(p) {
+    carry_ = arena.take<T>(p.keys + block_keys);
+    penalty_ = arena.take<T>(block_rows * block_keys);
+  }
+
+  Index selecting_head() const { return options_.head; }
+  template <class U>
+  Projection<U> projection() const {
+    return tensors_.projection;
+  }
+  /// Without accumulation a row that casts no vote clears those of the row above.
+  bool wants_skipped() const {
+    return !options_.accumulate || (leader_ && (tensors_.memory || tensors_.mask_f));
+  }
+
+  void begin(Index batch, bool leader) {
+    batch_ = batch;
+    leader_ = leader;
+    std::fill_n(carry_, problem_.keys + block_keys, T(0));
+    if (tensors_.carry_in)
+      for (Index j = 0; j < problem_.keys; ++j)
+        carry_[j] = -tensors_.carry_in(batch, j) * simd::log2e<T>;
+    if (leader && tensors_.memory)
+      for (Index i = 0; i < problem_.queries; ++i)
+        tensors_.memory(batch, i) = T(problem_.query_offset + i + 1);
+    if (leader && tensors_.mask_f)
+      for (Index i = 0; i < problem_.queries; ++i)
+        for (Index j = 0; j < problem_.keys; ++j) tensors_.mask_f(batch, i, j) = 0;
+  }
+  void end() {
+    if (leader_ && tensors_.carry_out)
+      for (Index j = 0; j < problem_.keys; ++j)
+        tensors_.carry_out(batch_, j) = -carry_[j] * simd::ln2<T>;
+  }
+
+  /// From the selecting head's scores to −F on the block, and the carry below it.
+  void select(const Panel<T>& panel) {
+    assert(panel.rows <= block_rows && panel.keys <= block_keys);
+    for (Index c = 0; c < panel.keys; c += simd::width<T>) select_column(panel, c);
+    if (leader_ && tensors_.memory) count_memory(panel);
+    if (leader_ && tensors_.mask_f) write_mask(panel);
+  }
+
+  HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>& at) const {
+    return s + simd::load(penalty_ + at.block_row * block_keys + at.block_key);
+  }
+
+ private:
+  /// One register of keys, down all rows of the block. Both what is carried and the penalty are −F,
+  /// so that applying it is an addition.
+  void select_column(const Panel<T>& panel, Index c) {
+    const Index key = panel.key + c;
+    const Batch<T> zero(T(0));
+    // Keys at or after a row's position take no vote from it; these are the positions, counted from
+    // the first row.
+    const Batch<T> place =
+        panel.offsets != nullptr
+            ? simd::load(panel.offsets + key) + Batch<T>(T(panel.origin - panel.position))
+            : simd::iota<T>() + Batch<T>(T(key - panel.position));
+    const bool past = !simd::any(place >= zero);
+    const Mask<T> voted_on =
+        options_.protect_first
+            ? !simd::lanes_between<T>(panel.first_key - key, panel.first_key - key + 1)
+            : simd::lanes_between<T>(0, simd::width<T>);
+    const Batch<T> reach(options_.forbid_self ? T(0) : T(1));
+
+    Batch<T> sum = simd::load(carry_ + key);
+    for (Index r = 0; r < panel.rows; ++r) {
+      const Batch<T> s = simd::load(panel.scores + r * panel.stride + c);
+      Batch<T> vote =
+          options_.relu ? simd::max(s, zero) : simd::select(s < Batch<T>(hidden_below<T>), zero, s);
+      vote = simd::select(voted_on, vote, zero);
+      if (!past) vote = simd::select(place < Batch<T>(T(r)) + reach, vote, zero);
+
+      const Batch<T> after = (options_.accumulate ? sum : zero) - vote;
+      (options_.shift ? sum : after).store_unaligned(penalty_ + r * block_keys + c);
+      sum = after;
+    }
+    sum.store_unaligned(carry_ + key);
+  }
+
+  void count_memory(const Panel<T>& panel) {
+    const T tau = T(tensors_.memory_tau);
+    for (Index r = 0; r < panel.rows; ++r) {
+      T masked = 0;
+      for (Index c = 0; c < panel.keys; ++c)
+        masked += std::min(-penalty_[r * block_keys + c] * simd::ln2<T>, tau);
+      tensors_.memory(batch_, panel.row + r) -= masked / tau;
+    }
+  }
+
+  void write_mask(const Panel<T>& panel) {
+    for (Index r = 0; r < panel.rows; ++r)
+      for (Index c = 0; c < panel.keys && panel.key + c <= panel.position + r; ++c)
+        tensors_.mask_f(batch_, panel.row + r, panel.key + c) =
+            -penalty_[r * block_keys + c] * simd::ln2<T>;
+  }
+
+  SelectOptions options_;
+  SelectTensors<T> tensors_;
+  Problem problem_;
+  T* carry_ = nullptr;    ///< −F of the next row, in log2 units
+  T* penalty_ = nullptr;  ///< −F on the block at hand
+  Index batch_ = 0;
+  bool leader_ = false;
+};
+
+inline void check_select_options(const SelectOptions& options, const Problem& p) {
+  if (options.head < 0 || options.head >= p.heads)
+    throw ValueError("selective: head " + std::to_string(options.head) + " selects, there are " +
+                     std::to_string(p.heads));
+}
+
+}  // namespace detail
+
+/// Selective attention with tensors going in and out. Made by the functions of Selective.
+template <class T>
+struct SelectiveWith : StageOf<Rank::carry> {
+  static constexpr bool carries_rows = true;
+
+  SelectOptions options;
+  SelectTensors<T> tensors;
+
+  /// F of the first row, [B, Nk]: what carry_out gave for the rows before. New keys enter with 0.
+  SelectiveWith carry_in(std::type_identity_t<View<const T, 2>> x) const {
+    SelectiveWith s = *this;
+    s.tensors.carry_in = x;
+    return s;
+  }
+  /// F of the row after the last, [B, Nk], overwritten; may be carry_in itself. Any split of the
+  /// rows into chunks gives what one pass gives.
+  SelectiveWith carry_out(std::type_identity_t<View<T, 2>> x) const {
+    SelectiveWith s = *this;
+    s.tensors.carry_out = x;
+    return s;
+  }
+  /// Tokens each row still holds in memory, [B, Nq], overwritten:
+  ///
+  ///     M(i) = i + 1 − Σ_{j≤i} min(F(i, j), τ) / τ
+  SelectiveWith memory(std::type_identity_t<View<T, 2>> x, double tau = 1) const {
+    SelectiveWith s = *this;
+    s.tensors.memory = x;
+    s.tensors.memory_tau = tau;
+    return s;
+  }
+  /// F itself, [B, Nq, Nk], overwritten, zero for j > i. For looking at short texts: it is as large
+  /// as it sounds.
+  SelectiveWith mask_f(std::type_identity_t<View<T, 3>> x) const {
+    SelectiveWith s = *this;
+    s.tensors.mask_f = x;
+    return s;
+  }
+  /// Scores of queries [B, Nq, Ds] and keys [B, Nk, Ds] of their own select, over √Ds, in place of
+  /// a head's.
+  SelectiveWith projection(std::type_identity_t<View<const T, 3>> queries,
+                           std::type_identity_t<View<const T, 3>> keys) const {
+    SelectiveWith s = *this;
+    s.tensors.projection = {queries, keys};
+    return s;
+  }
+
+  template <class U>
+  detail::Selecting<T> bind(const Problem& p, Arena& arena) const {
+    static_assert(std::is_same_v<T, U>, "heed: selective's tensors must have the number type of q");
+    return {options, tensors, p, arena};
+  }
+  void check(const Problem& p) const {
+    detail::check_select_options(options, p);
+    const auto& t = tensors;
+    const std::string keys = "one number per key", rows = "one number per row";
+    if (t.carry_in) expect_dims("carry_in", t.carry_in.dims(), {p.batch, p.keys}, keys);
+    if (t.carry_out) expect_dims("carry_out", t.carry_out.dims(), {p.batch, p.keys}, keys);
+    if (t.memory) expect_dims("memory", t.memory.dims(), {p.batch, p.queries}, rows);
+    if (!(t.memory_tau > 0))
+      throw ValueError("selective: tau is " + std::to_string(t.memory_tau) + ", must be positive");
+    if (t.mask_f)
+      expect_dims("mask_f", t.mask_f.dims(), {p.batch, p.queries, p.keys}, "one number per pair");
+    if (const auto& [q, k] = t.projection; q || k) {
+      if (!q || !k) throw ShapeError("projection: queries and keys come together");
+      expect_dims("projection queries", q.dims(), {p.batch, p.queries, q.dim(2)},
+                  "as many as of q");
+      expect_dims("projection keys", k.dims(), {p.batch, p.keys, q.dim(2)}, "as many as of k");
+      if (q.dim(2) < 1 || q.stride(2) != 1 || k.stride(2) != 1)
+        throw ShapeError("projection: rows must be contiguous and not empty");
+    }
+  }
+};
+
+/// Selective attention. `selective` is the paper's; selecting({...}) another setting; tensors that
+/// go in or come out are named in a chain:
+///
+///     standard | causal | selective
+///     standard | causal | selecting({.head = 3}).carry_in(before).carry_out(after)
+struct Selective : StageOf<Rank::carry> {
+  static constexpr bool carries_rows = true;
+
+  SelectOptions options;
+
+  template <class X>
+  auto carry_in(const X& x) const {
+    return with<X>().carry_in(x);
+  }
+  template <class X>
+  auto carry_out(X&& x) const {
+    return with<X>().carry_out(x);
+  }
+  template <class X>
+  auto memory(X&& x, double tau = 1) const {
+    return with<X>().memory(x, tau);
+  }
+  template <class X>
+  auto mask_f(X&& x) const {
+    return with<X>().mask_f(x);
+  }
+  template <class X, class Y>
+  auto projection(const X& queries, const Y& keys) const {
+    return with<X>().projection(queries, keys);
+  }
+
+  template <class T>
+  detail::Selecting<T> bind(const Problem& p, Arena& arena) const {
+    return {options, {}, p, arena};
+  }
+  void check(const Problem& p) const { detail::check_select_options(options, p); }
+
+ private:
+  template <class X>
+  SelectiveWith<ScalarOf<X>> with() const {
+    return {{}, options, {}};
+  }
+};
+
+inline constexpr Selective selective;
+constexpr Selective selecting(const SelectOptions& options) {
+  return {{}, options};
+}
+
+}  // namespace heed::inline HEED_ABI

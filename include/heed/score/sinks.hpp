@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+/// @file Attention sinks.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// A learned logit per head joins the denominator and has no value, so that a row may attend to
+/// nothing:
+///
+///     w(i, j) = exp s(i, j) / (exp sink_h + Σ_j exp s(i, j))
+///
+/// The lse includes the sink. A row that sees no key is zero, with lse = sink_h.
+/// @throws ShapeError if there is not one logit per head.
+template <class T>
+struct Sinks : StageOf<Rank::mask> {
+  View<const T, 1> logits;
+
+  template <class U>
+  Sinks bind(const Problem&, Arena&) const {
+    static_assert(std::is_same_v<T, U>, "heed: sinks must have the number type of q, k and v");
+    return *this;
+  }
+  void check(const Problem& p) const {
+    expect_dims("sinks", logits.dims(), {p.heads}, "one logit per head");
+  }
+  T sink(T, Index, Index head) const { return logits(head); }
+};
+
+template <TensorLike<1> X>
+auto sinks(const X& logits) {
+  using T = ScalarOf<X>;
+  return Sinks<T>{{}, View<const T, 1>(logits)};
+}
+
+}  // namespace heed::inline HEED_ABI

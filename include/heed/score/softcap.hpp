@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+/// @file Capped scores.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// s ← c · tanh(s / c), before bias and masks, as ONNX's Attention-24 has it: a cap after the mask
+/// would bring hidden keys back.                                              arXiv:2408.00118
+///
+/// @throws ValueError unless c is positive.
+struct Softcap : StageOf<Rank::cap> {
+  double cap = 0;
+
+  void check(const Problem&) const {
+    if (!(cap > 0)) throw ValueError("softcap is " + std::to_string(cap) + ", must be positive");
+  }
+  template <class T>
+  HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>&) const {
+    const T c = T(cap) * simd::log2e<T>;  // the cap in log2 units; the quotient has none
+    return Batch<T>(c) * simd::tanh(s * Batch<T>(1 / c));
+  }
+};
+constexpr Softcap softcap(double cap) {
+  return {{}, cap};
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+/// @file Scaled dot product.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// s = factor · q·k; the factor is folded into q when q is packed.            arXiv:1706.03762
+struct Scaled : StageOf<Rank::scale> {
+  double factor = 1;
+
+  template <class T>
+  T query_factor(T x, const Row&) const {
+    return x * T(factor);
+  }
+};
+
+/// Scores times `factor`, in place of 1/√D.
+constexpr Scaled scaled(double factor) {
+  return {{}, factor};
+}
+
+/// s = q·k / √D, D the head dimension.                                         arXiv:1706.03762
+struct Standard : StageOf<Rank::scale> {
+  template <class T>
+  Scaled bind(const Problem& p, Arena&) const {
+    return scaled(1 / std::sqrt(double(p.dim)));
+  }
+};
+inline constexpr Standard standard;
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+/// @file The sliding window.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// As far as the keys reach.
+inline constexpr Index unbounded = std::numeric_limits<Index>::max() / 4;
+
+/// The query at position p sees keys p − left ≤ j ≤ p + right: left + 1 keys under a causal mask.
+/// Costs what it shows: keys outside are not read.                             arXiv:2310.12442
+/// (11)
+///
+/// @throws ValueError if a side is negative.
+struct Window : StageOf<Rank::mask> {
+  Index left = unbounded, right = unbounded;
+
+  void check(const Problem&) const {
+    if (left < 0 || right < 0)
+      throw ValueError("window is (" + std::to_string(left) + ", " + std::to_string(right) +
+                       "), neither side may be negative");
+  }
+  KeyRange keys(const KeyRange& range, const Row& row) const {
+    return range & KeyRange{row.position - std::min(left, unbounded),
+                            row.position + std::min(right, unbounded) + 1};
+  }
+};
+constexpr Window window(Index left, Index right) {
+  return {{}, left, right};
+}
+
+/// As many keys on either side.
+constexpr Window window(Index side) {
+  return window(side, side);
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+/// @file Registers. The one place that knows which xsimd it is compiled against, or that there is
+/// none for this processor.
+#pragma once
+
+#include "heed/core/views.hpp"
+
+#include <xsimd/xsimd.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#define HEED_INLINE [[gnu::always_inline]] inline
+
+namespace heed::inline HEED_ABI::simd {
+
+/// The signed integer as wide as T.
+template <class T>
+using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+
+#ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE
+
+/// A register of one lane, where xsimd has no registers to offer.
+template <class T>
+struct Batch {
+  static constexpr std::size_t size = 1;
+  T lane = 0;
+  Batch() = default;
+  explicit Batch(T x) : lane(x) {}
+  static Batch load_unaligned(const T* p) { return Batch(*p); }
+  void store_unaligned(T* p) const { *p = lane; }
+  friend Batch operator+(Batch a, Batch b) { return Batch(a.lane + b.lane); }
+  friend Batch operator-(Batch a, Batch b) { return Batch(a.lane - b.lane); }
+  friend Batch operator*(Batch a, Batch b) { return Batch(a.lane * b.lane); }
+  friend Batch operator/(Batch a, Batch b) { return Batch(a.lane / b.lane); }
+  friend bool operator<(Batch a, Batch b) { return a.lane < b.lane; }
+  friend bool operator<=(Batch a, Batch b) { return a.lane <= b.lane; }
+  friend bool operator>(Batch a, Batch b) { return a.lane > b.lane; }
+  friend bool operator>=(Batch a, Batch b) { return a.lane >= b.lane; }
+};
+template <class T>
+using Mask = bool;
+
+template <class T>
+Batch<T> fma(Batch<T> a, Batch<T> b, Batch<T> c) {
+  return Batch<T>(a.lane * b.lane + c.lane);
+}
+template <class T>
+Batch<T> max(Batch<T> a, Batch<T> b) {
+  return a.lane < b.lane ? b : a;
+}
+template <class T>
+Batch<T> min(Batch<T> a, Batch<T> b) {
+  return b.lane < a.lane ? b : a;
+}
+template <class T>
+Batch<T> select(bool mask, Batch<T> a, Batch<T> b) {
+  return mask ? a : b;
+}
+inline bool any(bool mask) {
+  return mask;
+}
+template <class T>
+T reduce_add(Batch<T> x) {
+  return x.lane;
+}
+template <class T>
+Batch<T> tanh(Batch<T> x) {
+  return Batch<T>(std::tanh(x.lane));
+}
+template <class T>
+Batch<T> log2(Batch<T> x) {
+  return Batch<T>(std::log2(x.lane));
+}
+template <class T>
+Batch<T> where_minus_infinity(Batch<T> x, T hidden, Batch<T> otherwise) {
+  return std::bit_cast<Int<T>>(x.lane) == std::bit_cast<Int<T>>(-std::numeric_limits<T>::infinity())
+             ? Batch<T>(hidden)
+             : otherwise;
+}
+#else
+
+template <class T>
+using Batch = xsimd::batch<T>;
+template <class T>
+using Mask = typename xsimd::batch<T>::batch_bool_type;
+
+using xsimd::any;
+using xsimd::fma;
+using xsimd::log2;
+using xsimd::max;
+using xsimd::min;
+using xsimd::select;
+using xsimd::tanh;
+
+template <class T>
+HEED_INLINE T reduce_add(const Batch<T>& x) {
+#if XSIMD_VERSION_MAJOR < 10
+  return xsimd::hadd(x);
+#else
+  return xsimd::reduce_add(x);
+#endif
+}
+
+namespace detail {
+
+template <class To, class From>
+HEED_INLINE Batch<To> reinterpret(const Batch<From>& x) {
+#if XSIMD_VERSION_MAJOR < 11
+  return xsimd::bitwise_cast<Batch<To>>(x);
+#else
+  return xsimd::bitwise_cast<To>(x);
+#endif
+}
+
+/// The same value, but the compiler forgets where it came from. Under -ffast-math it would
+/// otherwise cancel (x + magic) − magic, which rounds.
+template <class T>
+HEED_INLINE void forget(Batch<T>& x) {
+#if defined(__x86_64__) || defined(__i386__)
+  asm("" : "+v"(x.data));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x.data));
+#else
+  volatile T lanes[Batch<T>::size];
+  T copy[Batch<T>::size];
+  x.store_unaligned(copy);
+  for (std::size_t i = 0; i < Batch<T>::size; ++i) lanes[i] = copy[i];
+  for (std::size_t i = 0; i < Batch<T>::size; ++i) copy[i] = lanes[i];
+  x = Batch<T>::load_unaligned(copy);
+#endif
+}
+
+}  // namespace detail
+
+/// `hidden` where x is −∞, else `otherwise`. By bits: a comparison with infinity is folded away
+/// under -ffast-math.
+template <class T>
+HEED_INLINE Batch<T> where_minus_infinity(const Batch<T>& x, T hidden, const Batch<T>& otherwise) {
+  using Bits = Batch<Int<T>>;
+  const Bits minus_infinity(std::bit_cast<Int<T>>(-std::numeric_limits<T>::infinity()));
+  return detail::reinterpret<T>(select(detail::reinterpret<Int<T>>(x) == minus_infinity,
+                                       Bits(std::bit_cast<Int<T>>(hidden)),
+                                       detail::reinterpret<Int<T>>(otherwise)));
+}
+
+#endif
+
+/// Lanes in a register.
+template <class T>
+inline constexpr Index width = Index(Batch<T>::size);
+
+/// How many registers a micro-kernel can count on.
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int registers = 32;
+#else
+inline constexpr int registers = 16;
+#endif
+
+template <class T>
+HEED_INLINE Batch<T> load(const T* p) {
+  return Batch<T>::load_unaligned(p);
+}
+
+/// The first `count` lanes from p, `fill` in the others; reads nothing past p[count − 1].
+template <class T>
+HEED_INLINE Batch<T> load_first(const T* p, Index count, T fill) {
+  if (count >= width<T>) return load(p);
+  T lanes[std::size_t(width<T>)];
+  for (Index i = 0; i < width<T>; ++i) lanes[i] = i < count ? p[i] : fill;
+  return load(lanes);
+}
+
+/// 0, 1, 2, …
+template <class T>
+HEED_INLINE Batch<T> iota() {
+  static constexpr T lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  static_assert(width<T> <= 16);
+  return load(lanes);
+}
+
+/// Lanes i with first ≤ i < last; any integers will do.
+template <class T>
+HEED_INLINE Mask<T> lanes_between(Index first, Index last) {
+  const T low = T(std::clamp<Index>(first, 0, width<T>)),
+          high = T(std::clamp<Index>(last, 0, width<T>));
+  const Batch<T> lane = iota<T>();
+  return (lane >= Batch<T>(low)) & (lane < Batch<T>(high));
+}
+
+/// The largest lane. Not for inner loops.
+template <class T>
+inline T reduce_max(const Batch<T>& x) {
+  T lanes[std::size_t(width<T>)];
+  x.store_unaligned(lanes);
+  return *std::max_element(lanes, lanes + width<T>);
+}
+
+}  // namespace heed::inline HEED_ABI::simd

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+/// @file 2^x: the exponential every softmax here is computed with.
+#pragma once
+
+#include "heed/simd/batch.hpp"
+
+namespace heed::inline HEED_ABI::simd {
+
+template <class T>
+inline constexpr T log2e = T(1.442695040888963407359924681001892137L);
+template <class T>
+inline constexpr T ln2 = T(0.693147180559945309417232121458176568L);
+
+namespace detail {
+
+/// 2^r = 1 + r (c₀ + c₁ r + …) on [−½, ½]: float by minimax of the relative error, double
+/// interpolated at the Chebyshev nodes, which at degree 11 is already below rounding.
+template <class T>
+struct Exp2Coefficients;
+template <>
+struct Exp2Coefficients<float> {  // relative error 9.2e-8
+  static constexpr float c[] = {6.931469776e-01f, 2.402224202e-01f, 5.550733753e-02f,
+                                9.671516660e-03f, 1.326473874e-03f};
+};
+template <>
+struct Exp2Coefficients<double> {  // relative error 8e-18
+  static constexpr double c[] = {
+      6.93147180559945286e-01, 2.40226506959100972e-01, 5.55041086648215970e-02,
+      9.61812910760688825e-03, 1.33335581464169356e-03, 1.54035304417360499e-04,
+      1.52527338298361192e-05, 1.32154425879216893e-06, 1.01780624458457737e-07,
+      7.07258594926922339e-09, 4.45496059818651856e-10};
+};
+
+}  // namespace detail
+
+/// 2^x for x at most the largest exponent of T; below the smallest, the smallest normal number.
+/// Nothing is subnormal and nothing is zero: who hides a score writes the zero himself.
+///
+/// @note Relative error below 2e-7 for float, 4e-16 for double. Holds under -ffast-math.
+template <class T>
+HEED_INLINE Batch<T> exp2(Batch<T> x) noexcept {
+  constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+  x = max(x, Batch<T>(T(std::numeric_limits<T>::min_exponent - 1)));
+#ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE
+  return Batch<T>(std::exp2(x.lane));
+#else
+  // Adding 1.5 · 2^mantissa rounds x to an integer n and leaves n in the low bits, without touching
+  // the conversion or multiplication ports.
+  const Batch<T> magic(T(1.5) * T(Int<T>(1) << mantissa));
+  Batch<T> shifted = x + magic;
+  detail::forget(shifted);
+  Batch<T> rounded = shifted - magic;
+  detail::forget(rounded);
+  const Batch<T> r = x - rounded;
+
+  constexpr auto& c = detail::Exp2Coefficients<T>::c;
+  Batch<T> p(c[std::size(c) - 1]);
+#pragma GCC unroll 16
+  for (int i = int(std::size(c)) - 2; i >= 0; --i) p = fma(p, r, Batch<T>(c[i]));
+  p = fma(p, r, Batch<T>(T(1)));
+  return detail::reinterpret<T>(detail::reinterpret<Int<T>>(p) +
+                                (detail::reinterpret<Int<T>>(shifted) << mantissa));
+#endif
+}
+
+/// The same for one number.
+template <class T>
+inline T exp2(T x) noexcept {
+  return std::exp2(std::max(x, T(std::numeric_limits<T>::min_exponent - 1)));
+}
+
+}  // namespace heed::inline HEED_ABI::simd

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+/// @file The two products of attention, as register tiles.
+#pragma once
+
+#include "heed/simd/batch.hpp"
+
+namespace heed::inline HEED_ABI::simd {
+
+/// acc[r][v] = Σ_d q[d · q_stride + r] · k(d, v), where k(d, v) is register v of the keys: panels
+/// of `PanelVectors` registers, `panel_stride` apart, hold [dim][PanelVectors · width] each.
+///
+/// Two loads and Rows broadcasts feed Rows · Vectors multiply-adds; the broadcasts are folded into
+/// them as memory operands where the instruction set can.
+template <int Rows, int Vectors, int PanelVectors, class T>
+HEED_INLINE void multiply(const T* q, Index q_stride, const T* k, Index panel_stride, Index dim,
+                          Batch<T> (&acc)[Rows][Vectors]) noexcept {
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) acc[r][v] = Batch<T>(T(0));
+#pragma GCC unroll 4
+  for (Index d = 0; d < dim; ++d) {
+    Batch<T> keys[Vectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v)
+      keys[v] = load(k + (v / PanelVectors) * panel_stride +
+                     (d * PanelVectors + v % PanelVectors) * width<T>);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      const Batch<T> query(q[d * q_stride + r]);
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(query, keys[v], acc[r][v]);
+    }
+  }
+}
+
+namespace detail {
+
+template <int Rows, int Vectors, class T>
+[[gnu::noinline]] void accumulate_columns(const T* p, Index p_stride, const T* v, Index v_stride,
+                                          Index keys, T* out, Index out_stride) noexcept {
+  Batch<T> acc[Rows][Vectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int n = 0; n < Vectors; ++n) acc[r][n] = load(out + r * out_stride + n * width<T>);
+#pragma GCC unroll 2
+  for (Index j = 0; j < keys; ++j) {
+    Batch<T> values[Vectors];
+#pragma GCC unroll 8
+    for (int n = 0; n < Vectors; ++n) values[n] = load(v + j * v_stride + n * width<T>);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      const Batch<T> weight(p[r * p_stride + j]);
+#pragma GCC unroll 8
+      for (int n = 0; n < Vectors; ++n) acc[r][n] = fma(weight, values[n], acc[r][n]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int n = 0; n < Vectors; ++n)
+      acc[r][n].store_unaligned(out + r * out_stride + n * width<T>);
+}
+
+}  // namespace detail
+
+/// out[r][d] += Σ_j p[r][j] · v[j][d].
+///
+/// @param dim  a multiple of the register width; v and out can be read that far.
+template <int Rows, int Vectors, class T>
+HEED_INLINE void accumulate(const T* p, Index p_stride, const T* v, Index v_stride, Index keys,
+                            Index dim, T* out, Index out_stride) noexcept {
+  constexpr Index columns = Vectors * width<T>;
+  Index d = 0;
+  for (; d + columns <= dim; d += columns)
+    detail::accumulate_columns<Rows, Vectors>(p, p_stride, v + d, v_stride, keys, out + d,
+                                              out_stride);
+  if constexpr (Vectors > 1)
+    accumulate<Rows, Vectors / 2>(p, p_stride, v + d, v_stride, keys, dim - d, out + d, out_stride);
+}
+
+/// The same, leaving out every key whose weight is nought: 0 · NaN is NaN, and what is hidden must
+/// not be seen even then.
+template <class T>
+void accumulate_seen(Index rows, const T* p, Index p_stride, const T* v, Index v_stride, Index keys,
+                     Index dim, T* out, Index out_stride) noexcept {
+  for (Index r = 0; r < rows; ++r)
+    for (Index j = 0; j < keys; ++j)
+      if (const T weight = p[r * p_stride + j]; weight != T(0))
+        for (Index d = 0; d < dim; ++d) out[r * out_stride + d] += weight * v[j * v_stride + d];
+}
+
+}  // namespace heed::inline HEED_ABI::simd
