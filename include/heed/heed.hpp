@@ -2,9 +2,16 @@
 /// @file Everything.
 #pragma once
 
+#include "heed/attention/layer_plan.hpp"
+#include "heed/attention/rotary.hpp"
+#include "heed/attention/selective_attention.hpp"
+#include "heed/attention/standard_attention.hpp"
+#include "heed/attention/temperature_attention.hpp"
 #include "heed/core/eigen_tensor.hpp"
 #include "heed/engine/merge.hpp"
 #include "heed/engine/weights.hpp"
+#include "heed/kv/budget_search.hpp"
+#include "heed/kv/layer_buffers.hpp"
 #include "heed/score/alibi.hpp"
 #include "heed/score/alive.hpp"
 #include "heed/score/bias.hpp"

@@ -14,7 +14,7 @@ struct KeyStore {
   const T* panels = nullptr;  ///< [⌈Nk / panel_keys⌉][D][panel_keys]
   const T* values = nullptr;  ///< [Nk] rows of value_columns numbers, value_stride apart
   Index value_stride = 0;
-  const bool* finite = nullptr;  ///< per key block: is every value finite?
+  const std::uint8_t* finite = nullptr;  ///< per key block: is every value finite?
 };
 
 /// Packs all key heads of a call.
@@ -33,7 +33,7 @@ class PackedKeys {
     columns_ = round_up(v.dim(3), simd::width<T>);
     const Index heads = k.dim(0) * k.dim(1), keys = blocks_ * Tile::block_keys;
     panels_ = arena.take<T>(heads * keys * k.dim(3));
-    finite_ = arena.take<bool>(heads * blocks_);
+    finite_ = arena.take<std::uint8_t>(heads * blocks_);
     if (packs_values_) values_ = arena.take<T>(heads * k.dim(2) * columns_);
   }
 
@@ -81,7 +81,7 @@ class PackedKeys {
   bool packs_values_ = false;
   T* panels_ = nullptr;
   T* values_ = nullptr;
-  bool* finite_ = nullptr;
+  std::uint8_t* finite_ = nullptr;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

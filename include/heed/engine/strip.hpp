@@ -98,6 +98,12 @@ struct Strip {
     }
   }
 
+  /// The log-sum-exp of a row in log2 units; of one that saw nothing, beyond every score.
+  T lse(Index row) const {
+    const T total = simd::reduce_add(simd::load(sum + row * simd::width<T>));
+    return total > T(0) ? max[row] + std::log2(total) : std::numeric_limits<T>::max() / 2;
+  }
+
   /// Writes out and, if asked for, lse.
   void finish(const View<T, 4>& result, const View<T, 3>& lse) const {
     for (Index r = 0; r < count; ++r) {

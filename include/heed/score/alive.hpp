@@ -11,12 +11,16 @@ namespace heed::inline HEED_ABI {
 ///
 /// @throws ShapeError if evict_row is not [B, Nk].
 struct Alive : StageOf<Rank::mask> {
+  static constexpr bool indexes_keys = true;
+
   View<const std::int64_t, 2> evict_row;
 
   /// The rows as numbers of the call's type, counted from the first row and clamped to those of the
   /// call, so that a comparison in float is exact up to 2²⁴ rows a call.
   template <class T>
   struct Bound : StageOf<Rank::mask> {
+    static constexpr bool indexes_keys = true;
+
     View<const std::int64_t, 2> evict_row;
     T* lives;  ///< per key: the first row of the call that does not see it
     Index rows, offset;

@@ -13,6 +13,8 @@ namespace heed::inline HEED_ABI {
 /// @note Read once per visited pair. Where it holds −∞, blocks that are hidden whole are skipped.
 template <class T>
 struct Bias : StageOf<Rank::bias> {
+  static constexpr bool indexes_keys = true;
+
   View<const T, 4> values;
   bool hides = false;  ///< Is there a −∞ anywhere?
 

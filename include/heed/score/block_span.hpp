@@ -13,6 +13,8 @@ namespace heed::inline HEED_ABI {
 ///
 /// @throws ValueError if size < 1 or previous < 0.
 struct BlockSpan : StageOf<Rank::mask> {
+  static constexpr bool indexes_keys = true;
+
   Index size = 1, previous = 0;
 
   void check(const Problem&) const {

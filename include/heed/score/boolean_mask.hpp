@@ -13,6 +13,8 @@ namespace heed::inline HEED_ABI {
 ///       or a block span says the same, prefer it: a mask is read, pair by pair.
 template <class Flag>  // bool or std::uint8_t
 struct BooleanMask : StageOf<Rank::mask> {
+  static constexpr bool indexes_keys = true;
+
   View<const Flag, 4> flags;
 
   template <class T>

@@ -16,6 +16,8 @@ namespace heed::inline HEED_ABI {
 /// @throws ValueError if the ids of a batch entry fall anywhere: documents must be contiguous and
 ///     numbered upwards; or if a query sits behind the last id.
 struct Documents : StageOf<Rank::mask> {
+  static constexpr bool indexes_keys = true;
+
   View<const std::int64_t, 2> id;
 
   void check(const Problem& p) const {

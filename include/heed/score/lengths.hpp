@@ -14,6 +14,8 @@ namespace heed::inline HEED_ABI {
 /// @throws ShapeError if there is not one length per batch entry.
 /// @throws ValueError if a length is negative or beyond the keys.
 struct Lengths : StageOf<Rank::mask> {
+  static constexpr bool indexes_keys = true;
+
   View<const std::int64_t, 1> length;
   bool causal = false;
 

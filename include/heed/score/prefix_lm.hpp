@@ -14,6 +14,8 @@ namespace heed::inline HEED_ABI {
 /// @throws ShapeError if there is not one prefix per batch entry, or one for all.
 /// @throws ValueError if a prefix is negative.
 struct PrefixLm : StageOf<Rank::mask> {
+  static constexpr bool indexes_keys = true;
+
   Index shared = 0;
   View<const std::int64_t, 1> each;
 

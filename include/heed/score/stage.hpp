@@ -113,6 +113,8 @@ struct Projection {
 /// compile.
 struct Identity {
   static constexpr bool carries_rows = false;  ///< Does a row depend on the rows above it?
+  /// Does it read keys by index? Then it cannot work on a KvBuffer, whose slots are in no order.
+  static constexpr bool indexes_keys = false;
 
   // Once a call.
   std::optional<Index> query_offset(const Shape&) const { return std::nullopt; }
@@ -173,6 +175,7 @@ struct Identity {
 template <class S>
 concept Stage = std::copyable<S> && requires {
   { S::carries_rows } -> std::convertible_to<bool>;
+  { S::indexes_keys } -> std::convertible_to<bool>;
   { S::first_rank } -> std::convertible_to<Rank>;
   { S::last_rank } -> std::convertible_to<Rank>;
 };
@@ -225,6 +228,7 @@ struct Then {
   B b;
 
   static constexpr bool carries_rows = A::carries_rows || B::carries_rows;
+  static constexpr bool indexes_keys = A::indexes_keys || B::indexes_keys;
   static constexpr Rank first_rank = A::first_rank, last_rank = B::last_rank;
 
   template <class T>

@@ -51,6 +51,8 @@ struct QueryTemperature : StageOf<Rank::rescale> {
 /// @throws ShapeError unless tau is [B, G, Nk] or [B, 1, Nk].
 template <class T>
 struct KeyTemperature : StageOf<Rank::rescale> {
+  static constexpr bool indexes_keys = true;
+
   View<const T, 3> tau;
 
   void check(const Problem& p) const {
@@ -67,6 +69,8 @@ struct KeyTemperature : StageOf<Rank::rescale> {
 /// @throws ShapeError unless tau is [B, G, Nk] or [B, 1, Nk].
 template <class T>
 struct ValueTemperature : StageOf<Rank::rescale> {
+  static constexpr bool indexes_keys = true;
+
   View<const T, 3> tau;
 
   void check(const Problem& p) const {

@@ -14,6 +14,7 @@ struct When {
   S stage;
 
   static constexpr bool carries_rows = S::carries_rows;
+  static constexpr bool indexes_keys = S::indexes_keys;
   static constexpr Rank first_rank = S::first_rank, last_rank = S::last_rank;
 
   template <class T>

@@ -15,6 +15,8 @@ inline constexpr Index unbounded = std::numeric_limits<Index>::max() / 4;
 ///
 /// @throws ValueError if a side is negative.
 struct Window : StageOf<Rank::mask> {
+  static constexpr bool indexes_keys = true;
+
   Index left = unbounded, right = unbounded;
 
   void check(const Problem&) const {

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+/// @file Keys and values of at most K tokens, the most masked forgotten first.
+#pragma once
+
+#include "heed/core/executor.hpp"
+#include "heed/engine/forward.hpp"
+#include "heed/kv/eviction.hpp"
+#include "heed/kv/kv_state.hpp"
+
+#include <algorithm>
+
+namespace heed::inline HEED_ABI {
+
+/// The sizes of one layer's buffer.
+struct KvShape {
+  Index batch = 1, heads = 1, key_heads = 1, dim = 1, value_dim = 1;
+};
+
+namespace detail {
+
+/// What the rows of a chunk see of the slots, and what is subtracted for it.
+template <class T>
+struct Retained : StageOf<Rank::carry> {
+  static constexpr bool carries_rows = true;
+
+  const T* born = nullptr;     ///< [slots] first row of the call that sees the slot
+  const T* dies = nullptr;     ///< [slots] first row that no longer does
+  const T* penalty = nullptr;  ///< [rows of the chunk][stride] −F; null: nothing is subtracted
+  T* scores = nullptr;         ///< [rows of the chunk][stride] the selecting head's
+  Index stride = 0;
+
+  Cover cover(const Block& block) const {
+    const T first = T(block.row), last = T(block.row + block.rows - 1);
+    Index seen = 0, unseen = 0;
+    for (Index j = block.key; j < block.key + block.keys; ++j) {
+      seen += born[j] <= first && last < dies[j];
+      unseen += born[j] > last || dies[j] <= first;
+    }
+    return seen == block.keys ? Cover::full : unseen == block.keys ? Cover::none : Cover::partial;
+  }
+  HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
+    const Batch<T> row(T(at.row));
+    return m & (simd::load(born + at.key) <= row) & (row < simd::load(dies + at.key));
+  }
+  HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>& at) const {
+    return penalty ? s + simd::load(penalty + at.block_row * stride + at.key) : s;
+  }
+  void select(const Panel<T>& panel) {
+    for (Index r = 0; r < panel.rows; ++r)
+      std::copy_n(panel.scores + r * panel.stride, panel.keys, scores + r * stride + panel.key);
+  }
+};
+
+}  // namespace detail
+
+/// Decode and prefill through a buffer that forgets (Leviathan, Kalman, Matias, arXiv:2410.02703):
+///
+///     for each token i:  append k_i, v_i
+///                        if K + 1 tokens are held, the one with the largest F(i, ·) goes for good,
+///                          never a protected one, nor i itself; of equals the oldest
+///                        out_i = Σ_j softmax_j(s_h(i, j) − F(i, j)) v_j over the tokens held
+///                        F(i+1, j) = F(i, j) + max(0, s_0(i, j)), but for j = 0 and j = i
+///
+/// so that memory and time per token are constant in the position. F of a token does not depend on
+/// who else is held: pruned attention is unpruned attention under a mask. A chunk of any size gives
+/// the evictions, and up to rounding the outputs, of token by token.
+///
+/// Copyable, and so are its sequences: a copy is a snapshot or a fork.
+template <class T>
+class KvBuffer {
+  using B = Blocking<T>;
+  using Tile = detail::Tiles<T, B>;
+
+ public:
+  /// @throws ValueError if a size is not positive, or if the budget is smaller than the number of
+  ///     tokens that may not go.
+  KvBuffer(const KvShape& shape, KvOptions options) : shape_(shape), options_(std::move(options)) {
+    for (Index n : {shape.batch, shape.heads, shape.key_heads, shape.dim, shape.value_dim})
+      if (n < 1) throw ValueError("KvBuffer: every size must be at least 1");
+    if (shape.heads % shape.key_heads != 0)
+      throw ShapeError("KvBuffer: " + std::to_string(shape.heads) +
+                       " query heads are no multiple of " + std::to_string(shape.key_heads) +
+                       " key heads");
+    detail::check(options_, shape.heads);
+    columns_ = detail::round_up(shape.value_dim, simd::width<T>);
+    options_.chunk = std::min<Index>(options_.chunk, Tile::block_rows);
+    sequences_.resize(std::size_t(shape.batch));
+    if (options_.budget)
+      for (auto& s : sequences_) grow(s, capacity_for(*options_.budget));
+  }
+  KvBuffer(const KvBuffer& o)
+      : shape_(o.shape_), options_(o.options_), columns_(o.columns_), sequences_(o.sequences_) {}
+  KvBuffer& operator=(const KvBuffer& o) { return *this = KvBuffer(o); }
+  KvBuffer(KvBuffer&&) = default;
+  KvBuffer& operator=(KvBuffer&&) = default;
+
+  const KvShape& shape() const { return shape_; }
+  const KvOptions& options() const { return options_; }
+  const KvSequence<T>& sequence(Index batch) const { return sequences_[std::size_t(batch)]; }
+  KvSequence<T>& sequence(Index batch) { return sequences_[std::size_t(batch)]; }
+
+  /// Forgets everything of one sequence; its memory stays.
+  void clear(Index batch) {
+    KvSequence<T>& s = sequence(batch);
+    s.next = s.slots = s.count = 0;
+    s.free.clear();
+    std::fill(s.finite.begin(), s.finite.end(), std::uint8_t(1));
+    std::fill(s.position.begin(), s.position.end(), KvSequence<T>::nobody);
+  }
+
+  /// Bytes held, everything counted.
+  std::size_t bytes() const {
+    std::size_t n = workspace_.bytes();
+    for (const auto& s : sequences_)
+      n += (s.panels.capacity() + s.values.capacity() + s.carry.capacity() + s.mass.capacity()) *
+               sizeof(T) +
+           (s.position.capacity() + s.free.capacity()) * sizeof(Index) + s.finite.capacity();
+    return n;
+  }
+
+  /// What a step takes beside its tensors; all optional.
+  struct Step {
+    View<T, 3> lse{};                      ///< [B, H, N], overwritten.
+    View<const std::int64_t, 1> tokens{};  ///< [B] how many of the N rows each sequence has.
+    View<std::int64_t, 2> evict_row{};  ///< [B, ≥ positions] at [b, j], the position of the row
+                                        ///< that no longer sees token j; else untouched.
+    Executor executor{};
+  };
+
+  /// Appends N tokens to every sequence and attends from each to what is then held.
+  ///
+  /// @param q  [B, H, N, D].   @param k  [B, G, N, D].   @param v  [B, G, N, Dv].
+  /// @param variant  stages that need no order among keys: temperatures of queries, standard or
+  ///     scaled, softcap, alibi, score_rule, sinks. Causality and selection are the buffer's.
+  /// @param out  [B, H, N, Dv], overwritten; zero behind a sequence's last token.
+  /// @throws ShapeError, ValueError before anything changes.
+  /// @note A token costs 2 (D + Dv) FLOP a head and token held, whatever its position.
+  template <class Q, class K, class V, Stage Variant, class Out>
+  requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<V, 4> && TensorLike<Out, 4> Visited
+  step(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
+       const Step& options = {}) {
+    static_assert(!Variant::indexes_keys,
+                  "heed: this stage reads keys by index, which a buffer's slots do not have");
+    static_assert(!Variant::carries_rows,
+                  "heed: the buffer selects by itself, see KvOptions::select");
+    Call<Variant> call(*this, {View<const T, 4>(q), View<const T, 4>(k), View<const T, 4>(v)},
+                       variant, View<T, 4>(out), options);
+    return call.run();
+  }
+
+ private:
+  static constexpr Index nobody = KvSequence<T>::nobody;
+  /// A row no call reaches.
+  static constexpr T never = T(Index(1) << 30);
+
+  /// A step, with its scratch.
+  template <class Variant>
+  class Call;
+
+  Index capacity_for(Index budget) const {
+    const Index slots = budget + options_.chunk - (options_.when == EvictWhen::before_row ? 1 : 0);
+    return detail::round_up(slots, Tile::panel_keys);
+  }
+
+  /// Makes room for `capacity` slots; what they hold keeps its slot.
+  void grow(KvSequence<T>& s, Index capacity) {
+    const Index before = s.capacity();
+    if (capacity <= before) return;
+    // Tiles may read some panels past the last; what they find there is hidden.
+    const auto panels = [&](Index n) { return n * shape_.dim; };
+    detail::Aligned<T> keys(
+        std::size_t(shape_.key_heads * panels(capacity) + panels(3 * Tile::panel_keys)));
+    detail::Aligned<T> values(std::size_t(shape_.key_heads * capacity * columns_));
+    for (Index g = 0; g < shape_.key_heads; ++g) {
+      std::copy_n(s.panels.data() + g * panels(before), panels(before),
+                  keys.data() + g * panels(capacity));
+      std::copy_n(s.values.data() + g * before * columns_, before * columns_,
+                  values.data() + g * capacity * columns_);
+    }
+    const Index blocks = key_blocks(capacity), blocks_before = key_blocks(before);
+    std::vector<std::uint8_t> finite(std::size_t(shape_.key_heads * blocks), 1);
+    for (Index g = 0; g < shape_.key_heads; ++g)
+      std::copy_n(s.finite.data() + g * blocks_before, blocks_before, finite.data() + g * blocks);
+    s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
+    s.position.resize(std::size_t(capacity), nobody);
+    s.carry.resize(std::size_t(capacity));
+    if (options_.evict == Evict::least_attended) s.mass.resize(std::size_t(capacity));
+  }
+  static Index key_blocks(Index capacity) {
+    return (capacity + Tile::block_keys - 1) / Tile::block_keys;
+  }
+
+  /// Puts a token into a slot of its own.
+  Index append(KvSequence<T>& s, const View<const T, 4>& k, const View<const T, 4>& v, Index batch,
+               Index row) {
+    Index slot = s.slots;
+    if (!s.free.empty()) {
+      slot = s.free.back();
+      s.free.pop_back();
+    } else {
+      ++s.slots;
+    }
+    const Index capacity = s.capacity(), panel = slot / Tile::panel_keys * Tile::panel_keys;
+    for (Index g = 0; g < shape_.key_heads; ++g) {
+      T* key = s.panels.data() + (g * capacity + panel) * shape_.dim + slot % Tile::panel_keys;
+      for (Index d = 0; d < shape_.dim; ++d) key[d * Tile::panel_keys] = k(batch, g, row, d);
+      const T* value = &v(batch, g, row, 0);
+      std::copy_n(value, shape_.value_dim, s.values.data() + (g * capacity + slot) * columns_);
+      if (!simd::all_finite(value, 0, 1, shape_.value_dim))
+        s.finite[std::size_t(g * key_blocks(capacity) + slot / Tile::block_keys)] = 0;
+    }
+    s.position[std::size_t(slot)] = s.next++;
+    s.carry[std::size_t(slot)] = T(0);
+    if (!s.mass.empty()) s.mass[std::size_t(slot)] = T(0);
+    ++s.count;
+    return slot;
+  }
+
+  void release(KvSequence<T>& s, Index slot) {
+    s.position[std::size_t(slot)] = nobody;
+    s.free.push_back(slot);
+  }
+
+  bool is_protected(Index position) const {
+    return std::find(options_.protect.begin(), options_.protect.end(), position) !=
+           options_.protect.end();
+  }
+
+  /// Whose turn it is, for the row at position `current`, among the slots that `held` tells: of
+  /// equals, the oldest.
+  template <class Held>
+  Index victim(const KvSequence<T>& s, Index current, Held&& held) const {
+    Index best = nobody;
+    T most = 0;
+    for (Index j = 0; j < s.slots; ++j) {
+      const Index position = s.position[std::size_t(j)];
+      if (position == nobody || position > current - options_.recent || !held(j)) continue;
+      const T claim = options_.evict == Evict::most_masked      ? -s.carry[std::size_t(j)]
+                      : options_.evict == Evict::least_attended ? -s.mass[std::size_t(j)]
+                                                                : T(0);
+      const bool more = best == nobody || claim > most ||
+                        (!(claim < most) && position < s.position[std::size_t(best)]);
+      if (more && !is_protected(position)) best = j, most = claim;
+    }
+    assert(best != nobody && "the budget exceeds what may not go");
+    return best;
+  }
+
+  KvShape shape_;
+  KvOptions options_;
+  Index columns_ = 0;
+  std::vector<KvSequence<T>> sequences_;
+  Workspace workspace_;
+};
+
+}  // namespace heed::inline HEED_ABI
+
+#include "heed/kv/kv_step.hpp"

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+/// @file What a KvBuffer remembers of one sequence.
+#pragma once
+
+#include "heed/engine/blocking.hpp"
+
+#include <vector>
+
+namespace heed::inline HEED_ABI {
+
+namespace detail {
+
+template <class T>
+using Aligned = std::vector<T, xsimd::aligned_allocator<T, 64>>;
+
+}  // namespace detail
+
+/// One sequence: copy it and you have a snapshot, copy it back and you have rolled back.
+///
+/// Tokens sit in slots, in no order; a slot that was freed is taken by a later token, and no other
+/// token moves. Keys are packed in panels of `panel_keys` slots, the order the kernels read.
+template <class T>
+struct KvSequence {
+  static constexpr Index nobody = -1;
+
+  Index next = 0;                    ///< Position of the next token.
+  Index slots = 0;                   ///< Slots in use or once used: 0 … slots − 1.
+  Index count = 0;                   ///< Tokens held.
+  std::vector<Index> position;       ///< [capacity] of each slot, or `nobody`.
+  std::vector<Index> free;           ///< Slots below `slots` that hold nobody.
+  std::vector<T> carry;              ///< [capacity] −F of the next row, in log2 units.
+  std::vector<T> mass;               ///< [capacity] weights received, where eviction asks for it.
+  detail::Aligned<T> panels;         ///< [G][capacity / panel_keys][D][panel_keys]
+  detail::Aligned<T> values;         ///< [G][capacity][columns]
+  std::vector<std::uint8_t> finite;  ///< [G][key blocks] was every value in the block ever finite?
+
+  Index capacity() const { return Index(position.size()); }
+  /// F of the next row for the token in a slot, in natural units.
+  T f(Index slot) const { return -carry[std::size_t(slot)] * simd::ln2<T>; }
+};
+
+}  // namespace heed::inline HEED_ABI

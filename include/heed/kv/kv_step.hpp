@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT
+/// @file KvBuffer::step: append, select, evict, attend. Included by kv_buffer.hpp.
+#pragma once
+
+#include "heed/kv/kv_buffer.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// A step goes chunk by chunk. Of a chunk, first each sequence by itself: the tokens are appended,
+/// the selecting head's scores taken, F followed down the rows and with it who goes at which row.
+/// Then all heads of all sequences attend, under the mask that this left behind.
+template <class T>
+template <class Variant>
+class KvBuffer<T>::Call {
+  using Chain = Then<Variant, detail::Retained<T>>;
+  using Bound = decltype(bound<T>(std::declval<const Chain&>(), std::declval<const Problem&>(),
+                                  std::declval<Arena&>()));
+  using WorkerOf = detail::Worker<T, B, Bound>;
+  using StripOf = detail::Strip<T, B>;
+  using KeyBlockOf = detail::KeyBlock<T>;
+
+ public:
+  struct Inputs {
+    View<const T, 4> q, k, v;
+  };
+
+  Call(KvBuffer& buffer, const Inputs& in, const Variant& variant, const View<T, 4>& out,
+       const Step& step)
+      : buffer_(buffer),
+        in_(in),
+        variant_(variant),
+        out_(out),
+        step_(step),
+        problem_{common_shape(in.q, in.k, in.v)} {
+    problem_.causal = problem_.placed = true;
+    check();
+    variant.check(problem_);
+  }
+
+  Visited run() {
+    const Executor& executor = step_.executor;
+    const Index batch = problem_.batch, chunk = buffer_.options_.chunk;
+    const Index workers = std::max<Index>(executor.workers(), 1);
+    strip_heads_ = std::clamp<Index>(Tile::block_rows / chunk, 1, problem_.group());
+    while (problem_.group() % strip_heads_ != 0) --strip_heads_;
+    const Index strips = problem_.heads / strip_heads_;
+
+    Index capacity = 0;
+    for (Index b = 0; b < batch; ++b) {
+      KvSequence<T>& s = buffer_.sequence(b);
+      if (!buffer_.options_.budget && s.slots + rows_of(b) > s.capacity())
+        buffer_.grow(s, detail::round_up(std::max(2 * s.capacity(), s.slots + rows_of(b)),
+                                         Tile::panel_keys));
+      capacity = std::max(capacity, s.capacity());
+    }
+    stride_ = detail::round_up(capacity, Tile::block_keys);
+    Arena measure;
+    layout(measure, workers);
+    Arena arena(buffer_.workspace_.reserve(measure.used()));
+    layout(arena, workers);
+    start_.resize(std::size_t(batch));
+    for (Index b = 0; b < batch; ++b) start_[std::size_t(b)] = buffer_.sequence(b).next;
+
+    for (Index row = 0; row < problem_.queries; row += chunk) {
+      executor(batch, [&](Index b, Index w) { select(lanes_[w], b, row); });
+      executor(batch * strips, [&](Index task, Index w) {
+        attend(lanes_[w], task / strips, task % strips * strip_heads_, row);
+      });
+      executor(batch, [&](Index b, Index w) { settle(lanes_[w], b, row); });
+    }
+    Visited visited;
+    for (Index w = 0; w < workers; ++w) visited += lanes_[w].worker.visited;
+    return visited;
+  }
+
+ private:
+  /// One thread's.
+  struct Lane {
+    WorkerOf worker;
+    StripOf strip;
+  };
+  /// One sequence's, for a chunk. Rows count from the start of the step.
+  struct Scratch {
+    T *born, *dies;  ///< [stride] the first row that sees a slot, the first that no longer does
+    T* offsets;      ///< [stride] its position less that of row 0
+    T* penalty;      ///< [chunk][stride] −F
+    T* scores;       ///< [chunk][stride] the selecting head's
+    T* lse;          ///< [heads] of the last row, in log2 units
+  };
+
+  void check() const {
+    const KvShape& s = buffer_.shape_;
+    expect_dims("q", in_.q.dims(), {s.batch, s.heads, problem_.queries, s.dim}, "the buffer's");
+    expect_dims("k", in_.k.dims(), {s.batch, s.key_heads, problem_.queries, s.dim}, "the buffer's");
+    expect_dims("v", in_.v.dims(), {s.batch, s.key_heads, problem_.queries, s.value_dim},
+                "the buffer's");
+    detail::check_outputs(problem_, out_, step_.lse);
+    if (step_.tokens)
+      expect_dims("tokens", step_.tokens.dims(), {s.batch}, "one number per sequence");
+    for (Index b = 0; b < s.batch; ++b) {
+      if (step_.tokens && (step_.tokens(b) < 0 || step_.tokens(b) > problem_.queries))
+        throw ValueError("tokens[" + std::to_string(b) + "] is " + std::to_string(step_.tokens(b)) +
+                         ", must lie in 0 … " + std::to_string(problem_.queries));
+      if (step_.evict_row && (step_.evict_row.dim(0) != s.batch ||
+                              step_.evict_row.dim(1) < buffer_.sequence(b).next + rows_of(b)))
+        throw ShapeError("evict_row is " + to_string(step_.evict_row.dims()) + ", needs [" +
+                         std::to_string(s.batch) + ", " +
+                         std::to_string(buffer_.sequence(b).next + rows_of(b)) + "] or wider");
+    }
+    if (T(problem_.queries) >= never) throw ValueError("step: too many rows at once");
+  }
+
+  Index rows_of(Index b) const { return step_.tokens ? Index(step_.tokens(b)) : problem_.queries; }
+
+  void layout(Arena& arena, Index workers) {
+    lanes_ = arena.take<Lane>(workers);
+    for (Index w = 0; w < workers; ++w) {
+      WorkerOf worker(problem_, bound<T>(Chain{variant_, {}}, problem_, arena), arena);
+      const StripOf strip(problem_.dim, problem_.value_dim, arena);
+      if (!arena.measuring()) new (lanes_ + w) Lane{std::move(worker), strip};
+    }
+    scratch_ = arena.take<Scratch>(problem_.batch);
+    for (Index b = 0; b < problem_.batch; ++b) {
+      T* tables = arena.take<T>(3 * stride_);
+      T* penalty = arena.take<T>(buffer_.options_.chunk * stride_);
+      T* scores = arena.take<T>(buffer_.options_.chunk * stride_);
+      T* lse = arena.take<T>(problem_.heads);
+      if (!arena.measuring())
+        scratch_[b] = {tables, tables + stride_, tables + 2 * stride_, penalty, scores, lse};
+    }
+  }
+
+  /// Points a thread's worker at a sequence.
+  void enter(WorkerOf& worker, Index b) const {
+    const KvSequence<T>& s = buffer_.sequence(b);
+    const Scratch& x = scratch_[b];
+    worker.problem = problem_;
+    worker.problem.keys = s.slots;
+    worker.problem.query_offset = start_[std::size_t(b)];
+    worker.offsets = x.offsets;
+    worker.variant.b = {{},       x.born, x.dies, buffer_.options_.select ? x.penalty : nullptr,
+                        x.scores, stride_};
+    worker.variant.begin(b, true);
+  }
+
+  void place(Lane& lane, Index b, Index head, Index heads, Index row, Index rows) const {
+    lane.strip.place(lane.worker.problem, lane.worker.variant, b, head, heads, row, rows);
+    lane.strip.pack(
+        [&](const Row& r) { return &in_.q(r.batch, r.head, r.index, 0); },
+        [&](const Row& r) { return lane.worker.variant.query_factor(simd::log2e<T>, r); });
+  }
+
+  template <class Visit>
+  void each_key_block(Index b, Index key_head, Visit&& visit) const {
+    const KvSequence<T>& s = buffer_.sequence(b);
+    const Index capacity = s.capacity();
+    const detail::KeyStore<T> store{s.panels.data() + key_head * capacity * problem_.dim,
+                                    s.values.data() + key_head * capacity * buffer_.columns_,
+                                    buffer_.columns_,
+                                    s.finite.data() + key_head * key_blocks(capacity)};
+    for (Index first = 0; first < s.slots; first += Tile::block_keys)
+      visit(KeyBlockOf{first, std::min(first + Tile::block_keys, s.slots), store});
+  }
+
+  /// Appends the chunk's tokens and works out what its rows see.
+  void select(Lane& lane, Index b, Index row) {
+    const KvOptions& o = buffer_.options_;
+    const Index rows = std::min(o.chunk, rows_of(b) - row);
+    if (rows <= 0) return;
+    KvSequence<T>& s = buffer_.sequence(b);
+    const Scratch& x = scratch_[b];
+    const auto anyone = [](Index) { return true; };
+
+    // The first row's victim makes room before its token comes, which could not have been chosen.
+    if (o.budget && o.when == EvictWhen::before_row && s.count == *o.budget)
+      let_go(s, b, buffer_.victim(s, s.next, anyone), s.next);
+
+    std::fill_n(x.born, stride_, never), std::fill_n(x.dies, stride_, never);
+    std::fill_n(x.offsets, stride_, never);
+    for (Index j = 0; j < s.slots; ++j)
+      if (s.position[std::size_t(j)] != nobody) {
+        x.born[j] = T(row);
+        x.offsets[j] = T(s.position[std::size_t(j)] - start_[std::size_t(b)]);
+      }
+    const Index held = s.count;
+    for (Index r = 0; r < rows; ++r) {
+      const Index slot = buffer_.append(s, in_.k, in_.v, b, row + r);
+      x.born[slot] = x.offsets[slot] = T(row + r);
+    }
+
+    enter(lane.worker, b);
+    if (o.select) {
+      place(lane, b, o.select->head, 1, row, rows);
+      each_key_block(b, problem_.key_head(o.select->head), [&](const KeyBlockOf& block) {
+        lane.worker.select(lane.strip, block, false);
+      });
+    }
+    s.count = held;
+    for (Index r = 0; r < rows; ++r) {
+      const T at = T(row + r);
+      const Index current = start_[std::size_t(b)] + row + r;
+      const auto seen = [&](Index j) { return x.born[j] <= at && x.dies[j] > at; };
+      ++s.count;
+      if (o.budget && o.when == EvictWhen::before_row && s.count > *o.budget)
+        condemn(s, b, buffer_.victim(s, current, seen), at, current);
+      if (o.select) vote(s, x, r, at);
+      if (o.budget && o.when == EvictWhen::after_row && o.evict != Evict::least_attended &&
+          s.count > *o.budget)
+        condemn(s, b, buffer_.victim(s, current, seen), at + 1, current + 1);
+    }
+  }
+
+  /// F of row r for every slot, and the carry below it.
+  void vote(KvSequence<T>& s, const Scratch& x, Index r, T at) const {
+    const SelectOptions& o = *buffer_.options_.select;
+    const Batch<T> zero(T(0)), reach(o.forbid_self ? at : at + 1);
+    T* penalty = x.penalty + r * stride_;
+    const Index first = o.protect_first ? slot_of_first(s) : nobody;
+    for (Index j = 0; j < s.slots; j += simd::width<T>) {
+      const Batch<T> score = simd::load(x.scores + r * stride_ + j),
+                     sum = simd::load(&s.carry[std::size_t(j)]);
+      const Batch<T> wish = o.relu ? simd::max(score, zero) : score;
+      const Batch<T> cast = simd::select(simd::load(x.offsets + j) < reach, wish, zero);
+      const Batch<T> after = (o.accumulate ? sum : zero) - cast;
+      (o.shift ? sum : after).store_unaligned(penalty + j);
+      after.store_unaligned(&s.carry[std::size_t(j)]);
+    }
+    if (first != nobody) penalty[first] = s.carry[std::size_t(first)] = T(0);
+  }
+
+  static Index slot_of_first(const KvSequence<T>& s) {
+    const auto at = std::find(s.position.begin(), s.position.begin() + s.slots, Index(0));
+    return at == s.position.begin() + s.slots ? nobody : Index(at - s.position.begin());
+  }
+
+  void attend(Lane& lane, Index b, Index head, Index row) const {
+    const Index rows = std::min(buffer_.options_.chunk, rows_of(b) - row);
+    silence(b, head, row + std::max<Index>(rows, 0), row + buffer_.options_.chunk);
+    if (rows <= 0) return;
+    enter(lane.worker, b);
+    place(lane, b, head, strip_heads_, row, rows);
+    lane.strip.clear(lane.worker.variant);
+    each_key_block(b, problem_.key_head(head),
+                   [&](const KeyBlockOf& block) { lane.worker.attend(lane.strip, block); });
+    lane.strip.finish(out_, step_.lse);
+    if (buffer_.options_.evict == Evict::least_attended)
+      for (Index h = 0; h < strip_heads_; ++h)  // one row a head: chunks are of one
+        scratch_[b].lse[head + h] = lane.strip.lse(h);
+  }
+
+  /// Rows [first, last) of a strip's heads, behind the sequence's last token.
+  void silence(Index b, Index head, Index first, Index last) const {
+    for (Index h = head; h < head + strip_heads_; ++h)
+      for (Index i = first; i < std::min(last, problem_.queries); ++i) {
+        std::fill_n(&out_(b, h, i, 0), problem_.value_dim, T(0));
+        if (step_.lse) step_.lse(b, h, i) = -std::numeric_limits<T>::infinity();
+      }
+  }
+
+  /// After the rows have attended: weights received are counted, and who was let go is gone.
+  void settle(Lane& lane, Index b, Index row) const {
+    const KvOptions& o = buffer_.options_;
+    const Index rows = std::min(o.chunk, rows_of(b) - row);
+    if (rows <= 0) return;
+    KvSequence<T>& s = buffer_.sequence(b);
+    const Scratch& x = scratch_[b];
+    const T end = T(row + rows);
+    const Index current = start_[std::size_t(b)] + row + rows - 1;
+    const auto held = [&](Index j) { return x.dies[j] == never; };
+
+    if (o.evict == Evict::least_attended) {
+      enter(lane.worker, b);
+      for (Index h = 0; h < problem_.heads; ++h) {
+        place(lane, b, h, 1, row, rows);
+        lane.strip.max[0] = x.lse[h];
+        each_key_block(b, problem_.key_head(h), [&](const KeyBlockOf& block) {
+          lane.worker.weigh_known(lane.strip, block,
+                                  [&](Index, const KeyRange& keys, const T* weights) {
+                                    for (Index j = keys.first; j < keys.last; ++j)
+                                      s.mass[std::size_t(j)] += weights[j - keys.first];
+                                  });
+        });
+      }
+    }
+    const bool late = o.when == EvictWhen::chunk_end ||
+                      (o.when == EvictWhen::after_row && o.evict == Evict::least_attended);
+    while (late && o.budget && s.count > *o.budget)
+      condemn(s, b, buffer_.victim(s, current, held), end, current + 1);
+    for (Index j = 0; j < s.slots; ++j)
+      if (s.position[std::size_t(j)] != nobody && x.dies[j] != never) buffer_.release(s, j);
+  }
+
+  void log(Index b, Index position, Index row) const {
+    if (step_.evict_row) step_.evict_row(b, position) = row;
+  }
+  /// Gone at once: no row of this chunk sees it.
+  void let_go(KvSequence<T>& s, Index b, Index slot, Index row) const {
+    log(b, s.position[std::size_t(slot)], row);
+    buffer_.release(s, slot);
+    --s.count;
+  }
+  /// Gone for rows from `at` on; its slot is free when the chunk is done.
+  void condemn(KvSequence<T>& s, Index b, Index slot, T at, Index row) const {
+    log(b, s.position[std::size_t(slot)], row);
+    scratch_[b].dies[slot] = at;
+    --s.count;
+  }
+
+  KvBuffer& buffer_;
+  Inputs in_;
+  const Variant& variant_;
+  View<T, 4> out_;
+  const Step& step_;
+  Problem problem_;
+  Index strip_heads_ = 1, stride_ = 0;
+  Lane* lanes_ = nullptr;
+  Scratch* scratch_ = nullptr;
+  std::vector<Index> start_;  ///< per sequence: the position of row 0
+};
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+/// @file The buffers of a model's layers.
+#pragma once
+
+#include "heed/kv/kv_buffer.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// One KvBuffer a layer, each with a budget of its own.
+template <class T>
+class LayerBuffers {
+ public:
+  /// @param budgets  K of each layer; none: that layer forgets nothing.
+  /// @throws ValueError if a budget is smaller than the number of tokens that may not go.
+  LayerBuffers(const KvShape& shape, const std::vector<std::optional<Index>>& budgets,
+               KvOptions options) {
+    layers_.reserve(budgets.size());
+    for (const std::optional<Index>& budget : budgets) {
+      options.budget = budget;
+      layers_.emplace_back(shape, options);
+    }
+  }
+
+  Index size() const { return Index(layers_.size()); }
+  KvBuffer<T>& operator[](Index layer) { return layers_[std::size_t(layer)]; }
+  const KvBuffer<T>& operator[](Index layer) const { return layers_[std::size_t(layer)]; }
+
+  void clear(Index batch) {
+    for (auto& layer : layers_) layer.clear(batch);
+  }
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const auto& layer : layers_) sum += layer.bytes();
+    return sum;
+  }
+  /// Tokens held over tokens seen, all layers and sequences together: Σ K_l / (L N) of the paper.
+  double memory_ratio() const {
+    double held = 0, seen = 0;
+    for (const auto& layer : layers_)
+      for (Index b = 0; b < layer.shape().batch; ++b)
+        held += double(layer.sequence(b).count), seen += double(layer.sequence(b).next);
+    return seen > 0 ? held / seen : 1;
+  }
+
+ private:
+  std::vector<KvBuffer<T>> layers_;
+};
+
+}  // namespace heed::inline HEED_ABI
