@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/engine/blocking.hpp"
+#include "heed/simd/exp2.hpp"
 
 #include <vector>
 
