@@ -62,11 +62,7 @@ class Pass {
     Arena arena(workspace.reserve(measure.used()));
     Lane* lanes = layout(arena, workers);
 
-    options.executor(keys_.tasks(),
-                     [&](Index task, Index) { keys_.pack(task, lanes[0].worker.variant); });
-    if (projects())
-      options.executor(selecting_keys_.tasks(),
-                       [&](Index task, Index) { selecting_keys_.pack(task, Identity{}); });
+    pack(lanes[0].worker.variant, options.executor);
     options.executor(tasks_, [&](Index task, Index worker) {
       if (carries_)
         descend(lanes[worker], task, out, lse);
@@ -88,10 +84,7 @@ class Pass {
     Workspace workspace;
     Arena arena(workspace.reserve(measure.used()));
     Lane& lane = *layout(arena, 1);
-    for (Index task = 0; task < keys_.tasks(); ++task) keys_.pack(task, lane.worker.variant);
-    if (projects())
-      for (Index task = 0; task < selecting_keys_.tasks(); ++task)
-        selecting_keys_.pack(task, Identity{});
+    pack(lane.worker.variant, serial());
 
     for (Index i = 0; i < rows; ++i)
       for (Index j = 0; j < problem_.keys; ++j) out(i, j) = T(0);
@@ -114,7 +107,7 @@ class Pass {
           [&](const KeyBlock<T>& selecting, Index first, Index last) {
             if (carries_) worker.select(lane.selector, selecting, projects());
             if (i + count <= row) return;
-            worker.weigh_known(strip, {first, last, keys_(batch, problem_.key_head(head))},
+            worker.weigh_known(strip, {first, last, store(batch, head)},
                                [&](Index r, const KeyRange& keys, const T* weights) {
                                  if (const Index at = i + r - row; 0 <= at && at < rows)
                                    for (Index j = keys.first; j < keys.last; ++j)
@@ -167,14 +160,13 @@ class Pass {
       projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
       const bool scales_values = variant.scales_values();
       if (w == 0) {
-        keys_ = PackedKeys<T, B>(k_, v_, scales_values, arena);
+        keys_ = PackedPanels<T>(k_, Tile::panel_keys, Tile::block_keys, arena);
+        values_ = PackedRows<T>(v_, scales_values, Tile::block_keys, arena);
         if (projects()) {
           const View<const T, 3>& x = projection_.keys;
           const View<const T, 4> keys(x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)},
                                       {x.stride(0), 0, x.stride(1), x.stride(2)});
-          // No values: a view of no columns.
-          const View<const T, 4> none(x.data(), {x.dim(0), 1, x.dim(1), 0}, {0, 0, 0, 1});
-          selecting_keys_ = PackedKeys<T, B>(keys, none, false, arena);
+          selecting_keys_ = PackedPanels<T>(keys, Tile::panel_keys, Tile::block_keys, arena);
         }
       }
       WorkerOf worker(problem_, std::move(variant), arena);
@@ -209,7 +201,27 @@ class Pass {
   }
 
   KeyStore<T> selecting_store(Index batch, Index head) const {
-    return projects() ? selecting_keys_(batch, 0) : keys_(batch, problem_.key_head(head));
+    return projects() ? KeyStore<T>{selecting_keys_(batch, 0), {}} : store(batch, head);
+  }
+
+  KeyStore<T> store(Index batch, Index head) const {
+    const Index key_head = problem_.key_head(head);
+    return {keys_(batch, key_head), values_(batch, key_head)};
+  }
+
+  void pack(const Bound& variant, const Executor& executor) {
+    executor(keys_.tasks(), [&](Index task, Index) {
+      keys_.pack(task,
+                 [&](Index b, Index g, Index j) { return variant.key_factor(T(1), b, g, j); });
+    });
+    executor(values_.tasks(), [&](Index task, Index) {
+      values_.pack(task,
+                   [&](Index b, Index g, Index j) { return variant.value_factor(T(1), b, g, j); });
+    });
+    if (projects())
+      executor(selecting_keys_.tasks(), [&](Index task, Index) {
+        selecting_keys_.pack(task, [](Index, Index, Index) { return T(1); });
+      });
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
@@ -247,11 +259,11 @@ class Pass {
     worker.variant.begin(batch, true);
     place(worker, strip, batch, head, strip_heads_, row, rows);
     strip.clear(worker.variant);
-    const KeyStore<T> store = keys_(batch, problem_.key_head(head));
+    const KeyStore<T> keys = store(batch, head);
     each_key_block(
         lane, row, rows,
         [&](const KeyBlock<T>&, Index first, Index last) {
-          worker.attend(strip, {first, last, store});
+          worker.attend(strip, {first, last, keys});
         },
         1);
     strip.finish(out, lse);
@@ -281,8 +293,7 @@ class Pass {
               StripOf& strip = lane.strips[s - from];
               const bool selected =
                   !projects() && strip.heads == 1 && strip.head == lane.selector.head;
-              worker.attend(strip, {first, last, keys_(batch, problem_.key_head(strip.head))},
-                            selected);
+              worker.attend(strip, {first, last, store(batch, strip.head)}, selected);
             }
           },
           to - from);
@@ -294,7 +305,8 @@ class Pass {
   View<const T, 4> q_, k_, v_;
   const V& variant_;
   Problem problem_;
-  PackedKeys<T, B> keys_, selecting_keys_;
+  PackedPanels<T> keys_, selecting_keys_;
+  PackedRows<T> values_;
   Projection<T> projection_;
   bool carries_ = false;
   Index block_rows_ = 0, blocks_ = 0, strip_heads_ = 1, shares_ = 1, strips_per_lane_ = 1,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// @file Keys and values of one key head, in the order the engine reads them in.
+/// @file Tensors in the order the engine reads them in.
 #pragma once
 
 #include "heed/engine/blocking.hpp"
@@ -8,80 +8,105 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Not owning. Panels go on to the end of a key block, zero behind the last key.
+/// Every head of a [B, H, N, D] tensor in panels: [N / width][D][width], `width` tokens side by
+/// side. Panels go on to the end of a block of tokens, zero behind the last.
 template <class T>
-struct KeyStore {
-  const T* panels = nullptr;  ///< [⌈Nk / panel_keys⌉][D][panel_keys]
-  const T* values = nullptr;  ///< [Nk] rows of value_columns numbers, value_stride apart
-  Index value_stride = 0;
-  const std::uint8_t* finite = nullptr;  ///< per key block: is every value finite?
-};
-
-/// Packs all key heads of a call.
-template <class T, class B>
-class PackedKeys {
-  using Tile = Tiles<T, B>;
-
+class PackedPanels {
  public:
-  PackedKeys() = default;
-
-  /// Values are packed only if they must be: when a stage scales them, or when a row does not end
-  /// with a register.
-  PackedKeys(const View<const T, 4>& k, const View<const T, 4>& v, bool scales_values, Arena& arena)
-      : k_(k), v_(v), blocks_((k.dim(2) + Tile::block_keys - 1) / Tile::block_keys) {
-    packs_values_ = scales_values || v.dim(3) % simd::width<T> != 0;
-    columns_ = round_up(v.dim(3), simd::width<T>);
-    const Index heads = k.dim(0) * k.dim(1), keys = blocks_ * Tile::block_keys;
-    panels_ = arena.take<T>(heads * keys * k.dim(3));
-    finite_ = arena.take<std::uint8_t>(heads * blocks_);
-    if (packs_values_) values_ = arena.take<T>(heads * k.dim(2) * columns_);
-  }
+  PackedPanels() = default;
+  PackedPanels(const View<const T, 4>& x, Index width, Index block, Arena& arena)
+      : x_(x),
+        width_(width),
+        block_(block),
+        blocks_((x.dim(2) + block - 1) / block),
+        panels_(arena.take<T>(x.dim(0) * x.dim(1) * blocks_ * block * x.dim(3))) {}
 
   /// Pieces that can be packed independently.
-  Index tasks() const { return k_.dim(0) * k_.dim(1) * blocks_; }
+  Index tasks() const { return x_.dim(0) * x_.dim(1) * blocks_; }
 
-  template <class V>
-  void pack(Index task, const V& variant) const {
-    const Index block = task % blocks_, head = task / blocks_ % k_.dim(1),
-                batch = task / blocks_ / k_.dim(1);
-    const Index first = block * Tile::block_keys,
-                last = std::min(first + Tile::block_keys, k_.dim(2)), dim = k_.dim(3);
-    T* panels = panels_ + (batch * k_.dim(1) + head) * blocks_ * Tile::block_keys * dim;
-    for (Index key = first; key < first + Tile::block_keys; key += Tile::panel_keys) {
-      const Index rows = std::clamp<Index>(last - key, 0, Tile::panel_keys);
-      simd::pack_panel([&](Index r) { return &k_(batch, head, key + r, 0); }, rows, dim,
-                       Tile::panel_keys,
-                       [&](Index r) { return variant.key_factor(T(1), batch, head, key + r); },
-                       panels + key * dim);
-    }
-    const T* v = v_.data() + batch * v_.stride(0) + head * v_.stride(1) + first * v_.stride(2);
-    finite_[(batch * k_.dim(1) + head) * blocks_ + block] =
-        simd::all_finite(v, v_.stride(2), last - first, v_.dim(3));
-    if (packs_values_)
-      simd::pack_rows(
-          v, v_.stride(2), last - first, v_.dim(3),
-          [&](Index r) { return variant.value_factor(T(1), batch, head, first + r); },
-          values_ + ((batch * k_.dim(1) + head) * k_.dim(2) + first) * columns_, columns_);
+  /// factor(batch, head, token) scales a token.
+  template <class Factor>
+  void pack(Index task, Factor&& factor) const {
+    const Index head = task / blocks_ % x_.dim(1), batch = task / blocks_ / x_.dim(1),
+                first = task % blocks_ * block_, dim = x_.dim(3);
+    T* panels = panels_ + task * block_ * dim;
+    for (Index token = first; token < first + block_; token += width_, panels += width_ * dim)
+      simd::pack_panel([&](Index r) { return &x_(batch, head, token + r, 0); },
+                       std::clamp<Index>(x_.dim(2) - token, 0, width_), dim, width_,
+                       [&](Index r) { return factor(batch, head, token + r); }, panels);
   }
 
-  KeyStore<T> operator()(Index batch, Index head) const {
-    const Index which = batch * k_.dim(1) + head;
-    KeyStore<T> store;
-    store.panels = panels_ + which * blocks_ * Tile::block_keys * k_.dim(3);
-    store.finite = finite_ + which * blocks_;
-    store.values = packs_values_ ? values_ + which * k_.dim(2) * columns_
-                                 : v_.data() + batch * v_.stride(0) + head * v_.stride(1);
-    store.value_stride = packs_values_ ? columns_ : v_.stride(2);
-    return store;
+  /// The panels of one head, from token 0.
+  T* operator()(Index batch, Index head) const {
+    return panels_ + (batch * x_.dim(1) + head) * blocks_ * block_ * x_.dim(3);
   }
 
  private:
-  View<const T, 4> k_, v_;
-  Index blocks_ = 0, columns_ = 0;
-  bool packs_values_ = false;
+  View<const T, 4> x_;
+  Index width_ = 1, block_ = 1, blocks_ = 0;
   T* panels_ = nullptr;
-  T* values_ = nullptr;
+};
+
+/// Rows of one head, `stride` apart, that can be read to the end of a register.
+template <class T>
+struct Rows {
+  const T* data = nullptr;
+  Index stride = 0;
+  const std::uint8_t* finite = nullptr;  ///< per block of tokens: is every number finite?
+};
+
+/// Every head of a [B, H, N, D] tensor in rows: the tensor itself if its rows end with a register
+/// and nothing scales them, else a copy.
+template <class T>
+class PackedRows {
+ public:
+  PackedRows() = default;
+  PackedRows(const View<const T, 4>& x, bool scaled, Index block, Arena& arena)
+      : x_(x),
+        block_(block),
+        blocks_((x.dim(2) + block - 1) / block),
+        columns_(round_up(x.dim(3), simd::width<T>)) {
+    finite_ = arena.take<std::uint8_t>(x.dim(0) * x.dim(1) * blocks_);
+    if (scaled || columns_ != x.dim(3))
+      rows_ = arena.take<T>(x.dim(0) * x.dim(1) * x.dim(2) * columns_);
+    copies_ = scaled || columns_ != x.dim(3);
+  }
+
+  Index tasks() const { return x_.dim(0) * x_.dim(1) * blocks_; }
+  Index columns() const { return columns_; }
+
+  template <class Factor>
+  void pack(Index task, Factor&& factor) const {
+    const Index which = task / blocks_, head = which % x_.dim(1), batch = which / x_.dim(1),
+                first = task % blocks_ * block_, rows = std::min(block_, x_.dim(2) - first);
+    const T* x = x_.data() + batch * x_.stride(0) + head * x_.stride(1) + first * x_.stride(2);
+    finite_[task] = simd::all_finite(x, x_.stride(2), rows, x_.dim(3));
+    if (copies_)
+      simd::pack_rows(
+          x, x_.stride(2), rows, x_.dim(3), [&](Index r) { return factor(batch, head, first + r); },
+          rows_ + (which * x_.dim(2) + first) * columns_, columns_);
+  }
+
+  Rows<T> operator()(Index batch, Index head) const {
+    const Index which = batch * x_.dim(1) + head;
+    const T* own = x_.data() + batch * x_.stride(0) + head * x_.stride(1);
+    return {copies_ ? rows_ + which * x_.dim(2) * columns_ : own, copies_ ? columns_ : x_.stride(2),
+            finite_ + which * blocks_};
+  }
+
+ private:
+  View<const T, 4> x_;
+  Index block_ = 1, blocks_ = 0, columns_ = 0;
+  bool copies_ = false;
+  T* rows_ = nullptr;
   std::uint8_t* finite_ = nullptr;
+};
+
+/// What the forward pass reads of one key head.
+template <class T>
+struct KeyStore {
+  const T* panels = nullptr;  ///< [⌈Nk / panel_keys⌉][D][panel_keys]
+  Rows<T> values;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

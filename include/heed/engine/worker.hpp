@@ -77,22 +77,24 @@ class Worker {
   void attend(StripOf& s, const KeyBlock<T>& block, bool selected = false) {
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
-    const bool finite = block.store.finite[block.first / Tile::block_keys];
+    const Rows<T>& values = block.store.values;
+    const bool finite = values.finite[block.first / Tile::block_keys];
     for (Index g = 0; g < s.groups(); ++g) {
-      const KeyRange done = weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial);
+      const KeyRange done =
+          weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial, weights_);
       if (done.first >= done.last) continue;
       const Index row = g * Tile::group_rows, count = s.group_count(g);
       const T* p = weights_ + (done.first - block.first);
-      const T* v = block.store.values + done.first * block.store.value_stride;
+      const T* v = values.data + done.first * values.stride;
       T* out = s.out + row * s.columns;
       const Index keys = done.last - done.first;
       const auto sum = [&](auto rows, auto vectors) {
-        simd::accumulate<rows, vectors>(p, Tile::block_keys, v, block.store.value_stride, keys,
-                                        s.columns, out, s.columns);
+        simd::accumulate<rows, vectors, Tile::block_keys, 1>(p, v, values.stride, keys, s.columns,
+                                                             out, s.columns);
       };
       if (!finite)
-        simd::accumulate_seen(count, p, Tile::block_keys, v, block.store.value_stride, keys,
-                              s.columns, out, s.columns);
+        simd::accumulate_seen<Tile::block_keys, 1>(count, p, v, values.stride, keys, s.columns, out,
+                                                   s.columns);
       else if (count == 1)
         sum(int_<1>(), int_<8>());
       else if (count <= Tile::few_rows)
@@ -109,14 +111,15 @@ class Worker {
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
     for (Index g = 0; g < s.groups(); ++g) {
-      const KeyRange done = weigh<KnownSoftmax>(s, g, block, false, seen == Cover::partial);
+      const KeyRange done =
+          weigh<KnownSoftmax>(s, g, block, false, seen == Cover::partial, weights_);
       for (Index r = 0; r < s.group_count(g) && done.first < done.last; ++r)
         consume(g * Tile::group_rows + r, done,
                 weights_ + r * Tile::block_keys + (done.first - block.first));
     }
   }
 
- private:
+ protected:
   template <int N>
   using int_ = std::integral_constant<int, N>;
   template <int Rows, int Panels>
@@ -174,8 +177,11 @@ class Worker {
     return run(Shape_<Tile::group_rows, 1>());
   }
 
+  /// Softmax weights of one group, to weights[row of the group][key of the block]; returns the keys
+  /// they cover.
   template <class Softmax>
-  KeyRange weigh(StripOf& s, Index g, const KeyBlock<T>& block, bool selected, bool partial) {
+  KeyRange weigh(StripOf& s, Index g, const KeyBlock<T>& block, bool selected, bool partial,
+                 T* weights) {
     Index first = -1;
     return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
       if (first < 0) first = key;
@@ -185,8 +191,9 @@ class Worker {
       if constexpr (V::carries_rows)
         if (selected)
           return weigh_tile<shape.rows, shape.panels, masked, true, Softmax>(s, g, block, key,
-                                                                             first);
-      weigh_tile<shape.rows, shape.panels, masked, false, Softmax>(s, g, block, key, first);
+                                                                             first, weights);
+      weigh_tile<shape.rows, shape.panels, masked, false, Softmax>(s, g, block, key, first,
+                                                                   weights);
     });
   }
 
@@ -241,31 +248,32 @@ class Worker {
 
   template <int Rows, int Panels, bool Masked, bool Selected, class Softmax>
   [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
-                                    Index first) {
+                                    Index first, T* weights) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     Batch<T> acc[Rows][vectors];
     if constexpr (!Selected) multiply<Rows, Panels>(s, g, block, key, acc);
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
-      const Index row = g * Tile::group_rows + r;
+      const Index row = g * Tile::group_rows + r, at = key - block.first;
       if constexpr (Selected) {
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v)
-          acc[r][v] = simd::load(scores_ + row * Tile::block_keys + (key - block.first) +
-                                 v * simd::width<T>);
+          acc[r][v] = simd::load(scores_ + row * Tile::block_keys + at + v * simd::width<T>);
       } else {
         shape_scores<Masked, true>(s, row, block, key, acc[r]);
       }
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v)
         acc[r][v] = variant.carried(acc[r][v], lanes(s, row, block, key + v * simd::width<T>));
-      Softmax::template row<Masked>(
-          s, row, acc[r], weights_ + r * Tile::block_keys + (key - block.first), key - first);
+      Softmax::template row<Masked>(s, row, acc[r], weights + r * Tile::block_keys + at,
+                                    key - first);
     }
   }
 
+  T* scores_ = nullptr;  ///< [block_rows][block_keys] the selecting head's
+
+ private:
   T* weights_ = nullptr;  ///< [group_rows][block_keys]
-  T* scores_ = nullptr;   ///< [block_rows][block_keys] the selecting head's
 };
 
 }  // namespace detail

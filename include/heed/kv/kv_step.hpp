@@ -154,10 +154,10 @@ class KvBuffer<T>::Call {
   void each_key_block(Index b, Index key_head, Visit&& visit) const {
     const KvSequence<T>& s = buffer_.sequence(b);
     const Index capacity = s.capacity();
-    const detail::KeyStore<T> store{s.panels.data() + key_head * capacity * problem_.dim,
-                                    s.values.data() + key_head * capacity * buffer_.columns_,
-                                    buffer_.columns_,
-                                    s.finite.data() + key_head * key_blocks(capacity)};
+    const detail::KeyStore<T> store{
+        s.panels.data() + key_head * capacity * problem_.dim,
+        {s.values.data() + key_head * capacity * buffer_.columns_, buffer_.columns_,
+         s.finite.data() + key_head * key_blocks(capacity)}};
     for (Index first = 0; first < s.slots; first += Tile::block_keys)
       visit(KeyBlockOf{first, std::min(first + Tile::block_keys, s.slots), store});
   }

@@ -11,7 +11,7 @@ namespace heed::inline HEED_ABI {
 inline double alibi_slope(Index head, Index heads) {
   const Index power = Index(std::bit_floor(std::size_t(heads)));
   if (head < power) return std::exp2(-8.0 * double(head + 1) / double(power));
-  return std::exp2(-4.0 * double(2 * (head - power) + 1) / double(power));
+  return std::exp2(-4.0 * (2 * double(head - power) + 1) / double(power));
 }
 
 /// s(i, j) += slope_h · (j − p), p the position of row i: the further back, the lower.

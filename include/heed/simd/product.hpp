@@ -36,9 +36,9 @@ HEED_INLINE void multiply(const T* q, Index q_stride, const T* k, Index panel_st
 
 namespace detail {
 
-template <int Rows, int Vectors, class T>
-[[gnu::noinline]] void accumulate_columns(const T* p, Index p_stride, const T* v, Index v_stride,
-                                          Index keys, T* out, Index out_stride) noexcept {
+template <int Rows, int Vectors, Index RowStride, Index KeyStride, class T>
+[[gnu::noinline]] void accumulate_columns(const T* p, const T* v, Index v_stride, Index keys,
+                                          T* out, Index out_stride) noexcept {
   Batch<T> acc[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
@@ -51,7 +51,7 @@ template <int Rows, int Vectors, class T>
     for (int n = 0; n < Vectors; ++n) values[n] = load(v + j * v_stride + n * width<T>);
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
-      const Batch<T> weight(p[r * p_stride + j]);
+      const Batch<T> weight(p[r * RowStride + j * KeyStride]);
 #pragma GCC unroll 8
       for (int n = 0; n < Vectors; ++n) acc[r][n] = fma(weight, values[n], acc[r][n]);
     }
@@ -65,29 +65,31 @@ template <int Rows, int Vectors, class T>
 
 }  // namespace detail
 
-/// out[r][d] += Σ_j p[r][j] · v[j][d].
+/// out[r][d] += Σ_j p(r, j) · v[j][d] for r < Rows, with p(r, j) = p[r · RowStride + j ·
+/// KeyStride]: strides (n, 1) multiply by a matrix with rows of n, (1, n) by its transpose.
 ///
 /// @param dim  a multiple of the register width; v and out can be read that far.
-template <int Rows, int Vectors, class T>
-HEED_INLINE void accumulate(const T* p, Index p_stride, const T* v, Index v_stride, Index keys,
-                            Index dim, T* out, Index out_stride) noexcept {
+template <int Rows, int Vectors, Index RowStride, Index KeyStride, class T>
+HEED_INLINE void accumulate(const T* p, const T* v, Index v_stride, Index keys, Index dim, T* out,
+                            Index out_stride) noexcept {
   constexpr Index columns = Vectors * width<T>;
   Index d = 0;
   for (; d + columns <= dim; d += columns)
-    detail::accumulate_columns<Rows, Vectors>(p, p_stride, v + d, v_stride, keys, out + d,
-                                              out_stride);
+    detail::accumulate_columns<Rows, Vectors, RowStride, KeyStride>(p, v + d, v_stride, keys,
+                                                                    out + d, out_stride);
   if constexpr (Vectors > 1)
-    accumulate<Rows, Vectors / 2>(p, p_stride, v + d, v_stride, keys, dim - d, out + d, out_stride);
+    accumulate<Rows, Vectors / 2, RowStride, KeyStride>(p, v + d, v_stride, keys, dim - d, out + d,
+                                                        out_stride);
 }
 
-/// The same, leaving out every key whose weight is nought: 0 · NaN is NaN, and what is hidden must
-/// not be seen even then.
-template <class T>
-void accumulate_seen(Index rows, const T* p, Index p_stride, const T* v, Index v_stride, Index keys,
-                     Index dim, T* out, Index out_stride) noexcept {
+/// The same for any number of rows, leaving out every key whose weight is nought: 0 · NaN is NaN,
+/// and what is hidden must not be seen even then.
+template <Index RowStride, Index KeyStride, class T>
+void accumulate_seen(Index rows, const T* p, const T* v, Index v_stride, Index keys, Index dim,
+                     T* out, Index out_stride) noexcept {
   for (Index r = 0; r < rows; ++r)
     for (Index j = 0; j < keys; ++j)
-      if (const T weight = p[r * p_stride + j]; weight != T(0))
+      if (const T weight = p[r * RowStride + j * KeyStride]; weight != T(0))
         for (Index d = 0; d < dim; ++d) out[r * out_stride + d] += weight * v[j * v_stride + d];
 }
 
