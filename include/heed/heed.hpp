@@ -8,6 +8,7 @@
 #include "heed/attention/standard_attention.hpp"
 #include "heed/attention/temperature_attention.hpp"
 #include "heed/core/eigen_tensor.hpp"
+#include "heed/engine/backward.hpp"
 #include "heed/engine/merge.hpp"
 #include "heed/engine/weights.hpp"
 #include "heed/kv/budget_search.hpp"

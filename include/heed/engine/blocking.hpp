@@ -16,6 +16,16 @@ struct Blocking {
   static constexpr int panel_vectors = 2;
   static constexpr Index block_rows = 96;
   static constexpr Index block_keys = 128;
+  static constexpr bool narrow_tiles = true;  ///< Are few rows worth tiles of their own?
+};
+
+/// The default backwards. Weights and their gradients, 96 × 96 each, stay in the second-level cache
+/// between the five products; both sizes are multiples of the row group, since either is the rows
+/// of a product.
+template <class T>
+struct BackwardBlocking : Blocking<T> {
+  static constexpr Index block_keys = 96;
+  static constexpr bool narrow_tiles = false;
 };
 
 namespace detail {
@@ -32,7 +42,8 @@ struct Tiles : B {
   static constexpr Index groups = block_rows / group_rows;
 
   static_assert(group_rows % 3 == 0 && block_rows % group_rows == 0);
-  static_assert(block_keys % (4 * panel_keys) == 0, "a block is whole tiles of every width");
+  static_assert(block_keys % (B::narrow_tiles ? 4 * panel_keys : panel_keys) == 0,
+                "a block is whole tiles of every width");
 };
 
 template <class T>

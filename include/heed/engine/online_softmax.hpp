@@ -11,6 +11,8 @@ namespace heed::inline HEED_ABI::detail {
 /// that what was summed is hardly ever rescaled. Weights stay below 2^slack, which costs no
 /// accuracy.
 struct OnlineSoftmax {
+  static constexpr bool keeps_products = false;
+
   template <class T>
   static constexpr T slack = T(8);
 
@@ -55,6 +57,8 @@ struct OnlineSoftmax {
 /// Weights from a log-sum-exp that is already known: Strip::max holds it, in log2 units, and beyond
 /// every score where a row sees nothing.
 struct KnownSoftmax {
+  static constexpr bool keeps_products = false;
+
   template <bool Masked, int Vectors, class T, class B>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, Batch<T> (&scores)[Vectors], T* weights,
                               Index) {
@@ -67,6 +71,11 @@ struct KnownSoftmax {
       weight.store_unaligned(weights + v * simd::width<T>);
     }
   }
+};
+
+/// The same for the backward pass, where a stage may need the products its scores came from.
+struct ReplayedSoftmax : KnownSoftmax {
+  static constexpr bool keeps_products = true;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

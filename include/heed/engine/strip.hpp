@@ -18,12 +18,12 @@ struct Strip {
   Index first_row = 0;  ///< index of the first row in its head
   Index dim = 0, columns = 0;
 
-  Row* rows;         ///< [block_rows]; behind the last, the last again
-  KeyRange* ranges;  ///< [block_rows] the interval of keys each row sees
-  T* queries;        ///< [groups][dim][group_rows], scaled to log2 units
-  T* out;            ///< [block_rows][columns] Σ 2^(s − max) v
-  T* sum;            ///< [block_rows][width] Σ 2^(s − max), lane by lane
-  T* max;            ///< [block_rows] a score no other exceeds by more than `slack`
+  Row* rows;                   ///< [block_rows]; behind the last, the last again
+  KeyRange* ranges;            ///< [block_rows] the interval of keys each row sees
+  const T* queries = nullptr;  ///< [groups][dim][group_rows], scaled to log2 units
+  T* out;                      ///< [block_rows][columns] Σ 2^(s − max) v
+  T* sum;                      ///< [block_rows][width] Σ 2^(s − max), lane by lane
+  T* max;                      ///< [block_rows] a score no other exceeds by more than `slack`
 
   KeyRange hull{};       ///< every key some row sees
   KeyRange* group_hull;  ///< [groups]
@@ -34,12 +34,24 @@ struct Strip {
       : dim(head_dim), columns(round_up(value_dim, simd::width<T>)) {
     rows = arena.take<Row>(Tile::block_rows);
     ranges = arena.take<KeyRange>(Tile::block_rows);
-    queries = arena.take<T>(Tile::block_rows * head_dim);
+    queries = own_queries_ = arena.take<T>(Tile::block_rows * head_dim);
     out = arena.take<T>(Tile::block_rows * columns);
     sum = arena.take<T>(Tile::block_rows * simd::width<T>);
     max = arena.take<T>(Tile::block_rows);
     group_hull = arena.take<KeyRange>(Tile::groups);
     group_full = arena.take<KeyRange>(Tile::groups);
+  }
+
+  /// A strip that only scores: its packed queries are elsewhere, its lse is known.
+  static Strip scoring(Index head_dim, Arena& arena) {
+    Strip s;
+    s.dim = head_dim;
+    s.rows = arena.take<Row>(Tile::block_rows);
+    s.ranges = arena.take<KeyRange>(Tile::block_rows);
+    s.max = arena.take<T>(Tile::block_rows);
+    s.group_hull = arena.take<KeyRange>(Tile::groups);
+    s.group_full = arena.take<KeyRange>(Tile::groups);
+    return s;
   }
 
   Index groups() const { return (count + Tile::group_rows - 1) / Tile::group_rows; }
@@ -80,7 +92,7 @@ struct Strip {
       const Row* row = rows + g * Tile::group_rows;
       simd::pack_panel([&](Index r) { return row_of(row[r]); }, group_count(g), dim,
                        Tile::group_rows, [&](Index r) { return factor(row[r]); },
-                       queries + g * Tile::group_rows * dim);
+                       own_queries_ + g * Tile::group_rows * dim);
     }
   }
 
@@ -119,6 +131,9 @@ struct Strip {
                                                   : -std::numeric_limits<T>::infinity();
     }
   }
+
+ private:
+  T* own_queries_ = nullptr;  ///< where pack() writes
 };
 
 }  // namespace heed::inline HEED_ABI::detail

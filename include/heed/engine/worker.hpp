@@ -49,7 +49,6 @@ class Worker {
   /// The selecting strip's scores on a key block, handed to the variant. With a projection of its
   /// own only masks apply to them.
   void select(StripOf& s, const KeyBlock<T>& block, bool projected) {
-    const Index rows = s.count, keys = block.last - block.first;
     std::fill_n(scores_, s.groups() * Tile::group_rows * Tile::block_keys, hidden<T>);
     const Cover seen = cover(s, block);
     for (Index g = 0; g < s.groups() && seen != Cover::none; ++g)
@@ -59,17 +58,7 @@ class Worker {
         else
           store_scores<shape.rows, shape.panels, masked, true>(s, g, block, key);
       });
-    const Row& first = s.rows[0];
-    variant.select(Panel<T>{.scores = scores_,
-                            .stride = Tile::block_keys,
-                            .row = first.index,
-                            .rows = rows,
-                            .position = first.position,
-                            .key = block.first,
-                            .keys = keys,
-                            .first_key = first_key,
-                            .offsets = offsets,
-                            .origin = problem.query_offset});
+    variant.select(panel(s, block));
   }
 
   /// Adds a key block to what the strip has gathered.
@@ -120,6 +109,20 @@ class Worker {
   }
 
  protected:
+  Panel<T> panel(const StripOf& s, const KeyBlock<T>& block) const {
+    const Row& first = s.rows[0];
+    return {.scores = scores_,
+            .stride = Tile::block_keys,
+            .row = first.index,
+            .rows = s.count,
+            .position = first.position,
+            .key = block.first,
+            .keys = block.last - block.first,
+            .first_key = first_key,
+            .offsets = offsets,
+            .origin = problem.query_offset};
+  }
+
   template <int N>
   using int_ = std::integral_constant<int, N>;
   template <int Rows, int Panels>
@@ -171,9 +174,11 @@ class Worker {
       }
       return KeyRange{first, hull.last};
     };
-    const Index count = s.group_count(g);
-    if (count == 1) return run(Shape_<1, 4>());
-    if (count <= Tile::few_rows) return run(Shape_<Tile::few_rows, 2>());
+    if constexpr (Tile::narrow_tiles) {
+      const Index count = s.group_count(g);
+      if (count == 1) return run(Shape_<1, 4>());
+      if (count <= Tile::few_rows) return run(Shape_<Tile::few_rows, 2>());
+    }
     return run(Shape_<Tile::group_rows, 1>());
   }
 
@@ -260,6 +265,10 @@ class Worker {
         for (int v = 0; v < vectors; ++v)
           acc[r][v] = simd::load(scores_ + row * Tile::block_keys + at + v * simd::width<T>);
       } else {
+        if constexpr (Softmax::keeps_products && V::shapes_scores)
+#pragma GCC unroll 8
+          for (int v = 0; v < vectors; ++v)
+            acc[r][v].store_unaligned(products_ + row * Tile::block_keys + at + v * simd::width<T>);
         shape_scores<Masked, true>(s, row, block, key, acc[r]);
       }
 #pragma GCC unroll 8
@@ -270,7 +279,8 @@ class Worker {
     }
   }
 
-  T* scores_ = nullptr;  ///< [block_rows][block_keys] the selecting head's
+  T* scores_ = nullptr;    ///< [block_rows][block_keys] the selecting head's
+  T* products_ = nullptr;  ///< [block_rows][block_keys] q·k, where a backward pass needs it
 
  private:
   T* weights_ = nullptr;  ///< [group_rows][block_keys]

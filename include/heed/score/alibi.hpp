@@ -20,6 +20,10 @@ inline double alibi_slope(Index head, Index heads) {
 template <class T = void>
 struct Alibi : StageOf<Rank::bias> {
   View<const T, 1> slopes;
+  View<T, 1> gradient{};
+
+  /// ∂L/∂slope_h = Σ ∂L/∂s(i, j) · (j − p), [H], overwritten by backward().
+  Alibi grad(std::type_identity_t<View<T, 1>> to) const { return {{}, slopes, to}; }
 
   template <class U>
   Alibi bind(const Problem&, Arena&) const {
@@ -28,10 +32,22 @@ struct Alibi : StageOf<Rank::bias> {
   }
   void check(const Problem& p) const {
     expect_dims("alibi", slopes.dims(), {p.heads}, "one slope per head");
+    if (gradient) expect_dims("alibi's gradient", gradient.dims(), {p.heads}, "one slope per head");
   }
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
     const T slope = slopes.data()[at.head * slopes.stride(0)] * simd::log2e<T>;
     return simd::fma(Batch<T>(slope), at.distance(), s);
+  }
+
+  static constexpr bool shapes_scores = true;
+  bool shares_gradients() const { return bool(gradient); }
+  void clear_gradients() {
+    if (gradient)
+      for (Index h = 0; h < gradient.dim(0); ++h) gradient(h) = T(0);
+  }
+  HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>&, const Lanes<T>& at) {
+    if (gradient) gradient(at.head) += simd::reduce_add(grad * at.distance());
+    return grad;
   }
 };
 
@@ -62,7 +78,7 @@ inline Alibi<void> alibi() {
 template <TensorLike<1> X>
 auto alibi(const X& slopes) {
   using T = ScalarOf<X>;
-  return Alibi<T>{{}, View<const T, 1>(slopes)};
+  return Alibi<T>{{}, View<const T, 1>(slopes), {}};
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -16,15 +16,37 @@ struct Bias : StageOf<Rank::bias> {
   static constexpr bool indexes_keys = true;
 
   View<const T, 4> values;
-  bool hides = false;  ///< Is there a −∞ anywhere?
+  bool hides = false;     ///< Is there a −∞ anywhere?
+  View<T, 4> gradient{};  ///< Of the bias' own dimensions.
+  bool shared = false;    ///< Does the gradient sum over heads or batch entries?
+
+  /// ∂L/∂bias, of the bias' own dimensions, summed over those that broadcast; overwritten by
+  /// backward().
+  Bias grad(std::type_identity_t<View<T, 4>> to) const {
+    Bias b = *this;
+    b.gradient = to;
+    return b;
+  }
 
   template <class U>
   Bias bind(const Problem& p, Arena& arena) const {
     static_assert(std::is_same_v<T, U>, "heed: the bias must have the number type of q, k and v");
     const View<const T, 4> wide = detail::broadcast("bias", values, p);
-    return {{}, wide, !arena.measuring() && any_minus_infinity()};
+    Bias b = *this;
+    b.values = wide;
+    b.hides = !arena.measuring() && any_minus_infinity();
+    if (gradient) {
+      b.gradient = detail::broadcast("bias", gradient, p);
+      b.shared =
+          (p.batch > 1 && b.gradient.stride(0) == 0) || (p.heads > 1 && b.gradient.stride(1) == 0);
+    }
+    return b;
   }
-  void check(const Problem& p) const { detail::broadcast("bias", values, p); }
+  void check(const Problem& p) const {
+    detail::broadcast("bias", values, p);
+    if (gradient)
+      expect_dims("bias' gradient", gradient.dims(), values.dims(), "the dimensions of the bias");
+  }
 
   Cover cover(const Block& block) const {
     if (!hides) return Cover::full;
@@ -52,6 +74,26 @@ struct Bias : StageOf<Rank::bias> {
     return simd::where_minus_infinity(x, hidden<T>, sum);
   }
 
+  static constexpr bool shapes_scores = true;
+  bool shares_gradients() const { return shared; }
+  void clear_gradients() {
+    if (!gradient) return;
+    for (Index b = 0; b < gradient.dim(0); ++b)
+      for (Index h = 0; h < gradient.dim(1); ++h)
+        for (Index i = 0; i < gradient.dim(2); ++i)
+          for (Index j = 0; j < gradient.dim(3); ++j) gradient(b, h, i, j) = T(0);
+  }
+  HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>&, const Lanes<T>& at) {
+    if (gradient) {
+      T lanes[std::size_t(simd::width<T>)];
+      grad.store_unaligned(lanes);
+      T* row = detail::row_at(gradient, at.batch, at.head, at.row, at.key);
+      for (Index j = 0; j < at.keys && j < simd::width<T>; ++j)
+        row[j * gradient.stride(3)] += lanes[j];
+    }
+    return grad;
+  }
+
  private:
   static bool is_minus_infinity(T x) {
     return std::bit_cast<simd::Int<T>>(x) ==
@@ -71,7 +113,7 @@ struct Bias : StageOf<Rank::bias> {
 template <TensorLike<4> X>
 auto bias(const X& values) {
   using T = ScalarOf<X>;
-  return Bias<T>{{}, View<const T, 4>(values), false};
+  return Bias<T>{{}, View<const T, 4>(values)};
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -11,19 +11,36 @@ namespace heed::inline HEED_ABI {
 ///     standard | score_rule([](auto s, const auto& at) { return s + at.distance() * 0.1f; }) |
 ///     causal
 ///
-/// Any arithmetic of xsimd batches will do. Nothing is written to memory.
-template <class Rule>
+/// Any arithmetic of xsimd batches will do. Nothing is written to memory. To train, name the
+/// adjoint too, adjoint(grad, s, at) = ∂L/∂s from ∂L/∂rule(s):
+///
+///     score_rule(rule, [](auto grad, auto s, const auto& at) { return grad; })
+template <class Rule, class Adjoint = void*>
 struct ScoreRule : StageOf<Rank::bias> {
   Rule rule;
+  Adjoint adjoint{};
 
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
     return Batch<T>(rule(s * Batch<T>(simd::ln2<T>), at)) * Batch<T>(simd::log2e<T>);
   }
+
+  static constexpr bool shapes_scores = true;
+  template <class T>
+  HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>& at) {
+    static_assert(
+        !std::is_same_v<Adjoint, void*>,
+        "heed: backward through a score_rule needs its adjoint: score_rule(rule, adjoint)");
+    return Batch<T>(adjoint(grad, s * Batch<T>(simd::ln2<T>), at));
+  }
 };
 template <class Rule>
 ScoreRule<Rule> score_rule(Rule rule) {
   return {{}, std::move(rule)};
+}
+template <class Rule, class Adjoint>
+ScoreRule<Rule, Adjoint> score_rule(Rule rule, Adjoint adjoint) {
+  return {{}, std::move(rule), std::move(adjoint)};
 }
 
 }  // namespace heed::inline HEED_ABI

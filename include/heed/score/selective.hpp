@@ -34,6 +34,10 @@ struct SelectTensors {
   double memory_tau = 1;
   View<T, 3> mask_f;  ///< [B, Nq, Nk]
   Projection<T> projection;
+  View<T, 2> grad_carry_in;         ///< [B, Nk]
+  View<const T, 2> grad_carry_out;  ///< [B, Nk]
+  View<const T, 2> grad_memory;     ///< [B, Nq]
+  GradProjection<T> grad_projection;
 };
 
 namespace detail {
@@ -53,6 +57,8 @@ class Selecting : public StageOf<Rank::carry> {
       : options_(options), tensors_(tensors), problem_(p) {
     carry_ = arena.take<T>(p.keys + block_keys);
     penalty_ = arena.take<T>(block_rows * block_keys);
+    score_grads_ = arena.take<T>(block_rows * block_keys);
+    below_ = arena.take<T>(block_keys);
   }
 
   Index selecting_head() const { return options_.head; }
@@ -62,7 +68,8 @@ class Selecting : public StageOf<Rank::carry> {
   }
   /// Without accumulation a row that casts no vote clears those of the row above.
   bool wants_skipped() const {
-    return !options_.accumulate || (leader_ && (tensors_.memory || tensors_.mask_f));
+    return !options_.accumulate || tensors_.grad_memory ||
+           (leader_ && (tensors_.memory || tensors_.mask_f));
   }
 
   void begin(Index batch, bool leader) {
@@ -97,38 +104,108 @@ class Selecting : public StageOf<Rank::carry> {
     return s + simd::load(penalty_ + at.block_row * block_keys + at.block_key);
   }
 
+  // Backward: ∂L/∂F = −Σ_h ∂L/∂score_h gathers over the heads of a tile, runs up the rows as F ran
+  // down, and passes the votes' gate.
+
+  void save(Index key, Index keys, T* to) const { std::copy_n(carry_ + key, keys, to); }
+  void restore(Index key, Index keys, const T* from) { std::copy_n(from, keys, carry_ + key); }
+  void begin_gradients(Index key, Index keys) {
+    for (Index c = 0; c < block_keys; ++c)
+      below_[c] =
+          tensors_.grad_carry_out && c < keys ? tensors_.grad_carry_out(batch_, key + c) : T(0);
+  }
+  void clear_carried_gradient() { std::fill_n(score_grads_, block_rows * block_keys, T(0)); }
+  HEED_INLINE void grad_carried(const Batch<T>& grad, const Lanes<T>& at) {
+    T* sum = score_grads_ + at.block_row * block_keys + at.block_key;
+    (simd::load(sum) + grad).store_unaligned(sum);
+  }
+  void deselect(const Panel<T>& panel, T* grads) {
+    if (tensors_.grad_memory) add_memory_gradient(panel);
+    for (Index c = 0; c < panel.keys; c += simd::width<T>) deselect_column(panel, c, grads);
+  }
+  void end_gradients(Index key, Index keys) {
+    if (tensors_.grad_carry_in)
+      for (Index c = 0; c < keys; ++c) tensors_.grad_carry_in(batch_, key + c) = below_[c];
+  }
+  template <class U>
+  GradProjection<U> grad_projection() const {
+    return tensors_.grad_projection;
+  }
+
  private:
+  /// Which votes count, for one register of keys.
+  struct Gate {
+    Batch<T> place;    ///< positions of the keys, counted from the first row
+    Mask<T> voted_on;  ///< not token 0
+    T reach;           ///< a row votes on places below its own plus this
+    bool past;         ///< all keys are behind all rows
+
+    Gate(const SelectOptions& options, const Panel<T>& panel, Index key)
+        : place(panel.offsets != nullptr
+                    ? simd::load(panel.offsets + key) + Batch<T>(T(panel.origin - panel.position))
+                    : simd::iota<T>() + Batch<T>(T(key - panel.position))),
+          voted_on(options.protect_first
+                       ? !simd::lanes_between<T>(panel.first_key - key, panel.first_key - key + 1)
+                       : simd::lanes_between<T>(0, simd::width<T>)),
+          reach(options.forbid_self ? T(0) : T(1)),
+          past(!simd::any(place >= Batch<T>(T(0)))) {}
+
+    /// x where row r may vote, else 0.
+    Batch<T> operator()(const Batch<T>& x, Index r) const {
+      const Batch<T> zero(T(0)), counted = simd::select(voted_on, x, zero);
+      return past ? counted : simd::select(place < Batch<T>(T(r) + reach), counted, zero);
+    }
+  };
+
   /// One register of keys, down all rows of the block. Both what is carried and the penalty are −F,
   /// so that applying it is an addition.
   void select_column(const Panel<T>& panel, Index c) {
-    const Index key = panel.key + c;
+    const Gate gate(options_, panel, panel.key + c);
     const Batch<T> zero(T(0));
-    // Keys at or after a row's position take no vote from it; these are the positions, counted from
-    // the first row.
-    const Batch<T> place =
-        panel.offsets != nullptr
-            ? simd::load(panel.offsets + key) + Batch<T>(T(panel.origin - panel.position))
-            : simd::iota<T>() + Batch<T>(T(key - panel.position));
-    const bool past = !simd::any(place >= zero);
-    const Mask<T> voted_on =
-        options_.protect_first
-            ? !simd::lanes_between<T>(panel.first_key - key, panel.first_key - key + 1)
-            : simd::lanes_between<T>(0, simd::width<T>);
-    const Batch<T> reach(options_.forbid_self ? T(0) : T(1));
-
-    Batch<T> sum = simd::load(carry_ + key);
+    T* carry = carry_ + panel.key + c;
+    Batch<T> sum = simd::load(carry);
     for (Index r = 0; r < panel.rows; ++r) {
       const Batch<T> s = simd::load(panel.scores + r * panel.stride + c);
-      Batch<T> vote =
-          options_.relu ? simd::max(s, zero) : simd::select(s < Batch<T>(hidden_below<T>), zero, s);
-      vote = simd::select(voted_on, vote, zero);
-      if (!past) vote = simd::select(place < Batch<T>(T(r)) + reach, vote, zero);
-
+      const Batch<T> vote = gate(
+          options_.relu ? simd::max(s, zero) : simd::select(s < Batch<T>(hidden_below<T>), zero, s),
+          r);
       const Batch<T> after = (options_.accumulate ? sum : zero) - vote;
       (options_.shift ? sum : after).store_unaligned(penalty_ + r * block_keys + c);
       sum = after;
     }
-    sum.store_unaligned(carry_ + key);
+    sum.store_unaligned(carry);
+  }
+
+  /// One register of keys, up all rows.
+  void deselect_column(const Panel<T>& panel, Index c, T* grads) {
+    const Gate gate(options_, panel, panel.key + c);
+    const Batch<T> zero(T(0));
+    const Batch<T> least(options_.relu ? T(0)
+                                       : hidden_below<T>);  // votes come from scores above it
+    Batch<T> below = simd::load(below_ + c);
+    for (Index r = panel.rows; r-- > 0;) {
+      const Batch<T> s = simd::load(panel.scores + r * panel.stride + c);
+      const Batch<T> own = zero - simd::load(score_grads_ + r * block_keys + c);  // ∂L/∂F(r, ·)
+      const Batch<T> through = options_.shift ? below : below + own;  // ∂L/∂R(r, ·)
+      simd::select(s > least, gate(through, r), zero).store_unaligned(grads + r * panel.stride + c);
+      if (options_.accumulate)
+        below = below + own;
+      else
+        below = options_.shift ? own : zero;
+    }
+    below.store_unaligned(below_ + c);
+  }
+
+  /// M falls by min(F, τ) / τ: where F is below τ, ∂L/∂F gains −∂L/∂M / τ.
+  void add_memory_gradient(const Panel<T>& panel) {
+    const T tau = T(tensors_.memory_tau);
+    for (Index r = 0; r < panel.rows; ++r) {
+      const T grad = tensors_.grad_memory(batch_, panel.row + r) / tau;
+      if (grad == T(0)) continue;
+      for (Index c = 0; c < panel.keys && panel.key + c <= panel.position + r; ++c)
+        if (-penalty_[r * block_keys + c] * simd::ln2<T> < tau)
+          score_grads_[r * block_keys + c] += grad;
+    }
   }
 
   void count_memory(const Panel<T>& panel) {
@@ -151,8 +228,10 @@ class Selecting : public StageOf<Rank::carry> {
   SelectOptions options_;
   SelectTensors<T> tensors_;
   Problem problem_;
-  T* carry_ = nullptr;    ///< −F of the next row, in log2 units
-  T* penalty_ = nullptr;  ///< −F on the block at hand
+  T* carry_ = nullptr;        ///< −F of the next row, in log2 units
+  T* penalty_ = nullptr;      ///< −F on the block at hand
+  T* score_grads_ = nullptr;  ///< Σ_h ∂L/∂score_h on the block at hand
+  T* below_ = nullptr;  ///< per key of the block: ∂L/∂ what is carried into the rows below
   Index batch_ = 0;
   bool leader_ = false;
 };
@@ -211,6 +290,35 @@ struct SelectiveWith : StageOf<Rank::carry> {
     return s;
   }
 
+  // What backward() takes and gives beside the gradients of q, k and v.
+
+  /// ∂L/∂carry_in, [B, Nk], overwritten by backward().
+  SelectiveWith grad_carry_in(std::type_identity_t<View<T, 2>> x) const {
+    SelectiveWith s = *this;
+    s.tensors.grad_carry_in = x;
+    return s;
+  }
+  /// ∂L/∂carry_out, [B, Nk], from the chunk behind this one: its grad_carry_in.
+  SelectiveWith grad_carry_out(std::type_identity_t<View<const T, 2>> x) const {
+    SelectiveWith s = *this;
+    s.tensors.grad_carry_out = x;
+    return s;
+  }
+  /// ∂L/∂M, [B, Nq], as memory_loss() gives it; τ as for memory().
+  SelectiveWith grad_memory(std::type_identity_t<View<const T, 2>> x, double tau = 1) const {
+    SelectiveWith s = *this;
+    s.tensors.grad_memory = x;
+    s.tensors.memory_tau = tau;
+    return s;
+  }
+  /// ∂L/∂ of a projection's queries and keys, overwritten by backward().
+  SelectiveWith grad_projection(std::type_identity_t<View<T, 3>> queries,
+                                std::type_identity_t<View<T, 3>> keys) const {
+    SelectiveWith s = *this;
+    s.tensors.grad_projection = {queries, keys};
+    return s;
+  }
+
   template <class U>
   detail::Selecting<T> bind(const Problem& p, Arena& arena) const {
     static_assert(std::is_same_v<T, U>, "heed: selective's tensors must have the number type of q");
@@ -225,6 +333,16 @@ struct SelectiveWith : StageOf<Rank::carry> {
     if (t.memory) expect_dims("memory", t.memory.dims(), {p.batch, p.queries}, rows);
     if (!(t.memory_tau > 0))
       throw ValueError("selective: tau is " + std::to_string(t.memory_tau) + ", must be positive");
+    if (t.grad_carry_in)
+      expect_dims("grad_carry_in", t.grad_carry_in.dims(), {p.batch, p.keys}, keys);
+    if (t.grad_carry_out)
+      expect_dims("grad_carry_out", t.grad_carry_out.dims(), {p.batch, p.keys}, keys);
+    if (t.grad_memory) expect_dims("grad_memory", t.grad_memory.dims(), {p.batch, p.queries}, rows);
+    if (const auto& [q, k] = t.grad_projection; q || k) {
+      expect_dims("grad_projection's queries", q.dims(), t.projection.queries.dims(),
+                  "the projection's");
+      expect_dims("grad_projection's keys", k.dims(), t.projection.keys.dims(), "the projection's");
+    }
     if (t.mask_f)
       expect_dims("mask_f", t.mask_f.dims(), {p.batch, p.queries, p.keys}, "one number per pair");
     if (const auto& [q, k] = t.projection; q || k) {
@@ -263,6 +381,18 @@ struct Selective : StageOf<Rank::carry> {
   template <class X>
   auto mask_f(X&& x) const {
     return with<X>().mask_f(x);
+  }
+  template <class X>
+  auto grad_carry_in(X&& x) const {
+    return with<X>().grad_carry_in(x);
+  }
+  template <class X>
+  auto grad_carry_out(const X& x) const {
+    return with<X>().grad_carry_out(x);
+  }
+  template <class X>
+  auto grad_memory(const X& x, double tau = 1) const {
+    return with<X>().grad_memory(x, tau);
   }
   template <class X, class Y>
   auto projection(const X& queries, const Y& keys) const {

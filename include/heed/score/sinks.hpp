@@ -16,6 +16,10 @@ namespace heed::inline HEED_ABI {
 template <class T>
 struct Sinks : StageOf<Rank::mask> {
   View<const T, 1> logits;
+  View<T, 1> gradient{};
+
+  /// ∂L/∂sink_h, [H], overwritten by backward().
+  Sinks grad(std::type_identity_t<View<T, 1>> to) const { return {{}, logits, to}; }
 
   template <class U>
   Sinks bind(const Problem&, Arena&) const {
@@ -24,14 +28,22 @@ struct Sinks : StageOf<Rank::mask> {
   }
   void check(const Problem& p) const {
     expect_dims("sinks", logits.dims(), {p.heads}, "one logit per head");
+    if (gradient) expect_dims("sinks' gradient", gradient.dims(), {p.heads}, "one logit per head");
   }
   T sink(T, Index, Index head) const { return logits(head); }
+  void clear_gradients() {
+    if (gradient)
+      for (Index h = 0; h < gradient.dim(0); ++h) gradient(h) = T(0);
+  }
+  void grad_sink(T grad, Index, Index head) {
+    if (gradient) gradient(head) += grad;
+  }
 };
 
 template <TensorLike<1> X>
 auto sinks(const X& logits) {
   using T = ScalarOf<X>;
-  return Sinks<T>{{}, View<const T, 1>(logits)};
+  return Sinks<T>{{}, View<const T, 1>(logits), {}};
 }
 
 }  // namespace heed::inline HEED_ABI

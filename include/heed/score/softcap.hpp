@@ -21,6 +21,13 @@ struct Softcap : StageOf<Rank::cap> {
     const T c = T(cap) * simd::log2e<T>;  // the cap in log2 units; the quotient has none
     return Batch<T>(c) * simd::tanh(s * Batch<T>(1 / c));
   }
+
+  static constexpr bool shapes_scores = true;
+  template <class T>
+  HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>&) {
+    const Batch<T> t = simd::tanh(s * Batch<T>(1 / (T(cap) * simd::log2e<T>)));
+    return grad * (Batch<T>(T(1)) - t * t);
+  }
 };
 constexpr Softcap softcap(double cap) {
   return {{}, cap};

@@ -109,6 +109,12 @@ struct Projection {
   View<const T, 3> queries, keys;  ///< [B, Nq, Ds], [B, Nk, Ds]
 };
 
+/// Where the gradients of a Projection go.
+template <class T>
+struct GradProjection {
+  View<T, 3> queries, keys;
+};
+
 /// Every hook, doing nothing. The engine calls them all: one hidden with a wrong signature does not
 /// compile.
 struct Identity {
@@ -169,6 +175,42 @@ struct Identity {
   HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>&) const {
     return s;
   }
+
+  // Backward. Gradients are those of natural scores; ∂L/∂x is what is handed in for x. Key blocks
+  // are outermost: for each, rows first descend, so that what is carried is known at every row
+  // block, and then ascend. In a tile all heads pass grad_carried, then deselect gives the
+  // selecting head what its votes did, and last its scores pass grad_score as the other heads' did.
+  static constexpr bool shapes_scores = false;     ///< Does grad_score do anything?
+  bool shares_gradients() const { return false; }  ///< Does a gradient sum over heads or entries?
+  void clear_gradients() {}                        ///< Once a call, before all.
+  template <class T>
+  HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& /*s*/, const Lanes<T>&) {
+    return grad;
+  }
+  template <class T>
+  void grad_query_factor(T, const Row&) {}
+  template <class T>
+  void grad_key_factor(T, Index /*batch*/, Index /*key_head*/, Index /*key*/) {}
+  template <class T>
+  void grad_value_factor(T, Index /*batch*/, Index /*key_head*/, Index /*key*/) {}
+  template <class T>
+  void grad_sink(T, Index /*batch*/, Index /*head*/) {}
+  template <class T>
+  void save(Index /*key*/, Index /*keys*/, T* /*to*/) const {}  ///< What is carried for these keys,
+  template <class T>
+  void restore(Index /*key*/, Index /*keys*/, const T* /*from*/) {}  ///< and back again.
+  void begin_gradients(Index /*key*/, Index /*keys*/) {}  ///< A key block is about to ascend.
+  void clear_carried_gradient() {}                        ///< A tile begins.
+  template <class T>
+  HEED_INLINE void grad_carried(const Batch<T>& /*grad*/, const Lanes<T>&) {}
+  /// grads[r · stride + c] ← what the votes add to ∂L/∂ the selecting head's score (r, c).
+  template <class T>
+  void deselect(const Panel<T>&, T* /*grads*/) {}
+  template <class T>
+  GradProjection<T> grad_projection() const {
+    return {};
+  }
+  void end_gradients(Index /*key*/, Index /*keys*/) {}
 };
 
 /// One stage says when it acts, a chain says where it begins and ends.
@@ -299,6 +341,62 @@ struct Then {
   template <class T>
   HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>& at) const {
     return b.carried(a.carried(s, at), at);
+  }
+
+  static constexpr bool shapes_scores = A::shapes_scores || B::shapes_scores;
+  bool shares_gradients() const { return a.shares_gradients() || b.shares_gradients(); }
+  void clear_gradients() { a.clear_gradients(), b.clear_gradients(); }
+  template <class T>
+  HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>& at) {
+    return a.grad_score(b.grad_score(grad, a.score(s, at), at), s, at);
+  }
+  // The product rule: a factor's gradient is the product's times the other factors.
+  template <class T>
+  void grad_query_factor(T grad, const Row& row) {
+    a.grad_query_factor(grad * b.query_factor(T(1), row), row);
+    b.grad_query_factor(grad * a.query_factor(T(1), row), row);
+  }
+  template <class T>
+  void grad_key_factor(T grad, Index batch, Index head, Index key) {
+    a.grad_key_factor(grad * b.key_factor(T(1), batch, head, key), batch, head, key);
+    b.grad_key_factor(grad * a.key_factor(T(1), batch, head, key), batch, head, key);
+  }
+  template <class T>
+  void grad_value_factor(T grad, Index batch, Index head, Index key) {
+    a.grad_value_factor(grad * b.value_factor(T(1), batch, head, key), batch, head, key);
+    b.grad_value_factor(grad * a.value_factor(T(1), batch, head, key), batch, head, key);
+  }
+  template <class T>
+  void grad_sink(T grad, Index batch, Index head) {
+    a.grad_sink(grad, batch, head), b.grad_sink(grad, batch, head);
+  }
+  template <class T>
+  void save(Index key, Index keys, T* to) const {
+    a.save(key, keys, to), b.save(key, keys, to);
+  }
+  template <class T>
+  void restore(Index key, Index keys, const T* from) {
+    a.restore(key, keys, from), b.restore(key, keys, from);
+  }
+  void begin_gradients(Index key, Index keys) {
+    a.begin_gradients(key, keys), b.begin_gradients(key, keys);
+  }
+  void clear_carried_gradient() { a.clear_carried_gradient(), b.clear_carried_gradient(); }
+  template <class T>
+  HEED_INLINE void grad_carried(const Batch<T>& grad, const Lanes<T>& at) {
+    a.grad_carried(grad, at), b.grad_carried(grad, at);
+  }
+  template <class T>
+  void deselect(const Panel<T>& panel, T* grads) {
+    a.deselect(panel, grads), b.deselect(panel, grads);
+  }
+  template <class T>
+  GradProjection<T> grad_projection() const {
+    const GradProjection<T> p = a.template grad_projection<T>();
+    return p.queries ? p : b.template grad_projection<T>();
+  }
+  void end_gradients(Index key, Index keys) {
+    a.end_gradients(key, keys), b.end_gradients(key, keys);
   }
 };
 

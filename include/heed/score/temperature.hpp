@@ -23,6 +23,19 @@ T temperature_at(const View<const T, 3>& tau, Index batch, Index head, Index tok
 }
 
 template <class T>
+void clear(const View<T, 3>& x) {
+  if (!x) return;
+  for (Index b = 0; b < x.dim(0); ++b)
+    for (Index h = 0; h < x.dim(1); ++h)
+      for (Index n = 0; n < x.dim(2); ++n) x(b, h, n) = T(0);
+}
+
+template <class T>
+void add_temperature(const View<T, 3>& gradient, T grad, Index batch, Index head, Index token) {
+  if (gradient) gradient(batch, gradient.dim(1) == 1 ? 0 : head, token) += grad;
+}
+
+template <class T>
 void check_temperature(const char* what, const View<const T, 3>& tau, Index batch, Index heads,
                        Index tokens) {
   const Dims<3> wanted{batch, tau.dim(1) == 1 ? 1 : heads, tokens};
@@ -36,9 +49,21 @@ void check_temperature(const char* what, const View<const T, 3>& tau, Index batc
 template <class T>
 struct QueryTemperature : StageOf<Rank::rescale> {
   View<const T, 3> tau;
+  View<T, 3> gradient{};
+
+  /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
+  QueryTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
+  void clear_gradients() { detail::clear(gradient); }
+  template <class U>
+  void grad_query_factor(U grad, const Row& row) {
+    detail::add_temperature(gradient, grad, row.batch, row.head, row.index);
+  }
 
   void check(const Problem& p) const {
     detail::check_temperature("query_temperature", tau, p.batch, p.heads, p.queries);
+    if (gradient)
+      expect_dims("query_temperature's gradient", gradient.dims(), tau.dims(),
+                  "the dimensions of tau");
   }
   template <class U>
   U query_factor(U x, const Row& row) const {
@@ -54,9 +79,21 @@ struct KeyTemperature : StageOf<Rank::rescale> {
   static constexpr bool indexes_keys = true;
 
   View<const T, 3> tau;
+  View<T, 3> gradient{};
+
+  /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
+  KeyTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
+  void clear_gradients() { detail::clear(gradient); }
+  template <class U>
+  void grad_key_factor(U grad, Index batch, Index key_head, Index key) {
+    detail::add_temperature(gradient, grad, batch, key_head, key);
+  }
 
   void check(const Problem& p) const {
     detail::check_temperature("key_temperature", tau, p.batch, p.key_heads, p.keys);
+    if (gradient)
+      expect_dims("key_temperature's gradient", gradient.dims(), tau.dims(),
+                  "the dimensions of tau");
   }
   template <class U>
   U key_factor(U x, Index batch, Index key_head, Index key) const {
@@ -72,9 +109,21 @@ struct ValueTemperature : StageOf<Rank::rescale> {
   static constexpr bool indexes_keys = true;
 
   View<const T, 3> tau;
+  View<T, 3> gradient{};
+
+  /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
+  ValueTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
+  void clear_gradients() { detail::clear(gradient); }
+  template <class U>
+  void grad_value_factor(U grad, Index batch, Index key_head, Index key) {
+    detail::add_temperature(gradient, grad, batch, key_head, key);
+  }
 
   void check(const Problem& p) const {
     detail::check_temperature("value_temperature", tau, p.batch, p.key_heads, p.keys);
+    if (gradient)
+      expect_dims("value_temperature's gradient", gradient.dims(), tau.dims(),
+                  "the dimensions of tau");
   }
   bool scales_values() const { return true; }
   template <class U>
@@ -86,15 +135,15 @@ struct ValueTemperature : StageOf<Rank::rescale> {
 
 template <TensorLike<3> X>
 auto query_temperature(const X& tau) {
-  return QueryTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau)};
+  return QueryTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau), {}};
 }
 template <TensorLike<3> X>
 auto key_temperature(const X& tau) {
-  return KeyTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau)};
+  return KeyTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau), {}};
 }
 template <TensorLike<3> X>
 auto value_temperature(const X& tau) {
-  return ValueTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau)};
+  return ValueTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau), {}};
 }
 
 /// g(α), the weight of log n.
@@ -118,12 +167,35 @@ struct Gain {
     }
     return alpha;
   }
+  /// g′(α).
+  double slope() const {
+    switch (kind) {
+      case sigmoid:
+        return value() * (1 - value());
+      case gompertz:
+        return -std::exp(alpha) * value();
+      case linear:
+        break;
+    }
+    return 1;
+  }
 };
 
 /// τq(i) = 1 + g(α) log n, n = 1 + the position of row i, computed as it is needed: right also in
 /// decode, where the position is not the row's index.
 struct PositionTemperature : StageOf<Rank::rescale> {
-  double gain = 0;
+  double gain = 0, slope = 0;
+  double* gradient = nullptr;
+
+  /// ∂L/∂α, overwritten by backward().
+  PositionTemperature grad(double* to) const { return {{}, gain, slope, to}; }
+  void clear_gradients() {
+    if (gradient) *gradient = 0;
+  }
+  template <class T>
+  void grad_query_factor(T grad, const Row& row) {
+    if (gradient) *gradient += double(grad) * slope * std::log(double(row.position + 1));
+  }
 
   template <class T>
   T query_factor(T x, const Row& row) const {
@@ -131,7 +203,7 @@ struct PositionTemperature : StageOf<Rank::rescale> {
   }
 };
 inline PositionTemperature position_temperature(Gain gain) {
-  return {{}, gain.value()};
+  return {{}, gain.value(), gain.slope()};
 }
 
 /// What temperatures() computes from.
@@ -163,6 +235,34 @@ void temperatures(const F& f, const TemperatureRule& rule, X&& tau) {
   temperatures<ScalarOf<X>>(View<const ScalarOf<X>, 3>(f), rule, View<ScalarOf<X>, 3>(tau));
 }
 
+/// The adjoint of temperatures(): ∂L/∂f = ∂L/∂τ (1 − tanh² f), and returns
+/// ∂L/∂α = g′(α) Σ ∂L/∂τ log n.
+///
+/// @param f       as given to temperatures(), or empty.
+/// @param grad_tau  as backward() gave it.
+/// @param grad_f  as f, overwritten; empty if f is.
+/// @throws ShapeError if they differ.
+template <TensorLike<3> F, TensorLike<3> G, TensorLike<3> GF>
+double temperatures_backward(const F& f_, const TemperatureRule& rule, const G& grad_tau_,
+                             GF&& grad_f_) {
+  using T = ScalarOf<G>;
+  const View<const T, 3> f(f_), grad_tau(grad_tau_);
+  const View<T, 3> grad_f(grad_f_);
+  if (f) expect_dims("f", f.dims(), grad_tau.dims(), "the dimensions of grad_tau");
+  if (f) expect_dims("grad_f", grad_f.dims(), f.dims(), "the dimensions of f");
+  double grad_gain = 0;
+  for (Index b = 0; b < grad_tau.dim(0); ++b)
+    for (Index h = 0; h < grad_tau.dim(1); ++h)
+      for (Index i = 0; i < grad_tau.dim(2); ++i) {
+        const double grad = double(grad_tau(b, h, i));
+        grad_gain += grad * std::log(double(rule.offset + i + 1));
+        if (!f) continue;
+        const double t = std::tanh(double(f(b, h, i)));
+        grad_f(b, h, i) = T(grad * (1 - t * t));
+      }
+  return rule.position ? rule.position->slope() * grad_gain : 0;
+}
+
 /// f[b, h, i] = w[h] · x[b, h, i]: the weight-shared token feature, D numbers per head in place of
 /// a network of its own.
 ///
@@ -185,6 +285,35 @@ void token_feature(const X& x_, const W& w_, F&& f_) {
         for (Index d = 0; d < x.dim(3); ++d) sum += w(w.dim(0) == 1 ? 0 : h, d) * x(b, h, i, d);
         f(b, h, i) = sum;
       }
+}
+
+/// The adjoint of token_feature(): grad_x += ∂L/∂f w (x has other uses, whose gradient is there
+/// already), grad_w = Σ ∂L/∂f x.
+///
+/// @throws ShapeError if they do not fit.
+template <TensorLike<4> X, TensorLike<2> W, TensorLike<3> F, TensorLike<4> GX, TensorLike<2> GW>
+void token_feature_backward(const X& x_, const W& w_, const F& grad_f_, GX&& grad_x_,
+                            GW&& grad_w_) {
+  using T = ScalarOf<X>;
+  const View<const T, 4> x(x_);
+  const View<const T, 2> w(w_);
+  const View<const T, 3> grad_f(grad_f_);
+  const View<T, 4> grad_x(grad_x_);
+  const View<T, 2> grad_w(grad_w_);
+  expect_dims("w", w.dims(), {w.dim(0) == 1 ? 1 : x.dim(1), x.dim(3)}, "the heads and dim of x");
+  expect_dims("grad_f", grad_f.dims(), {x.dim(0), x.dim(1), x.dim(2)}, "the tokens of x");
+  expect_dims("grad_x", grad_x.dims(), x.dims(), "the dimensions of x");
+  expect_dims("grad_w", grad_w.dims(), w.dims(), "the dimensions of w");
+  for (Index h = 0; h < w.dim(0); ++h)
+    for (Index d = 0; d < w.dim(1); ++d) grad_w(h, d) = T(0);
+  for (Index b = 0; b < x.dim(0); ++b)
+    for (Index h = 0; h < x.dim(1); ++h)
+      for (Index i = 0; i < x.dim(2); ++i)
+        for (Index d = 0; d < x.dim(3); ++d) {
+          const Index row = w.dim(0) == 1 ? 0 : h;
+          grad_x(b, h, i, d) += grad_f(b, h, i) * w(row, d);
+          grad_w(row, d) += grad_f(b, h, i) * x(b, h, i, d);
+        }
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -81,6 +81,61 @@ struct When {
   HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>& at) const {
     return on ? stage.carried(s, at) : s;
   }
+
+  static constexpr bool shapes_scores = S::shapes_scores;
+  bool shares_gradients() const { return on && stage.shares_gradients(); }
+  void clear_gradients() {
+    if (on) stage.clear_gradients();
+  }
+  template <class T>
+  HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>& at) {
+    return on ? stage.grad_score(grad, s, at) : grad;
+  }
+  template <class T>
+  void grad_query_factor(T grad, const Row& row) {
+    if (on) stage.grad_query_factor(grad, row);
+  }
+  template <class T>
+  void grad_key_factor(T grad, Index batch, Index head, Index key) {
+    if (on) stage.grad_key_factor(grad, batch, head, key);
+  }
+  template <class T>
+  void grad_value_factor(T grad, Index batch, Index head, Index key) {
+    if (on) stage.grad_value_factor(grad, batch, head, key);
+  }
+  template <class T>
+  void grad_sink(T grad, Index batch, Index head) {
+    if (on) stage.grad_sink(grad, batch, head);
+  }
+  template <class T>
+  void save(Index key, Index keys, T* to) const {
+    if (on) stage.save(key, keys, to);
+  }
+  template <class T>
+  void restore(Index key, Index keys, const T* from) {
+    if (on) stage.restore(key, keys, from);
+  }
+  void begin_gradients(Index key, Index keys) {
+    if (on) stage.begin_gradients(key, keys);
+  }
+  void clear_carried_gradient() {
+    if (on) stage.clear_carried_gradient();
+  }
+  template <class T>
+  HEED_INLINE void grad_carried(const Batch<T>& grad, const Lanes<T>& at) {
+    if (on) stage.grad_carried(grad, at);
+  }
+  template <class T>
+  void deselect(const Panel<T>& panel, T* grads) {
+    if (on) stage.deselect(panel, grads);
+  }
+  template <class T>
+  GradProjection<T> grad_projection() const {
+    return on ? stage.template grad_projection<T>() : GradProjection<T>{};
+  }
+  void end_gradients(Index key, Index keys) {
+    if (on) stage.end_gradients(key, keys);
+  }
 };
 
 template <Stage S>

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT
+/// @file One thread's work on a tile of the backward pass.
+#pragma once
+
+#include "heed/engine/worker.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// What the backward pass reads for one row block of one head, and where its query gradient
+/// gathers.
+template <class T>
+struct RowSide {
+  const T* grad_panels;  ///< [groups][Dv][group_rows] ∂L/∂out
+  Rows<T> grads;         ///< the same in rows, from the block's first on
+  Rows<T> queries;       ///< scaled as they enter the product
+  const T* delta;        ///< [rows] Σ_d ∂L/∂out · out
+  T* grad_queries;  ///< [rows rounded up to a group][columns] gathers ∂L/∂ scaled q · 1/factor
+};
+
+/// The same for one key block of one key head.
+template <class T>
+struct KeySide {
+  KeyBlock<T> keys;            ///< panels of k
+  const T* value_panels;       ///< [panels][Dv][panel_keys] from key 0 on
+  Rows<T> key_rows;            ///< from key 0 on
+  T *grad_keys, *grad_values;  ///< [block_keys][columns] gather over the rows
+};
+
+/// Weights are computed again from the log-sum-exp, tile by tile, and five products made of them:
+///
+///     s = q kᵀ,  w = exp(s − lse),     ∂v += wᵀ ∂out,   ∂w = ∂out vᵀ,
+///     ∂s = w ∘ (∂w − delta),           ∂q += ∂s k,      ∂k += ∂sᵀ q
+template <class T, class B, class V>
+class GradientWorker : public Worker<T, B, V> {
+  using Base = Worker<T, B, V>;
+  using Tile = Tiles<T, B>;
+  using StripOf = Strip<T, B>;
+  static constexpr Index group = Tile::group_rows, keys = Tile::block_keys;
+
+ public:
+  GradientWorker(const Problem& call, V bound_variant, Arena& arena)
+      : Base(call, std::move(bound_variant), arena) {
+    const Index tile = Tile::block_rows * keys;
+    weights_ = arena.take<T>(tile);
+    grads_ = arena.take<T>(tile);
+    covered_ = arena.take<KeyRange>(Tile::groups);
+    if constexpr (V::shapes_scores) this->products_ = arena.take<T>(tile);
+    if constexpr (V::carries_rows) {
+      votes_ = arena.take<T>(tile);
+      selecting_grads_ = arena.take<T>(tile);
+      selecting_covered_ = arena.take<KeyRange>(Tile::groups);
+    }
+  }
+
+  /// A head of a tile, start to end.
+  void tile(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
+    if (!weigh_rows(s, side.keys, false)) return;
+    gather_values(s, rows, side);
+    grade<true>(s, rows, side, grads_);
+    gather_products(s, rows, side, grads_, covered_);
+  }
+
+  /// The selecting head, up to where its votes' gradient is wanting; select() came before.
+  void begin_selecting(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
+    std::fill_n(selecting_covered_, Tile::groups, KeyRange{0, 0});
+    if (!weigh_rows(s, side.keys, true)) return;
+    gather_values(s, rows, side);
+    grade<false>(s, rows, side, selecting_grads_);
+    std::copy_n(covered_, s.groups(), selecting_covered_);
+  }
+
+  /// All heads have passed: the votes' gradient, to be used by one of the next two.
+  void deselect(const StripOf& s, const KeyBlock<T>& block) {
+    this->variant.deselect(this->panel(s, block), votes_);
+  }
+
+  /// The selecting head's scores, both ways they were used.
+  void end_selecting(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
+    for (Index g = 0; g < s.groups(); ++g) {
+      const KeyRange range = selecting_covered_[g];
+      for (Index key = range.first; key < range.last; key += Tile::panel_keys)
+        add_votes(s, g, side.keys, key);
+    }
+    gather_products(s, rows, side, selecting_grads_, selecting_covered_);
+  }
+
+  /// A projection's queries and keys; `rows` and `side` are the projection's.
+  void end_projection(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
+    for (Index g = 0; g < s.groups(); ++g)
+      covered_[g] = s.group_hull[g] & KeyRange{side.keys.first, side.keys.last};
+    gather_products(s, rows, side, votes_, covered_);
+  }
+
+ private:
+  T* at(T* tile, Index row, const KeyBlock<T>& block, Index key) const {
+    return tile + row * keys + (key - block.first);
+  }
+
+  /// The weights of all rows, zero where nothing is seen; false if nothing is seen anywhere.
+  bool weigh_rows(StripOf& s, const KeyBlock<T>& block, bool selected) {
+    const Cover seen = this->cover(s, block);
+    if (seen == Cover::none) return false;
+    bool any = false;
+    for (Index g = 0; g < s.groups(); ++g) {
+      T* weights = weights_ + g * group * keys;
+      const KeyRange done = this->template weigh<ReplayedSoftmax>(s, g, block, selected,
+                                                                  seen == Cover::partial, weights);
+      covered_[g] = done;
+      const bool none = done.first >= done.last;
+      const Index first = none ? keys : done.first - block.first;
+      const Index last = none ? keys : first + round_up(done.last - done.first, Tile::panel_keys);
+      for (Index r = 0; r < group; ++r) {
+        std::fill_n(weights + r * keys, first, T(0));
+        std::fill_n(weights + r * keys + last, keys - last, T(0));
+      }
+      any |= !none;
+    }
+    return any;
+  }
+
+  /// ∂L/∂score of all rows. Finish: through the stages to the product; else up to where the votes
+  /// come in.
+  template <bool Finish>
+  void grade(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side, T* grads) {
+    for (Index g = 0; g < s.groups(); ++g) {
+      const KeyRange range = covered_[g];
+      const bool none = range.first >= range.last;
+      const Index first = none ? keys : range.first - side.keys.first;
+      const Index last = none ? keys : first + round_up(range.last - range.first, Tile::panel_keys);
+      for (Index r = g * group; r < (g + 1) * group; ++r) {
+        std::fill_n(grads + r * keys, first, T(0));
+        std::fill_n(grads + r * keys + last, keys - last, T(0));
+      }
+      for (Index key = range.first; key < range.last; key += Tile::panel_keys)
+        grade_tile<Finish>(s, g, rows, side, key, grads);
+    }
+  }
+
+  template <bool Finish>
+  [[gnu::noinline]] void grade_tile(StripOf& s, Index g, const RowSide<T>& rows,
+                                    const KeySide<T>& side, Index key, T* grads) {
+    constexpr int vectors = Tile::panel_vectors;
+    const Index dim = this->problem.value_dim, count = s.group_count(g);
+    Batch<T> acc[group][vectors];
+    simd::multiply<int(group), vectors, vectors>(rows.grad_panels + g * group * dim, Index(group),
+                                                 side.value_panels + key * dim, Index(0), dim, acc);
+#pragma GCC unroll 16
+    for (int r = 0; r < int(group); ++r) {
+      const Index row = g * group + r;
+      if (r < count) {
+        const Batch<T> delta(rows.delta[row]);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) {
+          const Index lane = key + v * simd::width<T>;
+          const Lanes<T> lanes = this->lanes(s, row, side.keys, lane);
+          const Batch<T> weight = simd::load(at(weights_, row, side.keys, lane)), zero(T(0));
+          // Nought is hidden, and 0 · NaN is NaN.
+          Batch<T> grad = simd::select(weight > zero, weight * (acc[r][v] - delta), zero);
+          if (lanes.keys > 0) {
+            this->variant.grad_carried(grad, lanes);
+            if constexpr (Finish && V::shapes_scores)
+              grad = shaped(grad, simd::load(at(this->products_, row, side.keys, lane)), lanes);
+          }
+          grad.store_unaligned(at(grads, row, side.keys, lane));
+        }
+      } else {
+        for (int v = 0; v < vectors; ++v)
+          Batch<T>(T(0)).store_unaligned(at(grads, row, side.keys, key + v * simd::width<T>));
+      }
+    }
+  }
+
+  /// Through the stages, to the product. A stage may have met NaN where a key is hidden.
+  HEED_INLINE Batch<T> shaped(const Batch<T>& grad, const Batch<T>& product,
+                              const Lanes<T>& lanes) {
+    const Batch<T> zero(T(0));
+    const Batch<T> passed = this->variant.grad_score(grad, product, lanes);
+    return simd::select((grad > zero) | (grad < zero), passed, zero);
+  }
+
+  [[gnu::noinline]] void add_votes(StripOf& s, Index g, const KeyBlock<T>& block, Index key) {
+    constexpr int vectors = Tile::panel_vectors;
+    Batch<T> acc[group][vectors];
+    if constexpr (V::shapes_scores) this->template multiply<int(group), 1>(s, g, block, key, acc);
+    for (Index r = 0; r < s.group_count(g); ++r)
+      for (int v = 0; v < vectors; ++v) {
+        const Index row = g * group + r, lane = key + v * simd::width<T>;
+        T* grads = at(selecting_grads_, row, block, lane);
+        Batch<T> grad = simd::load(grads) + simd::load(at(votes_, row, block, lane));
+        if constexpr (V::shapes_scores) {
+          const Lanes<T> lanes = this->lanes(s, row, block, lane);
+          if (lanes.keys > 0) grad = shaped(grad, acc[r][v], lanes);
+        }
+        grad.store_unaligned(grads);
+      }
+  }
+
+  /// out[key][d] += Σ_r tile[r][key] rows[r][d], over the rows that see each group of keys.
+  void gather(const StripOf& s, const T* tile, const KeyRange* covered, const KeyBlock<T>& block,
+              const Rows<T>& rows, Index columns, T* out) {
+    for (Index k = 0; k < block.last - block.first; k += group) {
+      const auto sees = [&](Index g) {
+        return covered[g].first < block.first + k + group && covered[g].last > block.first + k;
+      };
+      Index from = 0, to = s.groups();
+      while (from < to && !sees(from)) ++from;
+      while (to > from && !sees(to - 1)) --to;
+      const Index first = from * group, count = std::min(to * group, s.count) - first;
+      if (count <= 0) continue;
+      const T* weights = tile + first * keys + k;
+      const T* x = rows.data + first * rows.stride;
+      if (*rows.finite)
+        simd::accumulate<int(group), 2, 1, keys>(weights, x, rows.stride, count, columns,
+                                                 out + k * columns, columns);
+      else
+        simd::accumulate_seen<1, keys>(group, weights, x, rows.stride, count, columns,
+                                       out + k * columns, columns);
+    }
+  }
+
+  void gather_values(const StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
+    gather(s, weights_, covered_, side.keys, rows.grads,
+           round_up(this->problem.value_dim, simd::width<T>), side.grad_values);
+  }
+
+  void gather_products(const StripOf& s, const RowSide<T>& rows, const KeySide<T>& side,
+                       const T* grads, const KeyRange* covered) {
+    const Index columns = round_up(s.dim, simd::width<T>);
+    gather(s, grads, covered, side.keys, rows.queries, columns, side.grad_keys);
+    const bool finite = side.key_rows.finite[side.keys.first / keys];
+    for (Index g = 0; g < s.groups(); ++g) {
+      const KeyRange range = covered[g];
+      if (range.first >= range.last) continue;
+      const T* x = grads + g * group * keys + (range.first - side.keys.first);
+      const T* k = side.key_rows.data + range.first * side.key_rows.stride;
+      T* out = rows.grad_queries + g * group * columns;
+      if (finite)
+        simd::accumulate<int(group), 2, keys, 1>(x, k, side.key_rows.stride,
+                                                 range.last - range.first, columns, out, columns);
+      else
+        simd::accumulate_seen<keys, 1>(s.group_count(g), x, k, side.key_rows.stride,
+                                       range.last - range.first, columns, out, columns);
+    }
+  }
+
+  T *weights_, *grads_;                               ///< [block_rows][block_keys]
+  T *votes_ = nullptr, *selecting_grads_ = nullptr;   ///< the same
+  KeyRange *covered_, *selecting_covered_ = nullptr;  ///< [groups]
+};
+
+}  // namespace heed::inline HEED_ABI::detail
