@@ -20,6 +20,7 @@
 #include "heed/score/boolean_mask.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/documents.hpp"
+#include "heed/score/dropout.hpp"
 #include "heed/score/lengths.hpp"
 #include "heed/score/prefix_lm.hpp"
 #include "heed/score/query_offset.hpp"

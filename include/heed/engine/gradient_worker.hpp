@@ -55,8 +55,8 @@ class GradientWorker : public Worker<T, B, V> {
   /// A head of a tile, start to end.
   void tile(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
     if (!weigh_rows(s, side.keys, false)) return;
-    gather_values(s, rows, side);
     grade<true>(s, rows, side, grads_);
+    gather_values(s, rows, side);
     gather_products(s, rows, side, grads_, covered_);
   }
 
@@ -64,8 +64,8 @@ class GradientWorker : public Worker<T, B, V> {
   void begin_selecting(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
     std::fill_n(selecting_covered_, Tile::groups, KeyRange{0, 0});
     if (!weigh_rows(s, side.keys, true)) return;
-    gather_values(s, rows, side);
     grade<false>(s, rows, side, selecting_grads_);
+    gather_values(s, rows, side);
     std::copy_n(covered_, s.groups(), selecting_covered_);
   }
 
@@ -118,8 +118,8 @@ class GradientWorker : public Worker<T, B, V> {
     return any;
   }
 
-  /// ∂L/∂score of all rows. Finish: through the stages to the product; else up to where the votes
-  /// come in.
+  /// ∂L/∂score of all rows; the weights become those that met the values. Finish: through the
+  /// stages to the product; else up to where the votes come in.
   template <bool Finish>
   void grade(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side, T* grads) {
     for (Index g = 0; g < s.groups(); ++g) {
@@ -154,8 +154,15 @@ class GradientWorker : public Worker<T, B, V> {
           const Index lane = key + v * simd::width<T>;
           const Lanes<T> lanes = this->lanes(s, row, side.keys, lane);
           const Batch<T> weight = simd::load(at(weights_, row, side.keys, lane)), zero(T(0));
+          Batch<T> grad_weight = acc[r][v];
+          if constexpr (V::changes_weights)
+            if (lanes.keys > 0) {
+              grad_weight = this->variant.weight(grad_weight, lanes);
+              this->variant.weight(weight, lanes)
+                  .store_unaligned(at(weights_, row, side.keys, lane));
+            }
           // Nought is hidden, and 0 · NaN is NaN.
-          Batch<T> grad = simd::select(weight > zero, weight * (acc[r][v] - delta), zero);
+          Batch<T> grad = simd::select(weight > zero, weight * (grad_weight - delta), zero);
           if (lanes.keys > 0) {
             this->variant.grad_carried(grad, lanes);
             if constexpr (Finish && V::shapes_scores)

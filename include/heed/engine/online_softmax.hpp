@@ -28,11 +28,11 @@ struct OnlineSoftmax {
     for (Index j = 0; j < done; ++j) weights[j] *= fade;
   }
 
-  /// scores: of one row. weights: where to write 2^(score − max); `done` of them stand before, from
-  /// this key block.
-  template <bool Masked, int Vectors, class T, class B>
+  /// scores: of one row. weights: where to write 2^(score − max), as change(weight, register)
+  /// leaves them; `done` of them stand before, from this key block.
+  template <bool Masked, int Vectors, class T, class B, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, Batch<T> (&scores)[Vectors], T* weights,
-                              Index done) {
+                              Index done, Change&& change) {
     Batch<T> top = scores[0];
 #pragma GCC unroll 8
     for (int v = 1; v < Vectors; ++v) top = simd::max(top, scores[v]);
@@ -48,7 +48,7 @@ struct OnlineSoftmax {
       if constexpr (Masked)
         weight = simd::select(scores[v] < Batch<T>(hidden_below<T>), Batch<T>(T(0)), weight);
       total = total + weight;
-      weight.store_unaligned(weights + v * simd::width<T>);
+      change(weight, v).store_unaligned(weights + v * simd::width<T>);
     }
     total.store_unaligned(sum);
   }
@@ -59,9 +59,9 @@ struct OnlineSoftmax {
 struct KnownSoftmax {
   static constexpr bool keeps_products = false;
 
-  template <bool Masked, int Vectors, class T, class B>
+  template <bool Masked, int Vectors, class T, class B, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, Batch<T> (&scores)[Vectors], T* weights,
-                              Index) {
+                              Index, Change&&) {
     const Batch<T> lse(s.max[row]);
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {

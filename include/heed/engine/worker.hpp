@@ -275,7 +275,10 @@ class Worker {
       for (int v = 0; v < vectors; ++v)
         acc[r][v] = variant.carried(acc[r][v], lanes(s, row, block, key + v * simd::width<T>));
       Softmax::template row<Masked>(s, row, acc[r], weights + r * Tile::block_keys + at,
-                                    key - first);
+                                    key - first, [&](const Batch<T>& weight, int v) {
+                                      return variant.weight(
+                                          weight, lanes(s, row, block, key + v * simd::width<T>));
+                                    });
     }
   }
 

@@ -13,11 +13,11 @@
 ///         for each head              score → visible → carried → online softmax
 ///     end
 ///
-/// The register hooks (score, visible, carried) see one register of scores, still in flight between
-/// the product and the exponential; nothing is written to memory. The panel hook (select) sees a
-/// whole block of the selecting head's scores before any other head goes on: what a scan down the
-/// rows needs. Scores are in log2 units (the natural score times log2 e), so that the softmax is a
-/// power of two; score_rule.hpp offers natural units.
+/// The register hooks (score, visible, carried, weight) see one register of scores, still in flight
+/// between the product and the exponential; nothing is written to memory. The panel hook (select)
+/// sees a whole block of the selecting head's scores before any other head goes on: what a scan
+/// down the rows needs. Scores are in log2 units (the natural score times log2 e), so that the
+/// softmax is a power of two; score_rule.hpp offers natural units.
 #pragma once
 
 #include "heed/core/shape.hpp"
@@ -35,7 +35,7 @@ using simd::Batch, simd::Mask;
 
 /// When a stage acts. Ranks may not fall along `a | b | c`: a selection that came before the mask
 /// would count keys nobody sees, a cap that came after it would bring hidden keys back.
-enum class Rank { place, rescale, scale, cap, bias, mask, carry };
+enum class Rank { place, rescale, scale, cap, bias, mask, carry, weight };
 
 /// The call as stages see it: its sizes, and where row 0 sits.
 struct Problem : Shape {
@@ -174,6 +174,13 @@ struct Identity {
   template <class T>
   HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>&) const {
     return s;
+  }
+
+  /// What becomes of a softmax weight before it meets its value: linear in the weight.
+  static constexpr bool changes_weights = false;
+  template <class T>
+  HEED_INLINE Batch<T> weight(const Batch<T>& w, const Lanes<T>&) const {
+    return w;
   }
 
   // Backward. Gradients are those of natural scores; ∂L/∂x is what is handed in for x. Key blocks
@@ -343,6 +350,12 @@ struct Then {
     return b.carried(a.carried(s, at), at);
   }
 
+  static constexpr bool changes_weights = A::changes_weights || B::changes_weights;
+  template <class T>
+  HEED_INLINE Batch<T> weight(const Batch<T>& w, const Lanes<T>& at) const {
+    return b.weight(a.weight(w, at), at);
+  }
+
   static constexpr bool shapes_scores = A::shapes_scores || B::shapes_scores;
   bool shares_gradients() const { return a.shares_gradients() || b.shares_gradients(); }
   void clear_gradients() { a.clear_gradients(), b.clear_gradients(); }
@@ -406,7 +419,7 @@ constexpr Then<A, B> operator|(const A& a, const B& b) {
   static_assert(
       A::last_rank <= B::first_rank,
       "heed: stages are out of order. The order is: query_offset | temperatures | standard "
-      "or scaled | softcap | bias, alibi, score_rule | masks, sinks | selective");
+      "or scaled | softcap | bias, alibi, score_rule | masks, sinks | selective | dropout");
   static_assert(!(A::carries_rows && B::carries_rows), "heed: at most one stage may carry rows");
   return {a, b};
 }

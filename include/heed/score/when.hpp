@@ -82,6 +82,11 @@ struct When {
     return on ? stage.carried(s, at) : s;
   }
 
+  static constexpr bool changes_weights = S::changes_weights;
+  template <class T>
+  HEED_INLINE Batch<T> weight(const Batch<T>& w, const Lanes<T>& at) const {
+    return on ? stage.weight(w, at) : w;
+  }
   static constexpr bool shapes_scores = S::shapes_scores;
   bool shares_gradients() const { return on && stage.shares_gradients(); }
   void clear_gradients() {
