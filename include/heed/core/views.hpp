@@ -146,7 +146,7 @@ concept TensorLike = requires {
 /// Throws unless dims are the wanted ones; `what` names the tensor, `wanted_by` the reason.
 template <std::size_t Rank>
 void expect_dims(const char* what, const Dims<Rank>& dims, const Dims<Rank>& wanted,
-                 const std::string& wanted_by) {
+                 const char* wanted_by) {
   if (dims != wanted)
     throw ShapeError(std::string(what) + " is " + to_string(dims) + ", should be " +
                      to_string(wanted) + ": " + wanted_by);

@@ -80,11 +80,15 @@ class PackedRows {
     const Index which = task / blocks_, head = which % x_.dim(1), batch = which / x_.dim(1),
                 first = task % blocks_ * block_, rows = std::min(block_, x_.dim(2) - first);
     const T* x = x_.data() + batch * x_.stride(0) + head * x_.stride(1) + first * x_.stride(2);
-    finite_[task] = simd::all_finite(x, x_.stride(2), rows, x_.dim(3));
-    if (copies_)
-      simd::pack_rows(
-          x, x_.stride(2), rows, x_.dim(3), [&](Index r) { return factor(batch, head, first + r); },
-          rows_ + (which * x_.dim(2) + first) * columns_, columns_);
+    if (!copies_) {
+      finite_[task] = simd::all_finite(x, x_.stride(2), rows, x_.dim(3));
+      return;
+    }
+    T* copy = rows_ + (which * x_.dim(2) + first) * columns_;
+    simd::pack_rows(
+        x, x_.stride(2), rows, x_.dim(3), [&](Index r) { return factor(batch, head, first + r); },
+        copy, columns_);
+    finite_[task] = simd::all_finite(copy, columns_, rows, columns_);  // scaled, as they are read
   }
 
   Rows<T> operator()(Index batch, Index head) const {

@@ -22,7 +22,9 @@ struct ScoreRule : StageOf<Rank::bias> {
 
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
-    return Batch<T>(rule(s * Batch<T>(simd::ln2<T>), at)) * Batch<T>(simd::log2e<T>);
+    const Batch<T> ruled =
+        Batch<T>(rule(s * Batch<T>(simd::ln2<T>), at)) * Batch<T>(simd::log2e<T>);
+    return simd::select(s < Batch<T>(hidden_below<T>), s, ruled);  // a bias of −∞ stays hidden
   }
 
   static constexpr bool shapes_scores = true;

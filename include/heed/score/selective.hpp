@@ -59,6 +59,13 @@ class Selecting : public StageOf<Rank::carry> {
     penalty_ = arena.take<T>(block_rows * block_keys);
     score_grads_ = arena.take<T>(block_rows * block_keys);
     below_ = arena.take<T>(block_keys);
+    // carry_out may be carry_in itself, and one worker may write while another has yet to read.
+    if (tensors.carry_in && tensors.carry_out) {
+      carry_in_ = arena.take<T>(p.batch * p.keys);
+      if (!arena.measuring())
+        for (Index b = 0; b < p.batch; ++b)
+          for (Index j = 0; j < p.keys; ++j) carry_in_[b * p.keys + j] = tensors.carry_in(b, j);
+    }
   }
 
   Index selecting_head() const { return options_.head; }
@@ -77,8 +84,7 @@ class Selecting : public StageOf<Rank::carry> {
     leader_ = leader;
     std::fill_n(carry_, problem_.keys + block_keys, T(0));
     if (tensors_.carry_in)
-      for (Index j = 0; j < problem_.keys; ++j)
-        carry_[j] = -tensors_.carry_in(batch, j) * simd::log2e<T>;
+      for (Index j = 0; j < problem_.keys; ++j) carry_[j] = -carry_in(batch, j) * simd::log2e<T>;
     if (leader && tensors_.memory)
       for (Index i = 0; i < problem_.queries; ++i)
         tensors_.memory(batch, i) = T(problem_.query_offset + i + 1);
@@ -89,7 +95,7 @@ class Selecting : public StageOf<Rank::carry> {
   void end() {
     if (leader_ && tensors_.carry_out)
       for (Index j = 0; j < problem_.keys; ++j)
-        tensors_.carry_out(batch_, j) = -carry_[j] * simd::ln2<T>;
+        tensors_.carry_out(batch_, j) = T(0) - carry_[j] * simd::ln2<T>;
   }
 
   /// From the selecting head's scores to −F on the block, and the carry below it.
@@ -222,12 +228,17 @@ class Selecting : public StageOf<Rank::carry> {
     for (Index r = 0; r < panel.rows; ++r)
       for (Index c = 0; c < panel.keys && panel.key + c <= panel.position + r; ++c)
         tensors_.mask_f(batch_, panel.row + r, panel.key + c) =
-            -penalty_[r * block_keys + c] * simd::ln2<T>;
+            T(0) - penalty_[r * block_keys + c] * simd::ln2<T>;
+  }
+
+  T carry_in(Index batch, Index key) const {
+    return carry_in_ ? carry_in_[batch * problem_.keys + key] : tensors_.carry_in(batch, key);
   }
 
   SelectOptions options_;
   SelectTensors<T> tensors_;
   Problem problem_;
+  T* carry_in_ = nullptr;     ///< [B][Nk] a copy, where the view may be written meanwhile
   T* carry_ = nullptr;        ///< −F of the next row, in log2 units
   T* penalty_ = nullptr;      ///< −F on the block at hand
   T* score_grads_ = nullptr;  ///< Σ_h ∂L/∂score_h on the block at hand
@@ -327,7 +338,7 @@ struct SelectiveWith : StageOf<Rank::carry> {
   void check(const Problem& p) const {
     detail::check_select_options(options, p);
     const auto& t = tensors;
-    const std::string keys = "one number per key", rows = "one number per row";
+    const char *keys = "one number per key", *rows = "one number per row";
     if (t.carry_in) expect_dims("carry_in", t.carry_in.dims(), {p.batch, p.keys}, keys);
     if (t.carry_out) expect_dims("carry_out", t.carry_out.dims(), {p.batch, p.keys}, keys);
     if (t.memory) expect_dims("memory", t.memory.dims(), {p.batch, p.queries}, rows);

@@ -222,7 +222,7 @@ struct Identity {
 
 /// One stage says when it acts, a chain says where it begins and ends.
 template <class S>
-concept Stage = std::copyable<S> && requires {
+concept Stage = std::copy_constructible<S> && requires {
   { S::carries_rows } -> std::convertible_to<bool>;
   { S::indexes_keys } -> std::convertible_to<bool>;
   { S::first_rank } -> std::convertible_to<Rank>;

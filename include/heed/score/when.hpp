@@ -19,10 +19,15 @@ struct When {
 
   template <class T>
   auto bind(const Problem& p, Arena& arena) const {
-    // A stage that is off may be empty: it is not bound to the call, only given its bound type.
     using Bound = decltype(bound<T>(stage, p, arena));
-    if (!on) return When<Bound>{false, Bound{}};
-    return When<Bound>{true, bound<T>(stage, p, arena)};
+    if constexpr (std::same_as<Bound, S>) {
+      return *this;
+    } else {
+      // A stage that is off may be empty: it is not bound to the call, only given its bound type.
+      if constexpr (std::default_initializable<Bound>)
+        if (!on) return When<Bound>{false, Bound{}};
+      return When<Bound>{on, bound<T>(stage, p, arena)};
+    }
   }
 
   std::optional<Index> query_offset(const Shape& s) const {

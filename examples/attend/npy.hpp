@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// NumPy's .npy files, versions 1.0 to 3.0, in C order:
+/// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <iosfwd>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace npy {
+
+/// A file that is not what it should be. The message is one line: the file, then the reason.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// The element types read and written, all little-endian.
+enum class Type { float32, float64, int64, boolean, uint8 };
+
+std::size_t size_of(Type type);  ///< Bytes of an element.
+std::string name_of(Type type);  ///< "float32", …
+template <class T>
+Type type_of();  ///< The Type of float, double, std::int64_t, bool, std::uint8_t.
+
+/// An array in memory, row-major. A shape without numbers is a scalar, one element.
+struct Array {
+  Type type = Type::float32;
+  std::vector<std::int64_t> shape;
+  std::vector<std::byte> bytes;
+
+  std::int64_t size() const;  ///< Elements.
+
+  /// The elements. T must be the type's own, or uint8_t for a boolean array, whose bytes are 0 and
+  /// 1; anything else throws std::logic_error.
+  template <class T>
+  std::span<const T> values() const;
+  template <class T>
+  std::span<T> values();
+};
+
+/// "[1, 2, 5, 8]".
+std::string to_string(std::span<const std::int64_t> shape);
+
+/// An array of zeros.
+Array zeros(Type type, std::vector<std::int64_t> shape);
+
+/// Reads a whole file.
+///
+/// @throws Error if the file cannot be read, is not .npy, is in Fortran order, big-endian or of
+///         another element type, holds more or fewer bytes than its header says, or a boolean
+///         other than 0 and 1. Nothing is allocated for data that the file does not hold.
+Array read(const std::filesystem::path& path);
+
+/// Writes version 1.0 to a stream.
+void write(std::ostream& stream, const Array& array);
+
+}  // namespace npy

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+/// @file What the command line asks for.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <iosfwd>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+namespace attend {
+
+using Path = std::filesystem::path;
+using Integer = std::int64_t;
+
+/// A command line, or a combination of inputs, that makes no sense. One line.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class Evict { f, mass, window };
+
+/// Keys from left before the row's position to right after it.
+struct WindowSides {
+  Integer left = 0, right = 0;
+};
+
+/// The options, checked as far as they can be without the tensors.
+struct Request {
+  // Tensors in, tensors out. An empty path: not asked for.
+  Path q, k, v, out, lse;
+  Path tau_q, tau_k, tau_v, bias, mask, lengths, sinks, carry_in;
+  Path carry_out, evict_row, mask_f;
+
+  // What each row sees.
+  bool causal = false;
+  std::optional<Integer> query_offset;
+  std::optional<WindowSides> window;
+  std::optional<Integer> block;
+  Integer previous_blocks = 0;
+  std::optional<Integer> prefix;
+
+  // What happens to scores.
+  std::optional<double> scale, softcap;
+  bool alibi = false;
+  bool selective = false;
+  Integer select_head = 0;
+
+  // The key-value buffer.
+  std::optional<Integer> budget, chunk;
+  Evict evict = Evict::f;
+
+  // How it runs.
+  std::optional<bool> in_double;  ///< none: as q
+  Integer threads = 1;
+  Integer repeat = 1;
+  bool stats = false;
+};
+
+/// Reads the command line. Prints the help to `out`, and returns nothing, if that was asked for.
+/// @throws UsageError
+std::optional<Request> parse(int argc, const char* const* argv, std::ostream& out);
+
+}  // namespace attend

@@ -1,0 +1,20 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# From a bare Debian to the demonstration: sets up what is missing, builds the programs `attend` and
+# `demo`, and runs the latter. Arguments go to it.
+set -eu
+
+cd "$(dirname "$0")/.."
+sh cmake/setup.sh g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev \
+  libbenchmark-dev libcli11-dev libstb-dev
+
+# The compiler's talk is of no interest unless it fails.
+log=build/demo.log
+mkdir -p build
+if ! { cmake --preset release -Wno-dev && cmake --build --preset release --target attend demo; } \
+  >$log 2>&1; then
+  tail -n 40 $log >&2
+  echo "demo.sh: the build failed; $log has all of it" >&2
+  exit 1
+fi
+exec build/release/examples/demo "$@"

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+// What the variants do to attention over a real text: a table, a picture and a page.
+#include "attend/npy.hpp"
+#include "attend/program.hpp"
+#include "demo/page.hpp"
+#include "demo/picture.hpp"
+#include "demo/runs.hpp"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <sstream>
+
+namespace demo {
+namespace {
+
+namespace fs = std::filesystem;
+
+void print_table(const Text& text, const Runs& runs) {
+  std::printf("Genesis %s to %s, %td tokens, %td heads of %td, float, one thread\n\n",
+              text.words()[1].verse.c_str(), text.words().back().verse.c_str(), text.size(),
+              text.q().dim(1), text.q().dim(3));
+  std::printf("%-34s %9s %8s %9s %9s %9s\n", "variant", "pairs", "kept", "entropy", "recall",
+              "time");
+  for (const Run& run : runs.runs)
+    std::printf("%-34s %9td %8.4g %4.2f bits %7.0f %% %6.0f us\n", run.name.c_str(), run.pairs,
+                run.kept, run.mean_entropy(), run.recall * 100, run.seconds * 1e6);
+  const Mixture& m = runs.mixture;
+  std::printf("%-34s %9td %35s %6.0f us\n", "4 layers: top full, else blocks", m.pairs, "",
+              m.seconds * 1e6);
+  std::printf(
+      "\n"
+      "pairs    (query, key, head) computed; tiles at the edge of a mask are computed whole\n"
+      "kept     tokens in memory at the last word; for selective those not yet masked, M of the "
+      "paper\n"
+      "entropy  of a row of weights, mean over rows and heads: how many words attention is spread "
+      "over\n"
+      "recall   head 3 looks for the last place where its word was said: the weight it puts there\n"
+      "4 layers cost %.3f of four full ones in pairs computed, %.3f by the formula for visible "
+      "pairs\n",
+      m.of_full, m.formula);
+}
+
+/// The pruned run once more, as anyone would from files.
+void print_command(const fs::path& data, const fs::path& out) {
+  const std::string folder = data.string();
+  const std::vector<std::string> words{"attend",
+                                       "--q",
+                                       folder + "/q.npy",
+                                       "--k",
+                                       folder + "/k.npy",
+                                       "--v",
+                                       folder + "/v.npy",
+                                       "--causal",
+                                       "--selective",
+                                       "--budget",
+                                       std::to_string(shown_budget),
+                                       "--out",
+                                       (out / "demo-out.npy").string(),
+                                       "--evict-row",
+                                       (out / "demo-evict-row.npy").string(),
+                                       "--repeat",
+                                       "20",
+                                       "--stats"};
+  std::printf("\nThe same from files, pruned to %td:\n\n ", shown_budget);
+  std::vector<const char*> argv;
+  for (const std::string& word : words) {
+    std::printf(" %s", word.c_str());
+    argv.push_back(word.c_str());
+  }
+  std::ostringstream report, complaint;
+  if (attend::program(int(argv.size()), argv.data(), report, complaint) != 0)
+    throw std::runtime_error(complaint.str());
+  std::printf("\n\n%s", report.str().c_str());
+}
+
+void show(const fs::path& data, const fs::path& out, int repeat) {
+  const Text text(data);
+  const Runs runs = run_all(text, repeat);
+  print_table(text, runs);
+  print_command(data, out);
+  const fs::path picture = out / "demo.png", page = out / "demo.html";
+  write_picture(picture, text, runs);
+  write_page(page, fs::path(HEED_EXAMPLES) / "demo" / "page.html", text, runs);
+  std::printf("\npicture  %s\npage     file://%s\n", picture.string().c_str(),
+              fs::absolute(page).string().c_str());
+}
+
+}  // namespace
+}  // namespace demo
+
+int main(int argc, char** argv) {
+  namespace fs = std::filesystem;
+  CLI::App app{"Runs attention variants over a text: a table here, a picture and a page as files."};
+  fs::path data = fs::path(HEED_EXAMPLES) / "data", out = fs::path(argv[0]).parent_path();
+  int repeat = 50;
+  app.add_option("--data", data, "folder of tokens.txt, q.npy, k.npy, v.npy, tau_q.npy, tau_v.npy");
+  app.add_option("--out", out, "folder to write demo.png, demo.html and demo-*.npy to");
+  app.add_option("--repeat", repeat, "passes that are timed, the shortest counts")
+      ->check(CLI::PositiveNumber);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    demo::show(data, out.empty() ? fs::path(".") : out, repeat);
+  } catch (const std::exception& error) {
+    std::cerr << "demo: " << error.what() << "\n";
+    return 2;
+  }
+}

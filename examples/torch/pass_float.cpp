@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+#include "pass_of.hpp"
+
+namespace heed_torch {
+
+template void forward<float>(const Settings&, const Tensors&, const Outputs&);
+template void backward<float>(const Settings&, const Tensors&, const Outputs&, const Outputs&,
+                           const Tensors&);
+
+}  // namespace heed_torch

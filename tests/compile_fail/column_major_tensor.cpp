@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// expect: heed takes row-major tensors
+#include <heed/core/views.hpp>
+
+#include <unsupported/Eigen/CXX11/Tensor>
+
+#ifdef HEED_EXPECT_FAILURE
+constexpr int layout = Eigen::ColMajor;
+#else
+constexpr int layout = Eigen::RowMajor;
+#endif
+
+heed::View<float, 4> view(Eigen::Tensor<float, 4, layout>& tensor) { return tensor; }

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// No bit of a result depends on how many threads computed it.
+
+#include "heed/core/thread_pool.hpp"
+#include "heed/engine/forward.hpp"
+#include "heed/score/causal.hpp"
+#include "heed/score/query_offset.hpp"
+#include "heed/score/selective.hpp"
+#include "heed/score/standard.hpp"
+#include "heed/score/window.hpp"
+#include "support/calls.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace heed::test {
+namespace {
+
+template <class T>
+class Threads : public testing::Test {
+ protected:
+  template <class Variant>
+  void expect_same_for_any_number(const Inputs<T>& in, const Variant& variant) {
+    const Outputs<T> one = attend(in, variant);
+    for (const int workers : {1, 2, 3, 7}) {
+      SCOPED_TRACE(std::to_string(workers) + " threads");
+      Eigen::ThreadPool pool(workers);
+      const Outputs<T> many = attend(in, variant, {.executor = executor(pool)});
+      expect_same_bits(one, many);
+    }
+  }
+};
+TYPED_TEST_SUITE(Threads, Scalars, ScalarName);
+
+TYPED_TEST(Threads, DoNotChangeABitOfStandardAttention) {
+  for (const Shape& s : {tokens(1, 16), tokens(5, 16, 3, 3), tokens(97, 16), tokens(300, 16),
+                         tokens(130, 24, 4, 2, 3), tokens(33, 8, 1, 1, 7),
+                         Shape{1, 8, 1, 1, 900, 16, 16}, Shape{2, 2, 2, 40, 513, 8, 24}}) {
+    SCOPED_TRACE(describe(s));
+    const auto in = inputs<TypeParam>(s, 1);
+    for (const Index left : {Index(30), unbounded})
+      for (const Index right : {Index(0), unbounded})
+        this->expect_same_for_any_number(
+            in, query_offset(s.keys - s.queries) | standard | window(left, right));
+  }
+}
+
+TYPED_TEST(Threads, DoNotChangeABitOfSelectiveAttention) {
+  for (const Shape& s : {tokens(1, 16), tokens(97, 16), tokens(300, 16, 2, 1),
+                         tokens(130, 24, 4, 2, 3), tokens(40, 8, 8, 8, 2)}) {
+    SCOPED_TRACE(describe(s));
+    this->expect_same_for_any_number(inputs<TypeParam>(s, 3), standard | causal | selective);
+  }
+}
+
+/// What the stage writes is complete, and the same.
+TYPED_TEST(Threads, DoNotChangeABitOfTheCarry) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(210, 16, 4, 4, 3), 4);
+  Tensor<T, 2> alone(3, 210), together(3, 210), use(3, 210), use_together(3, 210);
+  attend(in, standard | causal | selective.carry_out(alone).memory(use));
+  Eigen::ThreadPool pool(3);
+  attend(in, standard | causal | selective.carry_out(together).memory(use_together),
+         {.executor = executor(pool)});
+  EXPECT_TRUE(same_bits(alone, together));
+  EXPECT_TRUE(same_bits(use, use_together));
+}
+
+TYPED_TEST(Threads, ManyCallsShareOnePoolAndOneWorkspace) {
+  using T = TypeParam;
+  Eigen::ThreadPool pool(3);
+  const Inputs<T> in = inputs<T>(tokens(64, 16, 4, 4, 2), 5),
+                  other = inputs<T>(tokens(90, 48, 3, 3), 6, 50);
+  const auto variant = standard | causal | selective;
+  const Outputs<T> one = attend(in, variant), two = attend(other, variant);
+  Workspace workspace;
+  const Options options{.executor = executor(pool), .workspace = &workspace};
+  for (int call = 0; call < 30; ++call) {
+    expect_same_bits(one, attend(in, variant, options));
+    expect_same_bits(two, attend(other, variant, options));
+  }
+}
+
+}  // namespace
+}  // namespace heed::test

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#include "heed/score/alive.hpp"
+
+#include "heed/score/causal.hpp"
+#include "heed/score/query_offset.hpp"
+#include "heed/score/selective.hpp"
+#include "heed/score/standard.hpp"
+#include "heed/score/when.hpp"
+#include "reference/pruning.hpp"
+#include "support/calls.hpp"
+#include "support/fixtures.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+
+namespace heed::test {
+namespace {
+
+using Rows = Tensor<std::int64_t, 2>;
+
+/// Every call here, so that one variant is compiled.
+auto until(const Rows& evict_row, Index offset = 0, bool selects = false) {
+  return query_offset(offset) | standard | causal | alive(evict_row) | when(selects, selective);
+}
+
+template <class T>
+class AliveMasks : public testing::Test {};
+TYPED_TEST_SUITE(AliveMasks, Scalars, ScalarName);
+
+TYPED_TEST(AliveMasks, ShowAKeyUntilItGoes) {
+  Rows evict_row(1, 3);
+  evict_row.setValues({{3, 2, 3}});
+  const auto in = with_scores<TypeParam>({{0, 0, 0}, {0, 0, 0}, {0, 0, 0}});
+  EXPECT_TRUE(shows(attend(in, until(evict_row)), {{1, 0, 0}, {.5, .5, 0}, {.5, 0, .5}}));
+}
+
+TYPED_TEST(AliveMasks, MatchTheOracle) {
+  using T = TypeParam;
+  const Index n = 210;
+  const Inputs<T> in = inputs<T>(tokens(n, 8, 2, 1, 2), 1);
+  Rows evict_row(2, n);
+  Random random(2);
+  for (Index i = 0; i < evict_row.size(); ++i) evict_row.data()[i] = random.integer(-5, n + 50);
+  for (Index j = 0; j < 130; ++j) evict_row(1, j) = 60;  // whole blocks that are gone
+  reference::Rules rules = seeing(reference::causal() && reference::alive(array(evict_row)));
+  expect_oracle(in, until(evict_row), rules);
+}
+
+TYPED_TEST(AliveMasks, CountByPosition) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(Shape{1, 1, 1, 25, 80, 8, 8}, 3);
+  Rows evict_row(1, 80);
+  Random random(4);
+  for (Index j = 0; j < 80; ++j) evict_row(0, j) = random.integer(30, 90);
+  reference::Rules rules = seeing(reference::causal() && reference::alive(array(evict_row)));
+  rules.offset = 55;
+  expect_oracle(in, until(evict_row, 55), rules);
+}
+
+/// With the rows at which the paper's buffer drops keys, and the F of the whole: pruned attention.
+TYPED_TEST(AliveMasks, BesideSelectionArePrunedAttention) {
+  using T = TypeParam;
+  for (const std::string& name : fixtures_of_kind("prune")) {
+    SCOPED_TRACE(name);
+    const Fixture& f = fixture(name);
+    const Inputs<T> in{tensor<T>(f.array("q")), tensor<T>(f.array("k")), tensor<T>(f.array("v"))};
+    const Rows evict_row = tensor<std::int64_t, 2>(f.array("evict_row"));
+    const Outputs<T> got = attend(in, until(evict_row, 0, true));
+    EXPECT_TRUE(close(got.out, f.array("out")));
+  }
+}
+
+TYPED_TEST(AliveMasks, WantOneRowPerKey) {
+  Rows three(1, 3);
+  three.setConstant(9);
+  expect_refusal<ShapeError>(inputs<TypeParam>(tokens(4, 8), 1), until(three), "[1, 3]");
+}
+
+}  // namespace
+}  // namespace heed::test

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+/// @file Calls that go through a KvBuffer, and the same ones of the oracle.
+#pragma once
+
+#include "heed/kv/kv_buffer.hpp"
+#include "heed/score/standard.hpp"
+#include "reference/pruning.hpp"
+#include "support/calls.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace heed::test {
+
+/// The buffer such inputs go through.
+template <class T>
+KvBuffer<T> buffer_for(const Inputs<T>& in, const KvOptions& options) {
+  return {{.batch = in.q.dimension(0),
+           .heads = in.q.dimension(1),
+           .key_heads = in.k.dimension(1),
+           .dim = in.q.dimension(3),
+           .value_dim = in.v.dimension(3)},
+          options};
+}
+
+template <class T>
+struct Buffered : Outputs<T> {
+  Tensor<std::int64_t, 2> evict_row;  ///< N where nobody was evicted
+};
+
+/// Where the answers to N tokens go. What a step leaves unwritten is NaN.
+template <class T>
+Buffered<T> answers_to(const Inputs<T>& in) {
+  const Index B = in.q.dimension(0), H = in.q.dimension(1), N = in.q.dimension(2);
+  Buffered<T> to{{Tensor<T>(B, H, N, in.v.dimension(3)), Tensor<T, 3>(B, H, N), {}},
+                 Tensor<std::int64_t, 2>(B, N)};
+  to.out.setConstant(std::numeric_limits<T>::quiet_NaN());
+  to.lse.setConstant(std::numeric_limits<T>::quiet_NaN());
+  to.evict_row.setConstant(N);
+  return to;
+}
+
+/// Tokens [from, to) of the inputs; the buffer must hold those before. variant_of(from, to) is the
+/// variant for these rows. Answers go to their place in `answers`.
+template <class T, class VariantOf>
+requires std::is_invocable_v<VariantOf, Index, Index>
+void step(KvBuffer<T>& buffer, const Inputs<T>& in, Index from, Index to,
+          const VariantOf& variant_of, Buffered<T>& answers, const Executor& executor = {}) {
+  const Inputs<T> part{slice(in.q, from, to), slice(in.k, from, to), slice(in.v, from, to)};
+  Buffered<T> got = answers_to(part);
+  got.visited = buffer.step(part.q, part.k, part.v, variant_of(from, to), got.out,
+                            {.lse = got.lse, .evict_row = answers.evict_row, .executor = executor});
+  const Eigen::array<Index, 4> start{0, 0, from, 0};
+  const Eigen::array<Index, 3> start_of_lse{0, 0, from};
+  answers.out.slice(start, got.out.dimensions()) = got.out;
+  answers.lse.slice(start_of_lse, got.lse.dimensions()) = got.lse;
+  answers.visited += got.visited;
+}
+
+template <class T>
+void step(KvBuffer<T>& buffer, const Inputs<T>& in, Index from, Index to, Buffered<T>& answers,
+          const Executor& executor = {}) {
+  step(
+      buffer, in, from, to, [](Index, Index) { return standard; }, answers, executor);
+}
+
+/// All tokens in one step.
+template <class T>
+Buffered<T> through(KvBuffer<T>& buffer, const Inputs<T>& in, const Executor& executor = {}) {
+  Buffered<T> answers = answers_to(in);
+  step(buffer, in, 0, in.q.dimension(2), answers, executor);
+  return answers;
+}
+template <class T>
+Buffered<T> through(const KvOptions& options, const Inputs<T>& in) {
+  KvBuffer<T> buffer = buffer_for(in, options);
+  return through(buffer, in);
+}
+
+/// Token by token, as in decoding.
+template <class T>
+Buffered<T> decode(KvBuffer<T>& buffer, const Inputs<T>& in) {
+  Buffered<T> answers = answers_to(in);
+  for (Index i = 0; i < in.q.dimension(2); ++i) step(buffer, in, i, i + 1, answers);
+  return answers;
+}
+
+template <class T>
+void expect_same_bits(const Buffered<T>& a, const Buffered<T>& b) {
+  expect_same_bits<T>(static_cast<const Outputs<T>&>(a), static_cast<const Outputs<T>&>(b));
+  EXPECT_TRUE(same_bits(a.evict_row, b.evict_row)) << "evict_row";
+}
+
+/// Everything a sequence remembers is the same, slot by slot.
+template <class T>
+testing::AssertionResult same_memory(const KvSequence<T>& a, const KvSequence<T>& b) {
+  const auto differ = [](const char* what) { return testing::AssertionFailure() << what; };
+  if (a.next != b.next || a.slots != b.slots || a.count != b.count) return differ("counts");
+  if (a.position != b.position) return differ("positions");
+  if (a.free != b.free) return differ("free slots");
+  const auto bits = [](const auto& x, const auto& y) {
+    return x.size() == y.size() &&
+           (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0);
+  };
+  if (!bits(a.carry, b.carry)) return differ("carries");
+  if (!bits(a.mass, b.mass)) return differ("masses");
+  if (!bits(a.panels, b.panels)) return differ("keys");
+  if (!bits(a.values, b.values)) return differ("values");
+  if (a.finite != b.finite) return differ("finite");
+  return testing::AssertionSuccess();
+}
+
+/// The tokens a sequence holds, by position, and F of each.
+template <class T>
+std::vector<std::pair<Index, double>> held(const KvSequence<T>& s) {
+  std::vector<std::pair<Index, double>> tokens;
+  for (Index slot = 0; slot < s.slots; ++slot)
+    if (s.position[std::size_t(slot)] != KvSequence<T>::nobody)
+      tokens.emplace_back(s.position[std::size_t(slot)], double(s.f(slot)));
+  std::sort(tokens.begin(), tokens.end());
+  return tokens;
+}
+
+// ---- the oracle's
+
+inline reference::Pruning pruning(const KvOptions& o, Index tokens) {
+  reference::Pruning p;
+  p.budget = o.budget.value_or(tokens + 1);
+  p.evict = o.evict == Evict::least_attended            ? reference::Evict::least_attended
+            : o.evict == Evict::most_masked && o.select ? reference::Evict::most_masked
+                                                        : reference::Evict::oldest;  // F is 0
+  p.after = o.when != EvictWhen::before_row;
+  p.selective = o.select.has_value();
+  p.protected_first = o.protect;
+  p.recent = o.recent;
+  return p;
+}
+
+inline reference::Selection selection(const SelectOptions& o) {
+  reference::Selection s;
+  s.head = o.head, s.relu = o.relu, s.protect_first = o.protect_first;
+  s.forbid_self = o.forbid_self, s.accumulate = o.accumulate, s.shift = o.shift;
+  return s;
+}
+
+/// The oracle's answer to the paper's selection or to none. Where eviction waits for the end of a
+/// chunk, the chunk is the buffer's.
+template <class T>
+reference::Pruned pruned_oracle(const Inputs<T>& in, const KvOptions& o) {
+  const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
+  const reference::Pruning p = pruning(o, q.dim(2));
+  if (o.when != EvictWhen::chunk_end || o.chunk == 1) return pruned_attention(q, k, v, p);
+  reference::Pruned lazy = pruned_in_chunks(q, k, v, p, o.chunk, true);
+  if (p.selective) return lazy;
+  // The oracle's chunks always select; who goes without is known, and leaves a mask.
+  reference::Attention a =
+      oracle(in, seeing(reference::causal() && reference::alive(lazy.evict_row)));
+  return {std::move(a.out), std::move(a.lse), std::move(lazy.evict_row),
+          std::move(lazy.final_slots)};
+}
+
+template <class T>
+void expect_pruned(const Buffered<T>& got, const reference::Pruned& want) {
+  EXPECT_TRUE(close(array(got.evict_row), want.evict_row, 0)) << "evict_row";
+  EXPECT_TRUE(close(got.out, want.out)) << "out";
+  EXPECT_TRUE(close(got.lse, want.lse)) << "lse";
+}
+
+/// By how much the closest victim was chosen before the others, relative to its claim: where that
+/// is little, rounding decides, and neither answer is wrong. Claims that are both nought are equal
+/// in any precision.
+template <class T>
+double smallest_gap(const Inputs<T>& in, const KvOptions& o, const reference::Array& evict_row) {
+  const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
+  const Index N = q.dim(2);
+  const reference::Pruning p = pruning(o, N);
+  double smallest = std::numeric_limits<double>::infinity();
+  if (p.evict == reference::Evict::oldest) return smallest;
+  reference::Array claim({q.dim(0), N, N});  // F or −mass as row i finds it
+  if (p.evict == reference::Evict::most_masked) {
+    claim = votes(q, k, seeing(reference::causal()), {}).f;
+  } else {
+    const reference::Attention a =
+        p.selective ? pruned_as_a_mask(q, k, v, evict_row)
+                    : oracle(in, seeing(reference::causal() && reference::alive(evict_row)));
+    for (Index b = 0; b < q.dim(0); ++b)
+      for (Index i = 1; i < N; ++i)
+        for (Index j = 0; j < N; ++j) {
+          claim(b, i, j) = claim(b, i - 1, j);
+          for (Index h = 0; h < q.dim(1); ++h) claim(b, i, j) -= a.weights(b, h, i - 1, j);
+        }
+  }
+  for (Index b = 0; b < q.dim(0); ++b)
+    for (Index gone = 0; gone < N; ++gone) {
+      const Index row = Index(evict_row(b, gone)), judge = p.after ? row - 1 : row;
+      if (row >= N) continue;
+      const double most = claim(b, row, gone);
+      for (Index j = 0; j <= judge - p.recent; ++j) {
+        const bool may_go = std::count(p.protected_first.begin(), p.protected_first.end(), j) == 0;
+        if (!may_go || evict_row(b, j) <= double(row)) continue;
+        if (most == 0 && claim(b, row, j) == 0) continue;
+        smallest = std::min(smallest, (most - claim(b, row, j)) / (1 + std::abs(most)));
+      }
+    }
+  return smallest;
+}
+
+/// Inputs, and the oracle's answer to them, of which rounding cannot change who goes.
+template <class T>
+struct Decided {
+  Inputs<T> in;
+  reference::Pruned want;
+};
+
+template <class T>
+Decided<T> decided(const Shape& shape, const KvOptions& o, std::uint64_t seed) {
+  for (;; seed += 1000) {
+    Inputs<T> in = inputs<T>(shape, seed);
+    reference::Pruned want = pruned_oracle(in, o);
+    if (smallest_gap(in, o, want.evict_row) > 1e-5) return {std::move(in), std::move(want)};
+  }
+}
+
+inline std::string describe(const KvOptions& o) {
+  const char* evict[] = {"most_masked", "least_attended", "oldest"};
+  const char* when[] = {"before_row", "after_row", "chunk_end"};
+  std::string text = o.budget ? "budget " + std::to_string(*o.budget) : "no budget";
+  text += std::string(", ") + evict[int(o.evict)] + ", " + when[int(o.when)] + ", chunk " +
+          std::to_string(o.chunk) + ", recent " + std::to_string(o.recent) + ", protect";
+  for (const Index position : o.protect) text += " " + std::to_string(position);
+  return text + (o.select ? "" : ", nothing selects");
+}
+
+}  // namespace heed::test

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+/// @file Any mixture of stages there and back again, for the library and for the oracle. Compiled
+/// once, in gradients_float.cpp and gradients_double.cpp: every type of variant costs seconds.
+#pragma once
+
+#include "heed/engine/forward.hpp"
+#include "heed/score/selective.hpp"
+#include "heed/score/temperature.hpp"
+#include "heed/score/window.hpp"
+#include "reference/backward.hpp"
+#include "support/calls.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace heed::test {
+
+/// Of everything that went in.
+template <class T>
+struct Gradients {
+  Tensor<T> q, k, v;
+  Tensor<T, 3> tau_q, tau_k, tau_v;
+  double alpha = 0;
+  Tensor<T> bias;
+  Tensor<T, 1> slopes, sinks;
+  Tensor<T, 2> carry_in;
+  Tensor<T, 3> sel_q, sel_k;
+};
+
+/// The tensors of two sets of gradients, pair by pair with a name: each(name, of a, of b).
+template <class A, class B, class Each>
+void each_gradient(A& a, B& b, Each&& each) {
+  each("q", a.q, b.q), each("k", a.k, b.k), each("v", a.v, b.v);
+  each("tau_q", a.tau_q, b.tau_q), each("tau_k", a.tau_k, b.tau_k);
+  each("tau_v", a.tau_v, b.tau_v), each("bias", a.bias, b.bias);
+  each("slopes", a.slopes, b.slopes), each("sinks", a.sinks, b.sinks);
+  each("carry_in", a.carry_in, b.carry_in);
+  each("sel_q", a.sel_q, b.sel_q), each("sel_k", a.sel_k, b.sel_k);
+}
+
+/// Row and key blocks of the backward pass.
+enum class Blocks {
+  usual,  ///< the library's
+  tiny,   ///< three rows by three registers of keys
+};
+
+/// What comes out of the way there, beside the attention.
+template <class T>
+struct Mixed : Outputs<T> {
+  Tensor<T, 2> carry, memory;  ///< if something selects
+};
+
+/// What stands between q · k and the softmax; what is empty or left at its default is not there.
+template <class T>
+struct Mixture {
+  Index offset = 0;
+  std::optional<Gain> position;
+  Tensor<T, 3> tau_q, tau_k, tau_v;
+  std::optional<double> scale;
+  double cap = 0;
+  Tensor<T> bias;
+  Tensor<T, 1> slopes, sinks;
+  bool curved = false;  ///< a score_rule of the caller's: s + s² / 8
+
+  bool causal = false;
+  Index left = unbounded, right = unbounded;  ///< of a window
+  Index block = 0, previous = 0;
+  Index prefix = -1;  ///< in place of causal
+  Tensor<std::int64_t, 2> documents, evict_row;
+  Tensor<std::int64_t, 1> length;
+  Tensor<bool> mask;
+
+  bool selects = false;
+  SelectOptions select;
+  Tensor<T, 2> carry_in;
+  Tensor<T, 3> sel_q, sel_k;
+
+  // What else the loss depends on.
+  Tensor<T, 2> grad_carry_out, grad_memory;
+  double memory_tau = 1;
+
+  bool is_plain() const {
+    return !position && tau_q.size() + tau_k.size() + tau_v.size() == 0 && !scale && cap == 0 &&
+           bias.size() + slopes.size() + sinks.size() == 0 && !curved && block == 0 && prefix < 0 &&
+           documents.size() + evict_row.size() + mask.size() == 0;
+  }
+
+  Mixed<T> attend(const Inputs<T>& in, const Options& options = {}) const;
+  /// What it leaves unwritten is NaN. A mixture of nothing but a causal mask, a window, lengths and
+  /// a selection runs as the short variant it is, unless `whole`.
+  Gradients<T> backward(const Inputs<T>& in, const Outputs<T>& known, const Tensor<T>& grad_out,
+                        const Options& options = {}, bool whole = false) const;
+  Gradients<T> backward_in(Blocks blocks, const Inputs<T>& in, const Outputs<T>& known,
+                           const Tensor<T>& grad_out) const;
+
+  // The same, for the oracle.
+  reference::Rules rules() const;
+  reference::Selection selection() const;
+  reference::Cotangents cotangents(const Tensor<T>& grad_out) const;
+};
+
+extern template struct Mixture<float>;
+extern template struct Mixture<double>;
+
+template <class T>
+Mixed<T> attend(const Inputs<T>& in, const Mixture<T>& mixture, const Options& options = {}) {
+  return mixture.attend(in, options);
+}
+
+/// There and back.
+template <class T>
+Gradients<T> gradients(const Inputs<T>& in, const Mixture<T>& mixture, const Tensor<T>& grad_out,
+                       const Options& options = {}) {
+  return mixture.backward(in, mixture.attend(in), grad_out, options);
+}
+
+// ---- the oracle's
+
+template <class T>
+reference::Gradients oracle_gradients(const Inputs<T>& in, const Mixture<T>& m,
+                                      const Tensor<T>& grad_out) {
+  const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
+  if (m.selects)
+    return selective_backward(q, k, v, m.rules(), m.selection(), m.cotangents(grad_out));
+  return attention_backward(q, k, v, m.rules(), m.cotangents(grad_out));
+}
+
+template <class T>
+void expect_close(const Gradients<T>& got, const reference::Gradients& want) {
+  each_gradient(got, want, [](const char* name, const auto& x, const reference::Array& y) {
+    if (x.size() == 0) return;
+    EXPECT_TRUE(close(x, y)) << "gradient of " << name;
+  });
+}
+
+template <class T>
+void expect_close(const Gradients<T>& a, const Gradients<T>& b) {
+  each_gradient(a, b, [](const char* name, const auto& x, const auto& y) {
+    EXPECT_TRUE(close(x, y)) << "gradient of " << name;
+  });
+}
+
+template <class T>
+void expect_same_bits(const Gradients<T>& a, const Gradients<T>& b) {
+  each_gradient(a, b, [](const char* name, const auto& x, const auto& y) {
+    EXPECT_TRUE(same_bits(x, y)) << "gradient of " << name;
+  });
+  EXPECT_EQ(a.alpha, b.alpha);
+}
+
+/// A gradient of the output, as if by chance.
+template <class T>
+Tensor<T> cotangent(const Inputs<T>& in, std::uint64_t seed) {
+  return normal<T>(seed, in.q.dimension(0), in.q.dimension(1), in.q.dimension(2),
+                   in.v.dimension(3));
+}
+
+/// Library and oracle agree.
+template <class T>
+void expect_oracle_gradients(const Inputs<T>& in, const Mixture<T>& mixture, std::uint64_t seed) {
+  const Tensor<T> grad_out = cotangent(in, seed);
+  expect_close(gradients(in, mixture, grad_out), oracle_gradients(in, mixture, grad_out));
+}
+
+}  // namespace heed::test

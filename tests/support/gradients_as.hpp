@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+/// @file What gradients.hpp declares, for gradients_float.cpp and gradients_double.cpp, which
+/// compile side by side.
+#pragma once
+
+#include "heed/engine/backward.hpp"
+#include "heed/score/alibi.hpp"
+#include "heed/score/alive.hpp"
+#include "heed/score/bias.hpp"
+#include "heed/score/block_span.hpp"
+#include "heed/score/boolean_mask.hpp"
+#include "heed/score/causal.hpp"
+#include "heed/score/documents.hpp"
+#include "heed/score/lengths.hpp"
+#include "heed/score/prefix_lm.hpp"
+#include "heed/score/query_offset.hpp"
+#include "heed/score/score_rule.hpp"
+#include "heed/score/sinks.hpp"
+#include "heed/score/softcap.hpp"
+#include "heed/score/standard.hpp"
+#include "heed/score/when.hpp"
+#include "support/gradients.hpp"
+
+#include <limits>
+
+namespace heed::test {
+
+/// What depends on the instruction set or the library's mathematics stays out of here: the oracle
+/// is told the same in its own words.
+template <class T>
+reference::Rules Mixture<T>::rules() const {
+  reference::Rules r;
+  r.offset = offset;
+  if (tau_q.size() > 0) r.tau_q = array(tau_q);
+  if (tau_k.size() > 0) r.tau_k = array(tau_k);
+  if (tau_v.size() > 0) r.tau_v = array(tau_v);
+  r.scale = scale;
+  if (cap > 0) r.softcap = cap;
+  if (bias.size() > 0) r.bias = array(bias);
+  if (slopes.size() > 0) r.slopes = array(slopes);
+  if (sinks.size() > 0) r.sinks = array(sinks);
+  if (curved) r.score = [](double s, const reference::Pair&) { return s + s * s / 8; };
+
+  const auto integers = [](const Tensor<std::int64_t, 1>& x) {
+    return std::vector<Index>(x.data(), x.data() + x.size());
+  };
+  if (causal) r.visible = reference::causal();
+  if (prefix >= 0) r.visible = reference::prefix_lm(std::vector<Index>(1000, prefix));
+  if (left != unbounded || right != unbounded)
+    r.visible = r.visible && reference::window(left, right);
+  if (block > 0) r.visible = r.visible && reference::block_span(block, previous);
+  if (documents.size() > 0) r.visible = r.visible && reference::documents(array(documents));
+  if (length.size() > 0) {
+    r.visible = r.visible && reference::key_lengths(integers(length));
+    if (causal) r.visible = r.visible && reference::row_lengths(integers(length));
+  }
+  if (mask.size() > 0) r.visible = r.visible && reference::boolean_mask(array(mask));
+  if (evict_row.size() > 0) r.visible = r.visible && reference::alive(array(evict_row));
+  return r;
+}
+
+template <class T>
+reference::Selection Mixture<T>::selection() const {
+  reference::Selection s;
+  s.head = select.head, s.relu = select.relu, s.protect_first = select.protect_first;
+  s.forbid_self = select.forbid_self, s.accumulate = select.accumulate, s.shift = select.shift;
+  if (carry_in.size() > 0) s.carry_in = array(carry_in);
+  if (sel_q.size() > 0) s.sel_q = array(sel_q), s.sel_k = array(sel_k);
+  return s;
+}
+
+template <class T>
+reference::Cotangents Mixture<T>::cotangents(const Tensor<T>& grad_out) const {
+  reference::Cotangents c;
+  c.out = array(grad_out);
+  if (grad_carry_out.size() > 0) c.carry_out = array(grad_carry_out);
+  if (grad_memory.size() > 0) c.memory = array(grad_memory);
+  c.memory_tau = memory_tau;
+  c.score_slope = [](double s, const reference::Pair&) { return 1 + s / 4; };
+  return c;
+}
+
+// Views of tensors that may be empty, const or not.
+template <class T, int Rank>
+View<const T, std::size_t(Rank)> in_view(const Tensor<T, Rank>& x) {
+  return View<const T, std::size_t(Rank)>(x);
+}
+template <class T, int Rank>
+View<T, std::size_t(Rank)> out_view(Tensor<T, Rank>& x) {
+  return View<T, std::size_t(Rank)>(x);
+}
+
+template <class T>
+auto selection_stage(const Mixture<T>& m, Gradients<T>& to) {
+  return selecting(m.select)
+      .carry_in(in_view(m.carry_in))
+      .grad_carry_in(out_view(to.carry_in))
+      .grad_carry_out(in_view(m.grad_carry_out))
+      .grad_memory(in_view(m.grad_memory), m.memory_tau)
+      .projection(in_view(m.sel_q), in_view(m.sel_k))
+      .grad_projection(out_view(to.sel_q), out_view(to.sel_k));
+}
+
+/// Nothing that shapes scores, and nothing carried.
+template <class T>
+auto masks_only(const Mixture<T>& m) {
+  return query_offset(m.offset) | standard | when(m.causal, causal) | window(m.left, m.right) |
+         when(m.length.size() > 0, lengths(m.length));
+}
+
+/// Everything there is.
+template <class T, class Last>
+auto everything(const Mixture<T>& m, Gradients<T>& to, const Last& last) {
+  const auto curve = score_rule([](auto s, const auto&) { return s + s * s * T(0.125); },
+                                [](auto grad, auto s, const auto&) { return grad + grad * s / 4; });
+  return query_offset(m.offset) |
+         when(m.position.has_value(),
+              position_temperature(m.position.value_or(Gain())).grad(&to.alpha)) |
+         when(m.tau_q.size() > 0, query_temperature(m.tau_q).grad(out_view(to.tau_q))) |
+         when(m.tau_k.size() > 0, key_temperature(m.tau_k).grad(out_view(to.tau_k))) |
+         when(m.tau_v.size() > 0, value_temperature(m.tau_v).grad(out_view(to.tau_v))) |
+         when(!m.scale, standard) | when(m.scale.has_value(), scaled(m.scale.value_or(1))) |
+         when(m.cap > 0, softcap(m.cap)) |
+         when(m.bias.size() > 0, bias(m.bias).grad(out_view(to.bias))) |
+         when(m.slopes.size() > 0, alibi(m.slopes).grad(out_view(to.slopes))) |
+         when(m.curved, curve) | when(m.causal, causal) |
+         when(m.prefix >= 0, prefix_lm(std::max<Index>(m.prefix, 0))) | window(m.left, m.right) |
+         when(m.block > 0, block_span(std::max<Index>(m.block, 1), m.previous)) |
+         when(m.documents.size() > 0, documents(m.documents)) |
+         when(m.length.size() > 0, lengths(m.length)) |
+         when(m.mask.size() > 0, boolean_mask(m.mask)) |
+         when(m.evict_row.size() > 0, alive(m.evict_row)) |
+         when(m.sinks.size() > 0, sinks(m.sinks).grad(out_view(to.sinks))) | when(m.selects, last);
+}
+
+template <class T>
+Mixed<T> Mixture<T>::attend(const Inputs<T>& in, const Options& options) const {
+  Gradients<T> none;
+  Mixed<T> result;
+  if (selects) {
+    result.carry = Tensor<T, 2>(in.q.dimension(0), in.k.dimension(2));
+    result.memory = Tensor<T, 2>(in.q.dimension(0), in.q.dimension(2));
+  }
+  const auto last = selection_stage(*this, none)
+                        .carry_out(out_view(result.carry))
+                        .memory(out_view(result.memory), memory_tau);
+  static_cast<Outputs<T>&>(result) = test::attend(in, everything(*this, none, last), options);
+  return result;
+}
+
+/// Tensors of the dimensions of what went in, all NaN.
+template <class T>
+Gradients<T> unwritten(const Inputs<T>& in, const Mixture<T>& m) {
+  Gradients<T> to;
+  const auto like = [](const auto& x, auto& y) {
+    y = x;
+    y.setConstant(std::numeric_limits<T>::quiet_NaN());
+  };
+  like(in.q, to.q), like(in.k, to.k), like(in.v, to.v);
+  like(m.tau_q, to.tau_q), like(m.tau_k, to.tau_k), like(m.tau_v, to.tau_v);
+  like(m.bias, to.bias), like(m.slopes, to.slopes), like(m.sinks, to.sinks);
+  like(m.carry_in, to.carry_in), like(m.sel_q, to.sel_q), like(m.sel_k, to.sel_k);
+  return to;
+}
+
+template <class T>
+Gradients<T> Mixture<T>::backward(const Inputs<T>& in, const Outputs<T>& known,
+                                  const Tensor<T>& grad_out, const Options& options,
+                                  bool whole) const {
+  Gradients<T> to = unwritten(in, *this);
+  const auto run = [&](const auto& variant) {
+    heed::backward(in.q, in.k, in.v, variant, known.out, known.lse, grad_out, to.q, to.k, to.v,
+                   options);
+  };
+  const auto last = selection_stage(*this, to);
+  if (whole || !is_plain())
+    run(everything(*this, to, last));
+  else if (selects)
+    run(masks_only(*this) | last);
+  else
+    run(masks_only(*this));
+  return to;
+}
+
+template <class T>
+struct TinyBlocking : BackwardBlocking<T> {
+  static constexpr int group_rows = 3, panel_vectors = 1;
+  static constexpr Index block_rows = 3, block_keys = 3 * simd::width<T>;
+};
+
+template <class T>
+Gradients<T> Mixture<T>::backward_in(Blocks blocks, const Inputs<T>& in, const Outputs<T>& known,
+                                     const Tensor<T>& grad_out) const {
+  if (blocks == Blocks::usual) return backward(in, known, grad_out, {}, true);
+  Gradients<T> to = unwritten(in, *this);
+  const auto variant = everything(*this, to, selection_stage(*this, to));
+  const detail::BackwardTensors<T> tensors{in.q,      in.k, in.v, known.out, grad_out,
+                                           known.lse, to.q, to.k, to.v};
+  detail::BackwardPass<T, TinyBlocking<T>, std::remove_const_t<decltype(variant)>>(tensors, variant)
+      .run({});
+  return to;
+}
+
+}  // namespace heed::test

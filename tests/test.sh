@@ -1,0 +1,87 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Every test of the library, from a bare Debian: sets up what is missing, builds and runs.
+#
+#   sh tests/test.sh            all of it
+#   sh tests/test.sh PART...    some of it:
+#
+#     release    g++ for this machine: every test; each header's place in the layers; what must not
+#                compile; the package installed, moved and found by CMake and by pkg-config, and as
+#                a subdirectory; two instruction sets in one program; the examples
+#     headers    each header compiled alone
+#     sanitize   every test with asserts, AddressSanitizer and UndefinedBehaviorSanitizer
+#     baseline   every test for plain x86-64
+#     avx2       every test for AVX2
+#     clang      clang++ for this machine: as release
+#
+# It goes on after a part that fails, and ends with a line for each and one for all.
+# CXX names another g++. HEED_WERROR=1 makes a warning an error. HEED_SKIP_SETUP=1 installs nothing.
+set -u
+
+cd "$(dirname "$0")/.." || exit 1
+every_part="release headers sanitize baseline avx2 clang"
+[ $# -gt 0 ] || set -- $every_part
+for part in "$@"; do
+  case " $every_part " in
+    *" $part "*) ;;
+    *) echo "test.sh: no part is called $part; there are $every_part" >&2; exit 2 ;;
+  esac
+done
+
+# qemu-user is the processor without AVX on which the narrow half of a mixed program is run.
+packages="g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev libbenchmark-dev
+          libcli11-dev libstb-dev qemu-user"
+case " $* " in *" clang "*) packages="$packages clang" ;; esac
+# shellcheck disable=SC2086  # a list of words
+sh cmake/setup.sh $packages || exit 1
+
+jobs=$(nproc 2>/dev/null || echo 2)
+options=
+[ "${HEED_WERROR:-0}" = 1 ] && options="-DCMAKE_COMPILE_WARNING_AS_ERROR=ON"
+command -v ccache >/dev/null && options="$options -DCMAKE_CXX_COMPILER_LAUNCHER=ccache"
+
+# The instruction sets named in the presets are those of x86-64.
+x86=no avx2=no
+case "$(uname -m)" in
+  x86_64) x86=yes; grep -qw avx2 /proc/cpuinfo && avx2=yes ;;
+esac
+
+configure() {
+  narrowed=
+  [ "$1" = sanitize ] && [ $avx2 = no ] && narrowed="-DHEED_MARCH=native"
+  # shellcheck disable=SC2086  # lists of words
+  cmake --preset "$1" -Wno-dev $options $narrowed
+}
+
+run() {
+  case $1 in
+    headers) configure release &&
+             cmake --build --preset release --target all_verify_interface_header_sets ;;
+    *) configure "$1" && cmake --build --preset "$1" && ctest --preset "$1" --parallel "$jobs" ;;
+  esac
+}
+
+failed= table= began=$(date +%s)
+for part in "$@"; do
+  start=$(date +%s)
+  echo
+  echo "== $part"
+  if [ "$part" = avx2 ] && [ $avx2 = no ] || [ "$part" = baseline ] && [ $x86 = no ]; then
+    result="skipped: this processor cannot run it"
+  elif run "$part"; then
+    result=passed
+  else
+    result=FAILED failed="$failed $part"
+  fi
+  table="$table$(printf '  %-9s %s, %s s' "$part" "$result" $(($(date +%s) - start)))
+"
+done
+
+minutes=$((($(date +%s) - began + 30) / 60))
+echo
+printf '%s' "$table"
+if [ -n "$failed" ]; then
+  echo "heed: FAILED:$failed ($minutes min)"
+  exit 1
+fi
+echo "heed: all tests passed ($minutes min)"
