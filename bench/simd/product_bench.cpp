@@ -22,7 +22,7 @@ using Tile = heed::detail::Tiles<T, heed::Blocking<T>>;
 template <class T>
 class Numbers {
  public:
-  Numbers(Index count, T x) : numbers_(std::size_t(count + line), x) {}
+  Numbers(Index count, T x) : numbers_(std::size_t(count) + line, x) {}
   T* data() {
     return numbers_.data() +
            (line - reinterpret_cast<std::uintptr_t>(numbers_.data()) / sizeof(T) % line) % line;

@@ -33,7 +33,7 @@ void report(std::ostream& stream, const Request& request, const Result& result) 
          << " multiply-add peak of " << request.threads
          << (request.threads == 1 ? " thread" : " threads") << " measured now\n";
   stream << "buffer  " << held << " of " << result.tokens << " tokens, " << result.held_bytes
-         << " bytes of keys, values" << (request.selective ? " and F" : "");
+         << " bytes of " << (request.selective ? "keys, values and F" : "keys and values");
   if (request.budget) stream << "; " << result.buffer_bytes << " with free slots and scratch";
   stream << "\n";
 }

@@ -43,48 +43,42 @@ void print_table(const Text& text, const Runs& runs) {
 }
 
 /// The pruned run once more, as anyone would from files.
-void print_command(const fs::path& data, const fs::path& out) {
-  const std::string folder = data.string();
-  const std::vector<std::string> words{"attend",
-                                       "--q",
-                                       folder + "/q.npy",
-                                       "--k",
-                                       folder + "/k.npy",
-                                       "--v",
-                                       folder + "/v.npy",
-                                       "--causal",
-                                       "--selective",
-                                       "--budget",
-                                       std::to_string(shown_budget),
-                                       "--out",
-                                       (out / "demo-out.npy").string(),
-                                       "--evict-row",
-                                       (out / "demo-evict-row.npy").string(),
-                                       "--repeat",
-                                       "20",
-                                       "--stats"};
-  std::printf("\nThe same from files, pruned to %td:\n\n ", shown_budget);
+void print_command(const fs::path& programs, const fs::path& data, const fs::path& out) {
+  const auto file = [](const fs::path& folder, const char* name) {
+    return fs::proximate(folder / name).string();
+  };
+  const std::vector<std::vector<std::string>> lines{
+      {file(programs, "attend"), "--q", file(data, "q.npy"), "--k", file(data, "k.npy"), "--v",
+       file(data, "v.npy")},
+      {"--causal", "--selective", "--budget", std::to_string(shown_budget), "--repeat", "50",
+       "--stats"},
+      {"--out", file(out, "demo-out.npy"), "--evict-row", file(out, "demo-evict-row.npy")}};
+  std::printf("\nThe same from files, pruned to %td:\n\n", shown_budget);
   std::vector<const char*> argv;
-  for (const std::string& word : words) {
-    std::printf(" %s", word.c_str());
-    argv.push_back(word.c_str());
+  for (const auto& line : lines) {
+    std::printf("%s", &line == &lines.front() ? " " : " \\\n     ");
+    for (const std::string& word : line) {
+      std::printf(" %s", word.c_str());
+      argv.push_back(word.c_str());
+    }
   }
+  std::printf("\n\n");
   std::ostringstream report, complaint;
   if (attend::program(int(argv.size()), argv.data(), report, complaint) != 0)
     throw std::runtime_error(complaint.str());
-  std::printf("\n\n%s", report.str().c_str());
+  std::printf("%s", report.str().c_str());
 }
 
-void show(const fs::path& data, const fs::path& out, int repeat) {
+void show(const fs::path& programs, const fs::path& data, const fs::path& out, int repeat) {
   const Text text(data);
   const Runs runs = run_all(text, repeat);
   print_table(text, runs);
-  print_command(data, out);
+  print_command(programs, data, out);
   const fs::path picture = out / "demo.png", page = out / "demo.html";
   write_picture(picture, text, runs);
   write_page(page, fs::path(HEED_EXAMPLES) / "demo" / "page.html", text, runs);
-  std::printf("\npicture  %s\npage     file://%s\n", picture.string().c_str(),
-              fs::absolute(page).string().c_str());
+  std::printf("\npicture  %s\npage     file://%s\n", fs::proximate(picture).string().c_str(),
+              fs::canonical(page).string().c_str());
 }
 
 }  // namespace
@@ -93,7 +87,8 @@ void show(const fs::path& data, const fs::path& out, int repeat) {
 int main(int argc, char** argv) {
   namespace fs = std::filesystem;
   CLI::App app{"Runs attention variants over a text: a table here, a picture and a page as files."};
-  fs::path data = fs::path(HEED_EXAMPLES) / "data", out = fs::path(argv[0]).parent_path();
+  const fs::path programs = fs::path(argv[0]).parent_path();
+  fs::path data = fs::path(HEED_EXAMPLES) / "data", out = programs;
   int repeat = 50;
   app.add_option("--data", data, "folder of tokens.txt, q.npy, k.npy, v.npy, tau_q.npy, tau_v.npy");
   app.add_option("--out", out, "folder to write demo.png, demo.html and demo-*.npy to");
@@ -101,7 +96,7 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
   try {
-    demo::show(data, out.empty() ? fs::path(".") : out, repeat);
+    demo::show(programs, data, out, repeat);
   } catch (const std::exception& error) {
     std::cerr << "demo: " << error.what() << "\n";
     return 2;

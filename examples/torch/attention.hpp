@@ -5,7 +5,6 @@
 #include "heed/score/selective.hpp"
 
 #include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <optional>
 

@@ -13,7 +13,7 @@ struct Member {
   at::Tensor Tensors::*tensor;
   std::int64_t rank;
   Numbers numbers = Numbers::real;
-  bool broadcasts = false;        ///< Missing leading dimensions are 1.
+  bool broadcasts = false;       ///< Missing leading dimensions are 1.
   bool contiguous_rows = false;  ///< heed walks its last dimension by pointer.
 };
 

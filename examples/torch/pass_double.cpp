@@ -5,6 +5,6 @@ namespace heed_torch {
 
 template void forward<double>(const Settings&, const Tensors&, const Outputs&);
 template void backward<double>(const Settings&, const Tensors&, const Outputs&, const Outputs&,
-                           const Tensors&);
+                               const Tensors&);
 
 }  // namespace heed_torch

@@ -5,6 +5,6 @@ namespace heed_torch {
 
 template void forward<float>(const Settings&, const Tensors&, const Outputs&);
 template void backward<float>(const Settings&, const Tensors&, const Outputs&, const Outputs&,
-                           const Tensors&);
+                              const Tensors&);
 
 }  // namespace heed_torch

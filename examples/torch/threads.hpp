@@ -5,7 +5,6 @@
 #include "heed/core/executor.hpp"
 
 #include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <atomic>
 

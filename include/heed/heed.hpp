@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/attention/layer_plan.hpp"
+#include "heed/attention/memory_loss.hpp"
 #include "heed/attention/rotary.hpp"
 #include "heed/attention/selective_attention.hpp"
 #include "heed/attention/standard_attention.hpp"

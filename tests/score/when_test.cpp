@@ -12,13 +12,16 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace heed::test {
 namespace {
 
 TEST(RuntimeChoice, IsTheStageOrNothing) {
   using T = float;
   const Inputs<T> in = inputs<T>(tokens(110, 16, 2, 1), 1);
-  const Tensor<T> values = normal<T>(2, 1, 2, 110, 110);
+  Tensor<T> values = normal<T>(2, 1, 2, 1, 110);  // broadcast, and with a key nobody sees
+  values(0, 0, 0, 3) = values(0, 1, 0, 3) = -std::numeric_limits<T>::infinity();
   const Tensor<T, 3> tau = normal<T>(3, 1, 1, 110);
   const auto variant = [&](bool on) {
     return when(on, query_temperature(tau) | value_temperature(tau)) | standard |

@@ -40,12 +40,6 @@ void each_gradient(A& a, B& b, Each&& each) {
   each("sel_q", a.sel_q, b.sel_q), each("sel_k", a.sel_k, b.sel_k);
 }
 
-/// Row and key blocks of the backward pass.
-enum class Blocks {
-  usual,  ///< the library's
-  tiny,   ///< three rows by three registers of keys
-};
-
 /// What comes out of the way there, beside the attention.
 template <class T>
 struct Mixed : Outputs<T> {
@@ -77,23 +71,18 @@ struct Mixture {
   Tensor<T, 2> carry_in;
   Tensor<T, 3> sel_q, sel_k;
 
+  double dropped = 0;  ///< a share of the weights, which only the library knows
+
   // What else the loss depends on.
   Tensor<T, 2> grad_carry_out, grad_memory;
   double memory_tau = 1;
 
-  bool is_plain() const {
-    return !position && tau_q.size() + tau_k.size() + tau_v.size() == 0 && !scale && cap == 0 &&
-           bias.size() + slopes.size() + sinks.size() == 0 && !curved && block == 0 && prefix < 0 &&
-           documents.size() + evict_row.size() + mask.size() == 0;
-  }
-
   Mixed<T> attend(const Inputs<T>& in, const Options& options = {}) const;
-  /// What it leaves unwritten is NaN. A mixture of nothing but a causal mask, a window, lengths and
-  /// a selection runs as the short variant it is, unless `whole`.
+  /// What it leaves unwritten is NaN. Some mixtures are compiled as variants of their own, in the
+  /// library's blocks; all can run `in_tiny_blocks`, of three rows by three registers of keys, and
+  /// the rest do.
   Gradients<T> backward(const Inputs<T>& in, const Outputs<T>& known, const Tensor<T>& grad_out,
-                        const Options& options = {}, bool whole = false) const;
-  Gradients<T> backward_in(Blocks blocks, const Inputs<T>& in, const Outputs<T>& known,
-                           const Tensor<T>& grad_out) const;
+                        const Options& options = {}, bool in_tiny_blocks = false) const;
 
   // The same, for the oracle.
   reference::Rules rules() const;

@@ -11,6 +11,7 @@
 #include "heed/score/boolean_mask.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/documents.hpp"
+#include "heed/score/dropout.hpp"
 #include "heed/score/lengths.hpp"
 #include "heed/score/prefix_lm.hpp"
 #include "heed/score/query_offset.hpp"
@@ -101,14 +102,47 @@ auto selection_stage(const Mixture<T>& m, Gradients<T>& to) {
       .grad_projection(out_view(to.sel_q), out_view(to.sel_k));
 }
 
-/// Nothing that shapes scores, and nothing carried.
+// Three mixtures as short as a user would write them.
+
 template <class T>
-auto masks_only(const Mixture<T>& m) {
+bool shapes_nothing(const Mixture<T>& m) {
+  return !m.position && m.tau_q.size() + m.tau_k.size() + m.tau_v.size() == 0 && !m.scale &&
+         m.cap == 0 && m.bias.size() + m.slopes.size() + m.sinks.size() == 0 && !m.curved &&
+         m.dropped == 0 && m.block == 0 && m.prefix < 0 &&
+         m.documents.size() + m.evict_row.size() + m.mask.size() == 0;
+}
+template <class T>
+auto masked(const Mixture<T>& m) {
   return query_offset(m.offset) | standard | when(m.causal, causal) | window(m.left, m.right) |
          when(m.length.size() > 0, lengths(m.length));
 }
 
-/// Everything there is.
+template <class T>
+bool is_shaped(const Mixture<T>& m) {
+  Mixture<T> rest = m;
+  rest.cap = 0, rest.bias = {}, rest.sinks = {};
+  return shapes_nothing(rest) && m.left == unbounded && m.right == unbounded &&
+         m.length.size() == 0;
+}
+template <class T, class Last>
+auto shaped(const Mixture<T>& m, Gradients<T>& to, const Last& last) {
+  return query_offset(m.offset) | standard | when(m.cap > 0, softcap(m.cap)) |
+         when(m.bias.size() > 0, bias(m.bias).grad(out_view(to.bias))) | when(m.causal, causal) |
+         when(m.sinks.size() > 0, sinks(m.sinks).grad(out_view(to.sinks))) | when(m.selects, last);
+}
+
+template <class T, class Usual>
+struct Tiny : Usual {
+  static constexpr int group_rows = 3, panel_vectors = 1;
+  static constexpr Index block_rows = 3, block_keys = 3 * simd::width<T>;
+  static constexpr bool narrow_tiles = false;
+};
+template <class T>
+using TinyForward = Tiny<T, Blocking<T>>;
+template <class T>
+using TinyBackward = Tiny<T, BackwardBlocking<T>>;
+
+/// Everything there is. So many stages at once take too long to compile in the usual blocks.
 template <class T, class Last>
 auto everything(const Mixture<T>& m, Gradients<T>& to, const Last& last) {
   const auto curve = score_rule([](auto s, const auto&) { return s + s * s * T(0.125); },
@@ -130,7 +164,8 @@ auto everything(const Mixture<T>& m, Gradients<T>& to, const Last& last) {
          when(m.length.size() > 0, lengths(m.length)) |
          when(m.mask.size() > 0, boolean_mask(m.mask)) |
          when(m.evict_row.size() > 0, alive(m.evict_row)) |
-         when(m.sinks.size() > 0, sinks(m.sinks).grad(out_view(to.sinks))) | when(m.selects, last);
+         when(m.sinks.size() > 0, sinks(m.sinks).grad(out_view(to.sinks))) | when(m.selects, last) |
+         when(m.dropped > 0, dropout(m.dropped, 7));
 }
 
 template <class T>
@@ -144,7 +179,13 @@ Mixed<T> Mixture<T>::attend(const Inputs<T>& in, const Options& options) const {
   const auto last = selection_stage(*this, none)
                         .carry_out(out_view(result.carry))
                         .memory(out_view(result.memory), memory_tau);
-  static_cast<Outputs<T>&>(result) = test::attend(in, everything(*this, none, last), options);
+  const auto variant = everything(*this, none, last);
+  const Index B = in.q.dimension(0), H = in.q.dimension(1), Nq = in.q.dimension(2);
+  result.out = Tensor<T>(B, H, Nq, in.v.dimension(3));
+  result.lse = Tensor<T, 3>(B, H, Nq);
+  heed::detail::Pass<T, TinyForward<T>, std::remove_const_t<decltype(variant)>>(in.q, in.k, in.v,
+                                                                                variant)
+      .run(result.out, result.lse, options);
   return result;
 }
 
@@ -166,38 +207,25 @@ Gradients<T> unwritten(const Inputs<T>& in, const Mixture<T>& m) {
 template <class T>
 Gradients<T> Mixture<T>::backward(const Inputs<T>& in, const Outputs<T>& known,
                                   const Tensor<T>& grad_out, const Options& options,
-                                  bool whole) const {
+                                  bool in_tiny_blocks) const {
   Gradients<T> to = unwritten(in, *this);
   const auto run = [&](const auto& variant) {
     heed::backward(in.q, in.k, in.v, variant, known.out, known.lse, grad_out, to.q, to.k, to.v,
                    options);
   };
   const auto last = selection_stage(*this, to);
-  if (whole || !is_plain())
-    run(everything(*this, to, last));
-  else if (selects)
-    run(masks_only(*this) | last);
-  else
-    run(masks_only(*this));
-  return to;
-}
-
-template <class T>
-struct TinyBlocking : BackwardBlocking<T> {
-  static constexpr int group_rows = 3, panel_vectors = 1;
-  static constexpr Index block_rows = 3, block_keys = 3 * simd::width<T>;
-};
-
-template <class T>
-Gradients<T> Mixture<T>::backward_in(Blocks blocks, const Inputs<T>& in, const Outputs<T>& known,
-                                     const Tensor<T>& grad_out) const {
-  if (blocks == Blocks::usual) return backward(in, known, grad_out, {}, true);
-  Gradients<T> to = unwritten(in, *this);
-  const auto variant = everything(*this, to, selection_stage(*this, to));
-  const detail::BackwardTensors<T> tensors{in.q,      in.k, in.v, known.out, grad_out,
-                                           known.lse, to.q, to.k, to.v};
-  detail::BackwardPass<T, TinyBlocking<T>, std::remove_const_t<decltype(variant)>>(tensors, variant)
-      .run({});
+  if (in_tiny_blocks || !(is_shaped(*this) || shapes_nothing(*this))) {
+    const auto variant = everything(*this, to, last);
+    heed::detail::BackwardPass<T, TinyBackward<T>, std::remove_const_t<decltype(variant)>>(
+        {in.q, in.k, in.v, known.out, grad_out, known.lse, to.q, to.k, to.v}, variant)
+        .run(options);
+  } else if (!shapes_nothing(*this)) {
+    run(shaped(*this, to, last));
+  } else if (selects) {
+    run(masked(*this) | last);
+  } else {
+    run(masked(*this));
+  }
   return to;
 }
 

@@ -21,7 +21,7 @@ struct OnlineSoftmax {
   [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, T* weights,
                                       Index done) {
     const T max = simd::reduce_max(top);
-    const T fade = std::exp2(s.max[row] - max);
+    const T fade = simd::exp2(s.max[row] - max);
     s.max[row] = max;
     for (Index d = 0; d < s.columns; ++d) s.out[row * s.columns + d] *= fade;
     for (Index lane = 0; lane < simd::width<T>; ++lane) s.sum[row * simd::width<T> + lane] *= fade;

@@ -53,10 +53,7 @@ class Worker {
     const Cover seen = cover(s, block);
     for (Index g = 0; g < s.groups() && seen != Cover::none; ++g)
       each_tile(s, g, block, seen == Cover::partial, [&](auto shape, auto masked, Index key) {
-        if (projected)
-          store_scores<shape.rows, shape.panels, masked, false>(s, g, block, key);
-        else
-          store_scores<shape.rows, shape.panels, masked, true>(s, g, block, key);
+        store_scores<shape.rows, shape.panels, masked>(s, g, block, key, !projected);
       });
     variant.select(panel(s, block));
   }
@@ -167,7 +164,10 @@ class Worker {
       constexpr Index step = shape.panels * Tile::panel_keys;
       const Index first = hull.first - (hull.first - block.first) % step;
       for (Index key = first; key < hull.last; key += step) {
-        if (partial || key < full.first || key + step > full.last)
+        // Few rows are cheap to mask, and an instantiation less is not.
+        if constexpr (shape.rows < Tile::group_rows)
+          tile(shape, std::true_type(), key);
+        else if (partial || key < full.first || key + step > full.last)
           tile(shape, std::true_type(), key);
         else
           tile(shape, std::false_type(), key);
@@ -195,17 +195,17 @@ class Worker {
           s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
       if constexpr (V::carries_rows)
         if (selected)
-          return weigh_tile<shape.rows, shape.panels, masked, true, Softmax>(s, g, block, key,
-                                                                             first, weights);
+          return weigh_tile<shape.rows, shape.panels, true, true, Softmax>(s, g, block, key, first,
+                                                                           weights);
       weigh_tile<shape.rows, shape.panels, masked, false, Softmax>(s, g, block, key, first,
                                                                    weights);
     });
   }
 
   /// Scores of one row of a tile as they leave the product, through the variant's register hooks.
-  template <bool Masked, bool Scored, int Vectors>
+  template <bool Masked, int Vectors>
   HEED_INLINE void shape_scores(const StripOf& s, Index row, const KeyBlock<T>& block, Index key,
-                                Batch<T> (&x)[Vectors]) const {
+                                Batch<T> (&x)[Vectors], bool scored) const {
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
@@ -215,7 +215,7 @@ class Worker {
           continue;
         }
       }
-      if constexpr (Scored) x[v] = variant.score(x[v], at);
+      if (scored) x[v] = variant.score(x[v], at);
       if constexpr (Masked) {
         const KeyRange& range = s.ranges[row];
         const Mask<T> seen =
@@ -233,8 +233,9 @@ class Worker {
         block.store.panels + key * s.dim, Tile::panel_keys * s.dim, s.dim, acc);
   }
 
-  template <int Rows, int Panels, bool Masked, bool Scored>
-  [[gnu::noinline]] void store_scores(StripOf& s, Index g, const KeyBlock<T>& block, Index key) {
+  template <int Rows, int Panels, bool Masked>
+  [[gnu::noinline]] void store_scores(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
+                                      bool scored) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     Batch<T> acc[Rows][vectors];
     multiply<Rows, Panels>(s, g, block, key, acc);
@@ -242,7 +243,7 @@ class Worker {
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
       const Index row = g * Tile::group_rows + r;
-      shape_scores<Masked, Scored>(s, row, block, key, acc[r]);
+      shape_scores<Masked>(s, row, block, key, acc[r], scored);
       if (r < rows)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v)
@@ -269,7 +270,7 @@ class Worker {
 #pragma GCC unroll 8
           for (int v = 0; v < vectors; ++v)
             acc[r][v].store_unaligned(products_ + row * Tile::block_keys + at + v * simd::width<T>);
-        shape_scores<Masked, true>(s, row, block, key, acc[r]);
+        shape_scores<Masked>(s, row, block, key, acc[r], true);
       }
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v)

@@ -19,10 +19,10 @@ struct When {
 
   template <class T>
   auto bind(const Problem& p, Arena& arena) const {
-    using Bound = decltype(bound<T>(stage, p, arena));
-    if constexpr (std::same_as<Bound, S>) {
+    if constexpr (!requires { stage.template bind<T>(p, arena); }) {
       return *this;
     } else {
+      using Bound = decltype(bound<T>(stage, p, arena));
       // A stage that is off may be empty: it is not bound to the call, only given its bound type.
       if constexpr (std::default_initializable<Bound>)
         if (!on) return When<Bound>{false, Bound{}};

@@ -90,12 +90,25 @@ template <class T>
 using Mask = typename xsimd::batch<T>::batch_bool_type;
 
 using xsimd::any;
-using xsimd::fma;
 using xsimd::log2;
 using xsimd::max;
 using xsimd::min;
 using xsimd::select;
 using xsimd::tanh;
+
+/// a·b + c. xsimd 8 knows no fused instruction for AVX-512 and writes a product and a sum, which
+/// g++ joins and clang++ does not.
+template <class T>
+HEED_INLINE Batch<T> fma(const Batch<T>& a, const Batch<T>& b, const Batch<T>& c) {
+#ifdef __AVX512F__
+  if constexpr (sizeof(T) == 4)
+    return Batch<T>(_mm512_fmadd_ps(a.data, b.data, c.data));
+  else
+    return Batch<T>(_mm512_fmadd_pd(a.data, b.data, c.data));
+#else
+  return xsimd::fma(a, b, c);
+#endif
+}
 
 template <class T>
 HEED_INLINE T reduce_add(const Batch<T>& x) {
@@ -138,14 +151,14 @@ HEED_INLINE void forget(Batch<T>& x) {
 }  // namespace detail
 
 /// `hidden` where x is −∞, else `otherwise`. By bits: a comparison with infinity is folded away
-/// under -ffast-math.
+/// under -ffast-math. In memory: xsimd 8's integer comparisons for AVX-512 do not compile at -O0.
 template <class T>
 HEED_INLINE Batch<T> where_minus_infinity(const Batch<T>& x, T hidden, const Batch<T>& otherwise) {
-  using Bits = Batch<Int<T>>;
-  const Bits minus_infinity(std::bit_cast<Int<T>>(-std::numeric_limits<T>::infinity()));
-  return detail::reinterpret<T>(select(detail::reinterpret<Int<T>>(x) == minus_infinity,
-                                       Bits(std::bit_cast<Int<T>>(hidden)),
-                                       detail::reinterpret<Int<T>>(otherwise)));
+  constexpr auto minus_infinity = std::bit_cast<Int<T>>(-std::numeric_limits<T>::infinity());
+  T lanes[Batch<T>::size];
+  x.store_unaligned(lanes);
+  for (T& lane : lanes) lane = std::bit_cast<Int<T>>(lane) == minus_infinity ? T(1) : T(0);
+  return select(Batch<T>::load_unaligned(lanes) > Batch<T>(T(0)), Batch<T>(hidden), otherwise);
 }
 
 #endif

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+#include "heed/attention/memory_loss.hpp"
+
+#include "heed/engine/backward.hpp"
+#include "heed/score/causal.hpp"
+#include "heed/score/selective.hpp"
+#include "heed/score/standard.hpp"
+#include "reference/memory_loss.hpp"
+#include "support/calls.hpp"
+#include "support/fixtures.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace heed::test {
+namespace {
+
+template <class T>
+class MemoryLoss : public testing::Test {
+ protected:
+  using Layers = std::vector<Tensor<T, 2>>;
+
+  /// So many tensors as the first, NaN.
+  static Layers unwritten(const Layers& like) {
+    Layers x = like;
+    for (Tensor<T, 2>& layer : x) layer.setConstant(std::numeric_limits<T>::quiet_NaN());
+    return x;
+  }
+};
+TYPED_TEST_SUITE(MemoryLoss, Scalars, ScalarName);
+
+/// Through two layers and back: what the loss is, and what it makes of q and k.
+TYPED_TEST(MemoryLoss, GivesTheGoldenLossAndGradients) {
+  using T = TypeParam;
+  const Fixture& f = fixture("lmem_2layers");
+  const double tau = f.number("tau");
+  const auto lengths = tensor<std::int64_t, 1>(f.array("lengths"));
+  std::vector<Inputs<T>> in;
+  std::vector<Outputs<T>> out;
+  typename TestFixture::Layers memory(2, Tensor<T, 2>(2, 18)), grad = this->unwritten(memory);
+  for (const std::size_t l : {0, 1}) {
+    const std::string layer = std::to_string(l);
+    in.push_back({tensor<T>(f.array("q" + layer)), tensor<T>(f.array("k" + layer)),
+                  tensor<T>(f.array("v" + layer))});
+    out.push_back(attend(in[l], standard | causal | selective.memory(memory[l], tau)));
+  }
+  const double loss = memory_loss(memory, lengths, {.epsilon = f.number("eps")}, grad);
+  EXPECT_NEAR(loss, f.array("loss")(0), tolerance<T>);
+
+  for (const std::size_t l : {0, 1}) {
+    for (Index b = 0; b < 2; ++b)
+      for (Index i = 0; i < 18; ++i)
+        EXPECT_EQ(grad[l](b, i) != T(0), i == Index(f.array("argmax_row")(Index(l), b)));
+    Inputs<T> to = in[l];
+    Tensor<T> none(2, 2, 18, 16);
+    none.setZero();
+    backward(in[l].q, in[l].k, in[l].v, standard | causal | selective.grad_memory(grad[l], tau),
+             out[l].out, out[l].lse, none, to.q, to.k, to.v);
+    EXPECT_TRUE(close(to.q, f.array("dq" + std::to_string(l))));
+    EXPECT_TRUE(close(to.k, f.array("dk" + std::to_string(l))));
+    EXPECT_TRUE(close(to.v, zeros<T, 4>({2, 2, 18, 16}), 0));
+  }
+}
+
+TYPED_TEST(MemoryLoss, MatchesTheOracle) {
+  using T = TypeParam;
+  const typename TestFixture::Layers memory{uniform<T>(1, 3, 40), uniform<T>(2, 3, 40),
+                                            uniform<T>(3, 3, 40)};
+  auto grad = this->unwritten(memory);
+  const std::array<std::int64_t, 3> lengths{40, 1, 17};
+  const double loss = memory_loss(memory, View<const std::int64_t, 1>(lengths.data(), {3}),
+                                  {.epsilon = 0.02}, grad);
+  const std::vector<reference::Array> held{array(memory[0]), array(memory[1]), array(memory[2])};
+  EXPECT_NEAR(loss, reference::memory_loss(held, 0.02, {40, 1, 17}).loss, 1e-12);
+  const auto want = reference::memory_loss_backward(held, 0.02, {40, 1, 17});
+  for (const std::size_t l : {0, 1, 2}) EXPECT_TRUE(close(grad[l], want[l], 1e-8));
+}
+
+TYPED_TEST(MemoryLoss, CountsAllRowsUnlessToldHowManyThereAre) {
+  using T = TypeParam;
+  typename TestFixture::Layers memory{Tensor<T, 2>(2, 4)};
+  memory[0].setValues({{1, 2, 3, 4}, {1, 2, 2, 1}});
+  auto grad = this->unwritten(memory);
+  EXPECT_NEAR(memory_loss(memory, {}, {.epsilon = 1}, grad), (4 / 4. + 2 / 4.) / 2, 1e-15);
+  Tensor<T, 2> want(2, 4);
+  want.setValues({{0, 0, 0, T(0.125)}, {0, T(0.125), 0, 0}});  // of equals the first
+  EXPECT_TRUE(same_bits(grad[0], want));
+}
+
+TYPED_TEST(MemoryLoss, OfNoTokensIsNothing) {
+  using T = TypeParam;
+  typename TestFixture::Layers memory{Tensor<T, 2>(2, 3)};
+  memory[0].setConstant(T(9));
+  auto grad = this->unwritten(memory);
+  const std::array<std::int64_t, 2> lengths{0, 2};
+  EXPECT_NEAR(memory_loss(memory, View<const std::int64_t, 1>(lengths.data(), {2}), {}, grad),
+              0.1 * 9 / 2 / 2, 1e-15);
+  Tensor<T, 2> want = zeros<T, 2>({2, 3});
+  want(1, 0) = T(0.1 / 2 / 2);
+  EXPECT_TRUE(same_bits(grad[0], want));
+}
+
+TYPED_TEST(MemoryLoss, RefusesWhatDoesNotFitAndWritesNothing) {
+  using T = TypeParam;
+  using Layers = typename TestFixture::Layers;
+  Layers memory(2, Tensor<T, 2>(2, 4)), one(1, Tensor<T, 2>(2, 4)),
+      other{Tensor<T, 2>(2, 4), Tensor<T, 2>(2, 5)}, none;
+  for (auto& m : memory) m.setZero();
+  Layers grad = memory;
+  for (auto& g : grad) g.setConstant(T(3));
+  const std::array<std::int64_t, 3> beyond{1, 5, 1};
+  const View<const std::int64_t, 1> two(beyond.data(), {2}), three(beyond.data(), {3});
+  const auto says = [](const std::string& message, const char* words) {
+    EXPECT_NE(message.find(words), std::string::npos) << message;
+  };
+  says(message_of<ValueError>([&] { memory_loss(none, {}, {}, none); }), "no layers");
+  says(message_of<ShapeError>([&] { memory_loss(memory, {}, {}, one); }),
+       "2 layers and 1 gradients");
+  says(message_of<ShapeError>([&] { memory_loss(other, {}, {}, grad); }), "is [2, 5]");
+  says(message_of<ShapeError>([&] { memory_loss(memory, {}, {}, other); }), "is [2, 5]");
+  says(message_of<ShapeError>([&] { memory_loss(memory, three, {}, grad); }), "is [3]");
+  says(message_of<ValueError>([&] { memory_loss(memory, two, {}, grad); }), "lengths[1] is 5");
+  for (const auto& g : grad)
+    for (Index i = 0; i < g.size(); ++i) EXPECT_EQ(g.data()[i], T(3));
+}
+
+}  // namespace
+}  // namespace heed::test

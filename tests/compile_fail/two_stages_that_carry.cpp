@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT
+// expect: heed: at most one stage may carry rows
+#include <heed/heed.hpp>
+
+#ifdef HEED_EXPECT_FAILURE
+[[maybe_unused]] auto variant = heed::causal | heed::selective | heed::selective;
+#else
+[[maybe_unused]] auto variant = heed::causal | heed::selective;
+#endif
