@@ -16,6 +16,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+/// Itself, or a copy. Not by contiguous(), to which an empty tensor is so whatever its strides.
+at::Tensor with_contiguous_rows(const at::Tensor& x) {
+  return x.size(-1) <= 1 || x.stride(-1) == 1 ? x : x.clone(at::MemoryFormat::Contiguous);
+}
+
 /// The tensor as heed takes it; what is done to it autograd sees and undoes.
 at::Tensor as_taken(const Member& member, const at::Tensor& x, at::ScalarType type) {
   const char* name = member.name;
@@ -40,8 +45,7 @@ at::Tensor as_taken(const Member& member, const at::Tensor& x, at::ScalarType ty
               " has ", x.dim(), " dimensions, must have ", member.rank);
   at::Tensor y = x.resolve_neg();
   while (y.dim() < member.rank) y = y.unsqueeze(0);
-  if (member.contiguous_rows && y.size(-1) > 1 && y.stride(-1) != 1) y = y.contiguous();
-  return y;
+  return member.contiguous_rows ? with_contiguous_rows(y) : y;
 }
 
 Tensors as_taken(const Tensors& in) {
@@ -166,10 +170,8 @@ class Attention : public torch::autograd::Function<Attention> {
     if (!received.out.defined() && !received.carry_out.defined() && !received.memory.defined())
       return grads;
     // A gradient may be one number for all, its strides 0.
-    if (!received.out.defined())
-      received.out = at::zeros_like(written.out);
-    else if (received.out.size(-1) > 1 && received.out.stride(-1) != 1)
-      received.out = received.out.contiguous();
+    received.out = received.out.defined() ? with_contiguous_rows(received.out)
+                                          : at::zeros_like(written.out);
 
     // heed computes those of q, k and v together; the others it leaves out where they have no room.
     Tensors room;

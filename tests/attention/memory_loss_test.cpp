@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "heed/attention/memory_loss.hpp"
 
-#include "heed/engine/backward.hpp"
-#include "heed/score/causal.hpp"
-#include "heed/score/selective.hpp"
-#include "heed/score/standard.hpp"
 #include "reference/memory_loss.hpp"
-#include "support/calls.hpp"
 #include "support/fixtures.hpp"
+#include "support/gradients.hpp"
 
 #include <gtest/gtest.h>
 
@@ -40,15 +36,19 @@ TYPED_TEST(MemoryLoss, GivesTheGoldenLossAndGradients) {
   const Fixture& f = fixture("lmem_2layers");
   const double tau = f.number("tau");
   const auto lengths = tensor<std::int64_t, 1>(f.array("lengths"));
+  Mixture<T> m;
+  m.causal = m.selects = true;
+  m.memory_tau = tau;
   std::vector<Inputs<T>> in;
-  std::vector<Outputs<T>> out;
-  typename TestFixture::Layers memory(2, Tensor<T, 2>(2, 18)), grad = this->unwritten(memory);
-  for (const std::size_t l : {0, 1}) {
-    const std::string layer = std::to_string(l);
-    in.push_back({tensor<T>(f.array("q" + layer)), tensor<T>(f.array("k" + layer)),
-                  tensor<T>(f.array("v" + layer))});
-    out.push_back(attend(in[l], standard | causal | selective.memory(memory[l], tau)));
+  std::vector<Mixed<T>> known;
+  typename TestFixture::Layers memory;
+  for (const char* layer : {"0", "1"}) {
+    const auto of = [&](std::string name) { return tensor<T>(f.array(name + layer)); };
+    in.push_back({of("q"), of("k"), of("v")});
+    known.push_back(m.attend(in.back()));
+    memory.push_back(known.back().memory);
   }
+  auto grad = this->unwritten(memory);
   const double loss = memory_loss(memory, lengths, {.epsilon = f.number("eps")}, grad);
   EXPECT_NEAR(loss, f.array("loss")(0), tolerance<T>);
 
@@ -56,14 +56,12 @@ TYPED_TEST(MemoryLoss, GivesTheGoldenLossAndGradients) {
     for (Index b = 0; b < 2; ++b)
       for (Index i = 0; i < 18; ++i)
         EXPECT_EQ(grad[l](b, i) != T(0), i == Index(f.array("argmax_row")(Index(l), b)));
-    Inputs<T> to = in[l];
-    Tensor<T> none(2, 2, 18, 16);
-    none.setZero();
-    backward(in[l].q, in[l].k, in[l].v, standard | causal | selective.grad_memory(grad[l], tau),
-             out[l].out, out[l].lse, none, to.q, to.k, to.v);
-    EXPECT_TRUE(close(to.q, f.array("dq" + std::to_string(l))));
-    EXPECT_TRUE(close(to.k, f.array("dk" + std::to_string(l))));
-    EXPECT_TRUE(close(to.v, zeros<T, 4>({2, 2, 18, 16}), 0));
+    m.grad_memory = grad[l];
+    const Tensor<T> none = zeros<T, 4>({2, 2, 18, 16});
+    const Gradients<T> got = m.backward(in[l], known[l], none);
+    EXPECT_TRUE(close(got.q, f.array("dq" + std::to_string(l))));
+    EXPECT_TRUE(close(got.k, f.array("dk" + std::to_string(l))));
+    EXPECT_TRUE(same_bits(got.v, zeros<T, 4>({2, 2, 18, 16})));
   }
 }
 
@@ -107,11 +105,10 @@ TYPED_TEST(MemoryLoss, OfNoTokensIsNothing) {
 
 TYPED_TEST(MemoryLoss, RefusesWhatDoesNotFitAndWritesNothing) {
   using T = TypeParam;
-  using Layers = typename TestFixture::Layers;
-  Layers memory(2, Tensor<T, 2>(2, 4)), one(1, Tensor<T, 2>(2, 4)),
+  typename TestFixture::Layers memory(2, Tensor<T, 2>(2, 4)), one(1, Tensor<T, 2>(2, 4)),
       other{Tensor<T, 2>(2, 4), Tensor<T, 2>(2, 5)}, none;
   for (auto& m : memory) m.setZero();
-  Layers grad = memory;
+  auto grad = memory;
   for (auto& g : grad) g.setConstant(T(3));
   const std::array<std::int64_t, 3> beyond{1, 5, 1};
   const View<const std::int64_t, 1> two(beyond.data(), {2}), three(beyond.data(), {3});

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "heed/kv/budget_search.hpp"
 
+#include "support/calls.hpp"
+#include "support/random.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "support/calls.hpp"
-#include "support/random.hpp"
 
 namespace heed::test {
 namespace {
@@ -193,10 +193,8 @@ TEST(BudgetSearches, RefuseNumbersOutOfTheirDomain) {
     return message_of<ValueError>([&] { shrink_budgets(layers, start, step, least, 0, no_loss); });
   };
   EXPECT_EQ(growing(0, 1, 1), "budget search: there are no layers");
-  EXPECT_EQ(growing(2, 0, 1),
-            "budget search: budgets of 0 in steps of 1, both must be at least 1");
-  EXPECT_EQ(growing(2, 4, 0),
-            "budget search: budgets of 4 in steps of 0, both must be at least 1");
+  EXPECT_EQ(growing(2, 0, 1), "budget search: budgets of 0 in steps of 1, both must be at least 1");
+  EXPECT_EQ(growing(2, 4, 0), "budget search: budgets of 4 in steps of 0, both must be at least 1");
   EXPECT_EQ(shrinking(-1, 1, 1, 1), "budget search: there are no layers");
   EXPECT_EQ(shrinking(2, 4, -1, 1),
             "budget search: budgets of 4 in steps of -1, both must be at least 1");

@@ -209,7 +209,7 @@ TYPED_TEST(Sequences, TakeNoMoreMemoryForTenThousandTokens) {
       std::size_t bytes = 0;
       Tensor<T> out(1, 2, 500, 4);
       for (Index i = 0; i < 20; ++i) {
-        buffer.step(in.q, in.k, in.v, standard, out);
+        standard_step(buffer, in, out);
         if (i == 0) bytes = buffer.bytes();
       }
       EXPECT_EQ(buffer.sequence(0).next, 10000);
@@ -226,11 +226,11 @@ TYPED_TEST(Sequences, AreAsExactAfterTenThousandTokensAsAtFirst) {
   const Inputs<T> in = inputs<T>(tokens(500, 4, 1, 1), 13);
   KvBuffer<T> buffer = buffer_for(in, {.budget = 16});
   Tensor<T> out(1, 1, 500, 4);
-  for (Index i = 0; i < 20; ++i) buffer.step(in.q, in.k, in.v, standard, out);
+  for (Index i = 0; i < 20; ++i) standard_step(buffer, in, out);
   const auto before = held(buffer.sequence(0));
   Buffered<T> got = answers_to(Inputs<T>{slice(in.q, 0, 1), slice(in.k, 0, 1), slice(in.v, 0, 1)});
   const Inputs<T> one{slice(in.q, 7, 8), slice(in.k, 7, 8), slice(in.v, 7, 8)};
-  buffer.step(one.q, one.k, one.v, standard, got.out);
+  standard_step(buffer, one, got.out);
   const auto now = held(buffer.sequence(0));
   ASSERT_EQ(now.size(), 16u);
   EXPECT_EQ(now.back().first, 10000);

@@ -4,17 +4,6 @@
 
 #include "heed/kv/kv_step.hpp"
 
-#include <gtest/gtest.h>
-
-#include <array>
-#include <bitset>
-#include <cmath>
-#include <cstdint>
-#include <limits>
-#include <optional>
-#include <string>
-#include <vector>
-
 #include "heed/core/thread_pool.hpp"
 #include "heed/engine/forward.hpp"
 #include "heed/score/alibi.hpp"
@@ -29,6 +18,17 @@
 #include "heed/score/when.hpp"
 #include "reference/temperature.hpp"
 #include "support/buffers.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bitset>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
 
 namespace heed::test {
 namespace {
@@ -74,9 +74,8 @@ class Stages {
     return when(on[query_temperatures], query_temperature(rows)) |
            when(on[position_temperatures], position_temperature({Gain::sigmoid, 0.5})) |
            when(!on[other_scale], standard) | when(on[other_scale], scaled(0.7)) |
-           when(on[caps], softcap(2)) |
-           when(on[a_slope_a_head], alibi(slopes)) | when(on[own_rule], score_rule(Fading{})) |
-           when(on[learned_sinks], sinks(logits));
+           when(on[caps], softcap(2)) | when(on[a_slope_a_head], alibi(slopes)) |
+           when(on[own_rule], score_rule(Fading{})) | when(on[learned_sinks], sinks(logits));
   }
 
   reference::Rules rules() const {
@@ -132,7 +131,8 @@ class Steps : public testing::Test {
     return answers;
   }
 
-  /// Through the buffer as the oracle has it, who was evicted hidden by a mask; and F of who is left.
+  /// Through the buffer as the oracle has it, who was evicted hidden by a mask; and F of who is
+  /// left.
   static void expect_oracle(const Inputs<T>& in, const Stages<T>& stages, const KvOptions& o,
                             Index at_once) {
     KvBuffer<T> buffer = buffer_for(in, o);
@@ -144,10 +144,9 @@ class Steps : public testing::Test {
                            reference::Array({q.dim(0), q.dim(2)})};
     if (o.select) heard = votes(q, k, rules, selection(*o.select));
     rules.visible = rules.visible && reference::alive(array(got.evict_row));
-    const reference::Attention want =
-        reference::every_row(q, k, v, [&](Index b, Index h, Index i) {
-          return reference::selective_row(q, k, v, rules, heard.f, b, h, i);
-        });
+    const reference::Attention want = reference::every_row(q, k, v, [&](Index b, Index h, Index i) {
+      return reference::selective_row(q, k, v, rules, heard.f, b, h, i);
+    });
     expect_close<T>(got, want);
     for (Index b = 0; b < in.q.dimension(0); ++b)
       for (const auto& [position, f] : held(buffer.sequence(b)))
@@ -166,12 +165,11 @@ TYPED_TEST(Steps, MatchTheOracleWithEveryStage) {
   for (std::size_t kind = 0; kind <= Stages<T>::kinds; ++kind)
     for (const std::optional<Index> budget : {std::optional<Index>(11), std::optional<Index>()})
       for (const bool selects : {true, false})
-        for (const auto& [chunk, at_once] :
-             {std::array<Index, 2>{1, 1}, {7, 50}, {16, 23}}) {
+        for (const auto& [chunk, at_once] : {std::array<Index, 2>{1, 1}, {7, 50}, {16, 23}}) {
           KvOptions o{.budget = budget, .chunk = chunk};
           if (!selects) o.select.reset();
-          SCOPED_TRACE(testing::Message() << "stage " << kind << ", " << describe(o)
-                                          << ", steps of " << at_once);
+          SCOPED_TRACE(testing::Message()
+                       << "stage " << kind << ", " << describe(o) << ", steps of " << at_once);
           const Set alone = kind < Stages<T>::kinds ? Set(1u << kind) : Set();
           this->expect_oracle(in, Stages<T>(this->shape_of(in), alone), o, at_once);
         }
@@ -204,7 +202,7 @@ TYPED_TEST(Steps, MatchTheOracleInRandomCompany) {
                                     << describe(o) << ", stages " << stages.on);
     // Boosted without end, scores grow with the text, and with them what rounding does to them.
     this->expect_oracle(inputs<T>(s, std::uint64_t(300 + trial), 0.3), stages, o,
-                      random.integer(1, 50));
+                        random.integer(1, 50));
   }
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "heed/kv/layer_buffers.hpp"
 
+#include "support/buffers.hpp"
+
 #include <gtest/gtest.h>
 
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "support/buffers.hpp"
 
 namespace heed::test {
 namespace {
@@ -86,8 +86,9 @@ TEST(ManyLayers, MayBeNone) {
 }
 
 TEST(ManyLayers, RefuseABudgetBelowWhatMayNotGo) {
-  const auto message =
-      message_of<ValueError>([] { LayerBuffers<T>(shape, {4, 1, std::nullopt}, {}); });
+  const auto message = message_of<ValueError>([] {
+    LayerBuffers<T>(shape, {4, 1, std::nullopt}, {});
+  });
   EXPECT_EQ(message, "budget is 1, but 2 tokens may not go: 1 protected positions and the last 1");
 }
 

@@ -27,7 +27,8 @@ class Registers : public testing::Test {
     return values;
   }
   static std::vector<bool> lanes_set(const simd::Mask<T>& m) {
-    const std::vector<T> values = lanes(simd::select(m, simd::Batch<T>(T(1)), simd::Batch<T>(T(0))));
+    const std::vector<T> values =
+        lanes(simd::select(m, simd::Batch<T>(T(1)), simd::Batch<T>(T(0))));
     return {values.begin(), values.end()};
   }
   /// x in one lane, `rest` in the others.
@@ -77,11 +78,12 @@ TYPED_TEST(Registers, FindMinusInfinity) {
   for (const T x : {-this->infinity, this->infinity, this->nan, -this->nan, Limits::lowest(),
                     Limits::max(), T(0), T(-0.), T(1), -Limits::denorm_min()})
     for (Index lane = 0; lane < this->width; ++lane) {
-      const std::vector<T> got =
-          this->lanes(simd::where_minus_infinity(this->with_lane(lane, x, T(2)), T(5),
-                                                 this->with_lane(lane, T(7), T(8))));
+      const std::vector<T> got = this->lanes(simd::where_minus_infinity(
+          this->with_lane(lane, x, T(2)), T(5), this->with_lane(lane, T(7), T(8))));
       for (Index i = 0; i < this->width; ++i)
-        ASSERT_EQ(got[std::size_t(i)], i != lane ? T(8) : x == -this->infinity ? T(5) : T(7))
+        ASSERT_EQ(got[std::size_t(i)], i != lane              ? T(8)
+                                       : x == -this->infinity ? T(5)
+                                                              : T(7))
             << x << " in lane " << lane << ", lane " << i;
     }
 }
@@ -121,9 +123,9 @@ TYPED_TEST(Registers, ComputeLaneByLane) {
   const Tensor<T, 1> x = normal<T>(1, this->width), y = normal<T>(2, this->width),
                      z = normal<T>(3, this->width);
   const simd::Batch<T> a = simd::load(x.data()), b = simd::load(y.data()), c = simd::load(z.data());
-  const std::vector<T> fused = this->lanes(simd::fma(a, b, c)), largest = this->lanes(simd::max(a, b)),
-                       least = this->lanes(simd::min(a, b)), tanh = this->lanes(simd::tanh(a)),
-                       log = this->lanes(simd::log2(a * a));
+  const std::vector<T> fused = this->lanes(simd::fma(a, b, c)),
+                       largest = this->lanes(simd::max(a, b)), least = this->lanes(simd::min(a, b)),
+                       tanh = this->lanes(simd::tanh(a)), log = this->lanes(simd::log2(a * a));
   const std::vector<bool> less = this->lanes_set(a < b), at_most = this->lanes_set(a <= a);
   for (std::size_t i = 0; i < n; ++i) {
     const double p = double(x.data()[i]), q = double(y.data()[i]), r = double(z.data()[i]);

@@ -112,8 +112,9 @@ TYPED_TEST(Exp2, IsClampedFromBelow) {
   using T = TypeParam;
   const T least = T(this->lowest);
   EXPECT_EQ(this->of(least), TestFixture::Limits::min());
-  for (const T x : {std::nextafter(least, -TestFixture::Limits::infinity()), least - 1, T(2) * least, T(-1e30),
-                    TestFixture::Limits::lowest(), -TestFixture::Limits::infinity()})
+  for (const T x :
+       {std::nextafter(least, -TestFixture::Limits::infinity()), least - 1, T(2) * least, T(-1e30),
+        TestFixture::Limits::lowest(), -TestFixture::Limits::infinity()})
     EXPECT_EQ(this->of(x), TestFixture::Limits::min()) << x;
   EXPECT_GE(this->of(std::nextafter(least, T(0))), TestFixture::Limits::min());
 }

@@ -56,9 +56,9 @@ class Products : public testing::Test {
   /// is touched.
   template <int Rows, int Vectors, Index RowStride, Index KeyStride>
   static void expect_sums(Index keys, Index dim) {
-    SCOPED_TRACE(testing::Message() << Rows << " rows, " << Vectors << " registers, " << keys
-                                    << " keys, " << dim << " columns, strides " << RowStride << ", "
-                                    << KeyStride);
+    SCOPED_TRACE(testing::Message()
+                 << Rows << " rows, " << Vectors << " registers, " << keys << " keys, " << dim
+                 << " columns, strides " << RowStride << ", " << KeyStride);
     const Index v_stride = dim + 3, out_stride = dim + 7;
     const std::vector<T> p = numbers(3, row_stride * key_stride), v = numbers(4, keys * v_stride);
     const std::vector<T> before = numbers(5, Rows * out_stride);
@@ -122,8 +122,8 @@ TYPED_TEST(Products, OfWeightsAndValuesDoNotDependOnTheTile) {
   const std::vector<T> p = this->numbers(6, 16 * 12), v = this->numbers(7, keys * dim);
   std::vector<T> one(std::size_t(12 * dim), T(0)), four = one, twelve = one;
   for (Index r = 0; r < 12; ++r)
-    simd::accumulate<1, 8, 16, 1>(p.data() + 16 * r, v.data(), dim, keys, dim,
-                                  one.data() + r * dim, dim);
+    simd::accumulate<1, 8, 16, 1>(p.data() + 16 * r, v.data(), dim, keys, dim, one.data() + r * dim,
+                                  dim);
   for (Index r = 0; r < 12; r += 4)
     simd::accumulate<4, 4, 16, 1>(p.data() + 16 * r, v.data(), dim, keys, dim,
                                   four.data() + r * dim, dim);

@@ -13,6 +13,10 @@
 
 #if defined(__linux__) && !defined(HEED_TEST_SANITIZED)
 #include <malloc.h>
+#include <stdlib.h>
+#if defined(__x86_64__)
+#include <mm_malloc.h>  // clang's declares posix_memalign once more, and must do so first
+#endif
 #endif
 
 namespace heed::test {

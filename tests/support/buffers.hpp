@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Calls that go through a KvBuffer, and the same ones of the oracle.
+/// @file Calls that go through a KvBuffer, and the same ones of the oracle. What takes long to
+/// compile is compiled once, in buffers_float.cpp and buffers_double.cpp.
 #pragma once
 
 #include "heed/kv/kv_buffer.hpp"
@@ -51,28 +52,46 @@ Buffered<T> answers_to(const Inputs<T>& in) {
   return to;
 }
 
-/// Tokens [from, to) of the inputs; the buffer must hold those before. variant_of(from, to) is the
-/// variant for these rows. Answers go to their place in `answers`.
-template <class T, class VariantOf>
-requires std::is_invocable_v<VariantOf, Index, Index>
-void step(KvBuffer<T>& buffer, const Inputs<T>& in, Index from, Index to,
-          const VariantOf& variant_of, Buffered<T>& answers, const Executor& executor = {}) {
+/// All tokens of `in` in one step, with nothing between scores and softmax but 1/√D.
+template <class T>
+Visited standard_step(KvBuffer<T>& buffer, const Inputs<T>& in, Tensor<T>& out,
+                      const typename KvBuffer<T>::Step& options = {});
+
+/// Tokens [from, to) of the inputs; the buffer must hold those before. Answers go to their place in
+/// `answers`. take(part, out, options) makes the step.
+template <class T, class Take>
+void step_by(const Take& take, const Inputs<T>& in, Index from, Index to, Buffered<T>& answers,
+             const Executor& executor) {
   const Inputs<T> part{slice(in.q, from, to), slice(in.k, from, to), slice(in.v, from, to)};
   Buffered<T> got = answers_to(part);
-  got.visited = buffer.step(part.q, part.k, part.v, variant_of(from, to), got.out,
-                            {.lse = got.lse, .evict_row = answers.evict_row, .executor = executor});
+  answers.visited +=
+      take(part, got.out, {.lse = got.lse, .evict_row = answers.evict_row, .executor = executor});
   const Eigen::array<Index, 4> start{0, 0, from, 0};
   const Eigen::array<Index, 3> start_of_lse{0, 0, from};
   answers.out.slice(start, got.out.dimensions()) = got.out;
   answers.lse.slice(start_of_lse, got.lse.dimensions()) = got.lse;
-  answers.visited += got.visited;
+}
+
+/// With variant_of(from, to), the variant for these rows.
+template <class T, class VariantOf>
+requires std::is_invocable_v<VariantOf, Index, Index>
+void step(KvBuffer<T>& buffer, const Inputs<T>& in, Index from, Index to,
+          const VariantOf& variant_of, Buffered<T>& answers, const Executor& executor = {}) {
+  const auto take = [&](const Inputs<T>& part, Tensor<T>& out,
+                        const typename KvBuffer<T>::Step& options) {
+    return buffer.step(part.q, part.k, part.v, variant_of(from, to), out, options);
+  };
+  step_by(take, in, from, to, answers, executor);
 }
 
 template <class T>
 void step(KvBuffer<T>& buffer, const Inputs<T>& in, Index from, Index to, Buffered<T>& answers,
           const Executor& executor = {}) {
-  step(
-      buffer, in, from, to, [](Index, Index) { return standard; }, answers, executor);
+  const auto take = [&](const Inputs<T>& part, Tensor<T>& out,
+                        const typename KvBuffer<T>::Step& options) {
+    return standard_step(buffer, part, out, options);
+  };
+  step_by(take, in, from, to, answers, executor);
 }
 
 /// All tokens in one step.
@@ -157,63 +176,13 @@ inline reference::Selection selection(const SelectOptions& o) {
 /// The oracle's answer to the paper's selection or to none. Where eviction waits for the end of a
 /// chunk, the chunk is the buffer's.
 template <class T>
-reference::Pruned pruned_oracle(const Inputs<T>& in, const KvOptions& o) {
-  const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
-  const reference::Pruning p = pruning(o, q.dim(2));
-  if (o.when != EvictWhen::chunk_end || o.chunk == 1) return pruned_attention(q, k, v, p);
-  reference::Pruned lazy = pruned_in_chunks(q, k, v, p, o.chunk, true);
-  if (p.selective) return lazy;
-  // The oracle's chunks always select; who goes without is known, and leaves a mask.
-  reference::Attention a =
-      oracle(in, seeing(reference::causal() && reference::alive(lazy.evict_row)));
-  return {std::move(a.out), std::move(a.lse), std::move(lazy.evict_row),
-          std::move(lazy.final_slots)};
-}
+reference::Pruned pruned_oracle(const Inputs<T>& in, const KvOptions& o);
 
 template <class T>
 void expect_pruned(const Buffered<T>& got, const reference::Pruned& want) {
   EXPECT_TRUE(close(array(got.evict_row), want.evict_row, 0)) << "evict_row";
   EXPECT_TRUE(close(got.out, want.out)) << "out";
   EXPECT_TRUE(close(got.lse, want.lse)) << "lse";
-}
-
-/// By how much the closest victim was chosen before the others, relative to its claim: where that
-/// is little, rounding decides, and neither answer is wrong. Claims that are both nought are equal
-/// in any precision.
-template <class T>
-double smallest_gap(const Inputs<T>& in, const KvOptions& o, const reference::Array& evict_row) {
-  const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
-  const Index N = q.dim(2);
-  const reference::Pruning p = pruning(o, N);
-  double smallest = std::numeric_limits<double>::infinity();
-  if (p.evict == reference::Evict::oldest) return smallest;
-  reference::Array claim({q.dim(0), N, N});  // F or −mass as row i finds it
-  if (p.evict == reference::Evict::most_masked) {
-    claim = votes(q, k, seeing(reference::causal()), {}).f;
-  } else {
-    const reference::Attention a =
-        p.selective ? pruned_as_a_mask(q, k, v, evict_row)
-                    : oracle(in, seeing(reference::causal() && reference::alive(evict_row)));
-    for (Index b = 0; b < q.dim(0); ++b)
-      for (Index i = 1; i < N; ++i)
-        for (Index j = 0; j < N; ++j) {
-          claim(b, i, j) = claim(b, i - 1, j);
-          for (Index h = 0; h < q.dim(1); ++h) claim(b, i, j) -= a.weights(b, h, i - 1, j);
-        }
-  }
-  for (Index b = 0; b < q.dim(0); ++b)
-    for (Index gone = 0; gone < N; ++gone) {
-      const Index row = Index(evict_row(b, gone)), judge = p.after ? row - 1 : row;
-      if (row >= N) continue;
-      const double most = claim(b, row, gone);
-      for (Index j = 0; j <= judge - p.recent; ++j) {
-        const bool may_go = std::count(p.protected_first.begin(), p.protected_first.end(), j) == 0;
-        if (!may_go || evict_row(b, j) <= double(row)) continue;
-        if (most == 0 && claim(b, row, j) == 0) continue;
-        smallest = std::min(smallest, (most - claim(b, row, j)) / (1 + std::abs(most)));
-      }
-    }
-  return smallest;
 }
 
 /// Inputs, and the oracle's answer to them, of which rounding cannot change who goes.
@@ -224,13 +193,7 @@ struct Decided {
 };
 
 template <class T>
-Decided<T> decided(const Shape& shape, const KvOptions& o, std::uint64_t seed) {
-  for (;; seed += 1000) {
-    Inputs<T> in = inputs<T>(shape, seed);
-    reference::Pruned want = pruned_oracle(in, o);
-    if (smallest_gap(in, o, want.evict_row) > 1e-5) return {std::move(in), std::move(want)};
-  }
-}
+Decided<T> decided(const Shape& shape, const KvOptions& o, std::uint64_t seed);
 
 inline std::string describe(const KvOptions& o) {
   const char* evict[] = {"most_masked", "least_attended", "oldest"};

@@ -3,13 +3,14 @@
 /// once, in gradients_float.cpp and gradients_double.cpp: every type of variant costs seconds.
 #pragma once
 
-#include "heed/engine/forward.hpp"
+#include "heed/engine/backward.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/temperature.hpp"
 #include "heed/score/window.hpp"
 #include "reference/backward.hpp"
 #include "support/calls.hpp"
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -78,14 +79,24 @@ struct Mixture {
   double memory_tau = 1;
 
   Mixed<T> attend(const Inputs<T>& in, const Options& options = {}) const;
-  /// What it leaves unwritten is NaN. Some mixtures are compiled as variants of their own, in the
-  /// library's blocks; all can run `in_tiny_blocks`, of three rows by three registers of keys, and
-  /// the rest do.
+  /// From these tensors to those, and to the stages' own in `stages`. Some mixtures are compiled as
+  /// variants of their own, in the library's blocks; all can run `in_tiny_blocks`, of three rows by
+  /// three registers of keys, and the rest do.
+  void backward(const heed::detail::BackwardTensors<T>& tensors, Gradients<T>& stages,
+                const Options& options = {}, bool in_tiny_blocks = false) const;
+  /// What it leaves unwritten is NaN.
   Gradients<T> backward(const Inputs<T>& in, const Outputs<T>& known, const Tensor<T>& grad_out,
-                        const Options& options = {}, bool in_tiny_blocks = false) const;
+                        const Options& options = {}, bool in_tiny_blocks = false) const {
+    Gradients<T> to = unwritten(in);
+    backward({in.q, in.k, in.v, known.out, grad_out, known.lse, to.q, to.k, to.v}, to, options,
+             in_tiny_blocks);
+    return to;
+  }
+  /// Tensors of the dimensions of what goes in, all NaN.
+  Gradients<T> unwritten(const Inputs<T>& in) const;
 
   // The same, for the oracle.
-  reference::Rules rules() const;
+  reference::Rules rules(Index queries) const;
   reference::Selection selection() const;
   reference::Cotangents cotangents(const Tensor<T>& grad_out) const;
 };
@@ -107,21 +118,41 @@ Gradients<T> gradients(const Inputs<T>& in, const Mixture<T>& mixture, const Ten
 
 // ---- the oracle's
 
+struct OracleGradients : reference::Gradients {
+  double alpha = 0, alpha_terms = 1;  ///< Σ of terms that may cancel, and Σ of their magnitudes
+};
+
 template <class T>
-reference::Gradients oracle_gradients(const Inputs<T>& in, const Mixture<T>& m,
-                                      const Tensor<T>& grad_out) {
+OracleGradients oracle_gradients(const Inputs<T>& in, const Mixture<T>& m,
+                                 const Tensor<T>& grad_out) {
   const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
-  if (m.selects)
-    return selective_backward(q, k, v, m.rules(), m.selection(), m.cotangents(grad_out));
-  return attention_backward(q, k, v, m.rules(), m.cotangents(grad_out));
+  const reference::Rules rules = m.rules(q.dim(2));
+  OracleGradients to;
+  static_cast<reference::Gradients&>(to) =
+      m.selects ? selective_backward(q, k, v, rules, m.selection(), m.cotangents(grad_out))
+                : attention_backward(q, k, v, rules, m.cotangents(grad_out));
+  if (!m.position) return to;
+  // Rules know the product of both temperatures of the queries.
+  for (Index b = 0; b < to.tau_q.dim(0); ++b)
+    for (Index h = 0; h < to.tau_q.dim(1); ++h)
+      for (Index i = 0; i < to.tau_q.dim(2); ++i) {
+        const double own = m.tau_q.size() > 0 ? double(m.tau_q(b, h, i)) : 1;
+        const double term =
+            to.tau_q(b, h, i) * own * m.position->slope() * std::log(double(m.offset + i + 1));
+        to.alpha += term;
+        to.alpha_terms += std::abs(term);
+        to.tau_q(b, h, i) *= rules.tau_q(b, h, i) / own;
+      }
+  return to;
 }
 
 template <class T>
-void expect_close(const Gradients<T>& got, const reference::Gradients& want) {
+void expect_close(const Gradients<T>& got, const OracleGradients& want) {
   each_gradient(got, want, [](const char* name, const auto& x, const reference::Array& y) {
     if (x.size() == 0) return;
     EXPECT_TRUE(close(x, y)) << "gradient of " << name;
   });
+  EXPECT_NEAR(got.alpha, want.alpha, tolerance<T> * want.alpha_terms) << "gradient of alpha";
 }
 
 template <class T>

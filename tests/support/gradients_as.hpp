@@ -26,13 +26,21 @@
 
 namespace heed::test {
 
-/// What depends on the instruction set or the library's mathematics stays out of here: the oracle
-/// is told the same in its own words.
 template <class T>
-reference::Rules Mixture<T>::rules() const {
+reference::Rules Mixture<T>::rules(Index queries) const {
   reference::Rules r;
   r.offset = offset;
   if (tau_q.size() > 0) r.tau_q = array(tau_q);
+  if (position) {
+    const auto kind = position->kind == Gain::sigmoid    ? reference::Gain::sigmoid
+                      : position->kind == Gain::gompertz ? reference::Gain::gompertz
+                                                         : reference::Gain::linear;
+    const reference::Array by_position =
+        reference::position_temperatures(queries, kind, position->alpha, offset);
+    if (tau_q.size() == 0) r.tau_q = by_position;
+    for (Index at = 0; tau_q.size() > 0 && at < r.tau_q.size(); ++at)
+      r.tau_q.values[std::size_t(at)] *= by_position(0, 0, at % queries);
+  }
   if (tau_k.size() > 0) r.tau_k = array(tau_k);
   if (tau_v.size() > 0) r.tau_v = array(tau_v);
   r.scale = scale;
@@ -189,44 +197,40 @@ Mixed<T> Mixture<T>::attend(const Inputs<T>& in, const Options& options) const {
   return result;
 }
 
-/// Tensors of the dimensions of what went in, all NaN.
 template <class T>
-Gradients<T> unwritten(const Inputs<T>& in, const Mixture<T>& m) {
+Gradients<T> Mixture<T>::unwritten(const Inputs<T>& in) const {
   Gradients<T> to;
   const auto like = [](const auto& x, auto& y) {
     y = x;
     y.setConstant(std::numeric_limits<T>::quiet_NaN());
   };
   like(in.q, to.q), like(in.k, to.k), like(in.v, to.v);
-  like(m.tau_q, to.tau_q), like(m.tau_k, to.tau_k), like(m.tau_v, to.tau_v);
-  like(m.bias, to.bias), like(m.slopes, to.slopes), like(m.sinks, to.sinks);
-  like(m.carry_in, to.carry_in), like(m.sel_q, to.sel_q), like(m.sel_k, to.sel_k);
+  like(tau_q, to.tau_q), like(tau_k, to.tau_k), like(tau_v, to.tau_v);
+  like(bias, to.bias), like(slopes, to.slopes), like(sinks, to.sinks);
+  like(carry_in, to.carry_in), like(sel_q, to.sel_q), like(sel_k, to.sel_k);
   return to;
 }
 
 template <class T>
-Gradients<T> Mixture<T>::backward(const Inputs<T>& in, const Outputs<T>& known,
-                                  const Tensor<T>& grad_out, const Options& options,
-                                  bool in_tiny_blocks) const {
-  Gradients<T> to = unwritten(in, *this);
+void Mixture<T>::backward(const heed::detail::BackwardTensors<T>& x, Gradients<T>& stages,
+                          const Options& options, bool in_tiny_blocks) const {
   const auto run = [&](const auto& variant) {
-    heed::backward(in.q, in.k, in.v, variant, known.out, known.lse, grad_out, to.q, to.k, to.v,
+    heed::backward(x.q, x.k, x.v, variant, x.out, x.lse, x.grad_out, x.grad_q, x.grad_k, x.grad_v,
                    options);
   };
-  const auto last = selection_stage(*this, to);
+  const auto last = selection_stage(*this, stages);
   if (in_tiny_blocks || !(is_shaped(*this) || shapes_nothing(*this))) {
-    const auto variant = everything(*this, to, last);
-    heed::detail::BackwardPass<T, TinyBackward<T>, std::remove_const_t<decltype(variant)>>(
-        {in.q, in.k, in.v, known.out, grad_out, known.lse, to.q, to.k, to.v}, variant)
+    const auto variant = everything(*this, stages, last);
+    heed::detail::BackwardPass<T, TinyBackward<T>, std::remove_const_t<decltype(variant)>>(x,
+                                                                                           variant)
         .run(options);
   } else if (!shapes_nothing(*this)) {
-    run(shaped(*this, to, last));
+    run(shaped(*this, stages, last));
   } else if (selects) {
     run(masked(*this) | last);
   } else {
     run(masked(*this));
   }
-  return to;
 }
 
 }  // namespace heed::test

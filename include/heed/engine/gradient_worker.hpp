@@ -43,8 +43,8 @@ class GradientWorker : public Worker<T, B, V> {
     const Index tile = Tile::block_rows * keys;
     weights_ = arena.take<T>(tile);
     grads_ = arena.take<T>(tile);
+    grad_weights_ = arena.take<T>(tile);
     covered_ = arena.take<KeyRange>(Tile::groups);
-    if constexpr (V::shapes_scores) this->products_ = arena.take<T>(tile);
     if constexpr (V::carries_rows) {
       votes_ = arena.take<T>(tile);
       selecting_grads_ = arena.take<T>(tile);
@@ -103,8 +103,8 @@ class GradientWorker : public Worker<T, B, V> {
     bool any = false;
     for (Index g = 0; g < s.groups(); ++g) {
       T* weights = weights_ + g * group * keys;
-      const KeyRange done = this->template weigh<ReplayedSoftmax>(s, g, block, selected,
-                                                                  seen == Cover::partial, weights);
+      const KeyRange done = this->template weigh<KnownSoftmax>(s, g, block, selected,
+                                                               seen == Cover::partial, weights);
       covered_[g] = done;
       const bool none = done.first >= done.last;
       const Index first = none ? keys : done.first - block.first;
@@ -141,11 +141,11 @@ class GradientWorker : public Worker<T, B, V> {
                                     const KeySide<T>& side, Index key, T* grads) {
     constexpr int vectors = Tile::panel_vectors;
     const Index dim = this->problem.value_dim, count = s.group_count(g);
-    Batch<T> acc[group][vectors];
-    simd::multiply<int(group), vectors, vectors>(rows.grad_panels + g * group * dim, Index(group),
-                                                 side.value_panels + key * dim, Index(0), dim, acc);
-#pragma GCC unroll 16
-    for (int r = 0; r < int(group); ++r) {
+    simd::store_products<int(group), vectors, vectors>(
+        rows.grad_panels + g * group * dim, group, side.value_panels + key * dim, Index(0), dim,
+        at(grad_weights_, g * group, side.keys, key), keys);
+#pragma GCC unroll 1
+    for (Index r = 0; r < group; ++r) {
       const Index row = g * group + r;
       if (r < count) {
         const Batch<T> delta(rows.delta[row]);
@@ -154,7 +154,7 @@ class GradientWorker : public Worker<T, B, V> {
           const Index lane = key + v * simd::width<T>;
           const Lanes<T> lanes = this->lanes(s, row, side.keys, lane);
           const Batch<T> weight = simd::load(at(weights_, row, side.keys, lane)), zero(T(0));
-          Batch<T> grad_weight = acc[r][v];
+          Batch<T> grad_weight = simd::load(at(grad_weights_, row, side.keys, lane));
           if constexpr (V::changes_weights)
             if (lanes.keys > 0) {
               grad_weight = this->variant.weight(grad_weight, lanes);
@@ -187,8 +187,8 @@ class GradientWorker : public Worker<T, B, V> {
 
   [[gnu::noinline]] void add_votes(StripOf& s, Index g, const KeyBlock<T>& block, Index key) {
     constexpr int vectors = Tile::panel_vectors;
-    Batch<T> acc[group][vectors];
-    if constexpr (V::shapes_scores) this->template multiply<int(group), 1>(s, g, block, key, acc);
+    if constexpr (V::shapes_scores)
+      this->template multiply<int(group), 1>(s, g, block, key, this->products_);
     for (Index r = 0; r < s.group_count(g); ++r)
       for (int v = 0; v < vectors; ++v) {
         const Index row = g * group + r, lane = key + v * simd::width<T>;
@@ -196,7 +196,8 @@ class GradientWorker : public Worker<T, B, V> {
         Batch<T> grad = simd::load(grads) + simd::load(at(votes_, row, block, lane));
         if constexpr (V::shapes_scores) {
           const Lanes<T> lanes = this->lanes(s, row, block, lane);
-          if (lanes.keys > 0) grad = shaped(grad, acc[r][v], lanes);
+          if (lanes.keys > 0)
+            grad = shaped(grad, simd::load(at(this->products_, row, block, lane)), lanes);
         }
         grad.store_unaligned(grads);
       }
@@ -250,7 +251,7 @@ class GradientWorker : public Worker<T, B, V> {
     }
   }
 
-  T *weights_, *grads_;                               ///< [block_rows][block_keys]
+  T *weights_, *grads_, *grad_weights_;               ///< [block_rows][block_keys]
   T *votes_ = nullptr, *selecting_grads_ = nullptr;   ///< the same
   KeyRange *covered_, *selecting_covered_ = nullptr;  ///< [groups]
 };

@@ -11,12 +11,10 @@ namespace heed::inline HEED_ABI::detail {
 /// that what was summed is hardly ever rescaled. Weights stay below 2^slack, which costs no
 /// accuracy.
 struct OnlineSoftmax {
-  static constexpr bool keeps_products = false;
-
   template <class T>
   static constexpr T slack = T(8);
 
-  /// Raises the maximum of one row.
+  /// Raises the maximum of one row, given its largest scores, lane by lane.
   template <class T, class B>
   [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, T* weights,
                                       Index done) {
@@ -28,17 +26,48 @@ struct OnlineSoftmax {
     for (Index j = 0; j < done; ++j) weights[j] *= fade;
   }
 
-  /// scores: of one row. weights: where to write 2^(score − max), as change(weight, register)
-  /// leaves them; `done` of them stand before, from this key block.
-  template <bool Masked, int Vectors, class T, class B, class Change>
-  HEED_INLINE static void row(Strip<T, B>& s, Index row, Batch<T> (&scores)[Vectors], T* weights,
-                              Index done, Change&& change) {
+  template <int Vectors, class T>
+  HEED_INLINE static Batch<T> largest(const Batch<T> (&scores)[Vectors]) {
     Batch<T> top = scores[0];
 #pragma GCC unroll 8
     for (int v = 1; v < Vectors; ++v) top = simd::max(top, scores[v]);
-    if (simd::any(top > Batch<T>(s.max[row] + slack<T>))) [[unlikely]]
-      raise(s, row, top, weights - done, done);
+    return top;
+  }
+  template <class T, class B>
+  HEED_INLINE static Mask<T> exceeds(const Strip<T, B>& s, Index row, const Batch<T>& top) {
+    return top > Batch<T>(s.max[row] + slack<T>);
+  }
 
+  /// Raises what maxima of a tile must be raised; `done` weights of a row stand before the tile's.
+  template <int Rows, int Vectors, class T, class B>
+  HEED_INLINE static void raise(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Rows][Vectors],
+                                T* weights, Index stride, Index done) {
+    Mask<T> any = exceeds(s, row, largest(scores[0]));
+#pragma GCC unroll 16
+    for (int r = 1; r < Rows; ++r) any = any | exceeds(s, row + r, largest(scores[r]));
+    if (!simd::any(any)) [[likely]]
+      return;
+    // By way of memory, so that the scores can stay in their registers.
+    T tops[std::size_t(Rows * simd::width<T>)];
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) largest(scores[r]).store_unaligned(tops + r * simd::width<T>);
+    raise_rows(s, row, Index(Rows), tops, weights, stride, done);
+  }
+  template <class T, class B>
+  [[gnu::noinline]] static void raise_rows(Strip<T, B>& s, Index row, Index rows, const T* tops,
+                                           T* weights, Index stride, Index done) {
+    for (Index r = 0; r < rows; ++r) {
+      const Batch<T> top = simd::load(tops + r * simd::width<T>);
+      if (simd::any(exceeds(s, row + r, top)))
+        raise(s, row + r, top, weights + r * stride - done, done);
+    }
+  }
+
+  /// Weights of one row whose maximum stands: 2^(score − max), as change(weight, register) leaves
+  /// them.
+  template <bool Masked, int Vectors, class T, class B, class Change>
+  HEED_INLINE static void weigh(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
+                                T* weights, Change&& change) {
     const Batch<T> max(s.max[row]);
     T* sum = s.sum + row * simd::width<T>;
     Batch<T> total = simd::load(sum);
@@ -52,16 +81,24 @@ struct OnlineSoftmax {
     }
     total.store_unaligned(sum);
   }
+
+  /// Both for one row.
+  template <bool Masked, int Vectors, class T, class B, class Change>
+  HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
+                              T* weights, Index done, Change&& change) {
+    const Batch<T> top = largest(scores);
+    if (simd::any(exceeds(s, row, top))) [[unlikely]]
+      raise(s, row, top, weights - done, done);
+    weigh<Masked>(s, row, scores, weights, change);
+  }
 };
 
 /// Weights from a log-sum-exp that is already known: Strip::max holds it, in log2 units, and beyond
 /// every score where a row sees nothing.
 struct KnownSoftmax {
-  static constexpr bool keeps_products = false;
-
   template <bool Masked, int Vectors, class T, class B, class Change>
-  HEED_INLINE static void row(Strip<T, B>& s, Index row, Batch<T> (&scores)[Vectors], T* weights,
-                              Index, Change&&) {
+  HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
+                              T* weights, Index, Change&&) {
     const Batch<T> lse(s.max[row]);
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
@@ -71,11 +108,6 @@ struct KnownSoftmax {
       weight.store_unaligned(weights + v * simd::width<T>);
     }
   }
-};
-
-/// The same for the backward pass, where a stage may need the products its scores came from.
-struct ReplayedSoftmax : KnownSoftmax {
-  static constexpr bool keeps_products = true;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

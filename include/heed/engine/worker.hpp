@@ -43,6 +43,7 @@ class Worker {
   Worker(const Problem& call, V bound_variant, Arena& arena)
       : problem(call), variant(std::move(bound_variant)) {
     weights_ = arena.take<T>(Tile::group_rows * Tile::block_keys);
+    products_ = arena.take<T>(Tile::block_rows * Tile::block_keys);
     if constexpr (V::carries_rows) scores_ = arena.take<T>(Tile::block_rows * Tile::block_keys);
   }
 
@@ -53,7 +54,7 @@ class Worker {
     const Cover seen = cover(s, block);
     for (Index g = 0; g < s.groups() && seen != Cover::none; ++g)
       each_tile(s, g, block, seen == Cover::partial, [&](auto shape, auto masked, Index key) {
-        store_scores<shape.rows, shape.panels, masked>(s, g, block, key, !projected);
+        store_scores<shape.rows, shape.panels, masked.value>(s, g, block, key, !projected);
       });
     variant.select(panel(s, block));
   }
@@ -193,12 +194,12 @@ class Worker {
       visited.tiles += 1;
       visited.pairs +=
           s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
-      if constexpr (V::carries_rows)
-        if (selected)
-          return weigh_tile<shape.rows, shape.panels, true, true, Softmax>(s, g, block, key, first,
-                                                                           weights);
-      weigh_tile<shape.rows, shape.panels, masked, false, Softmax>(s, g, block, key, first,
-                                                                   weights);
+      if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && shape.rows == Tile::group_rows &&
+                    !masked.value)
+        if (!selected) return weigh_full_tile(s, g, block, key, first, weights);
+      // A score the selecting head hid is hidden whatever the tile.
+      weigh_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first, weights,
+                                                                  selected);
     });
   }
 
@@ -225,66 +226,98 @@ class Worker {
     }
   }
 
+  /// q·k of a tile, to the same place of a [block_rows][block_keys] buffer. One instantiation
+  /// serves every variant.
   template <int Rows, int Panels>
-  HEED_INLINE void multiply(const StripOf& s, Index g, const KeyBlock<T>& block, Index key,
-                            Batch<T> (&acc)[Rows][Panels * Tile::panel_vectors]) const {
-    simd::multiply<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
+  void multiply(const StripOf& s, Index g, const KeyBlock<T>& block, Index key, T* out) const {
+    simd::store_products<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
         s.queries + g * Tile::group_rows * s.dim, Index(Tile::group_rows),
-        block.store.panels + key * s.dim, Tile::panel_keys * s.dim, s.dim, acc);
+        block.store.panels + key * s.dim, Tile::panel_keys * s.dim, s.dim,
+        out + g * Tile::group_rows * Tile::block_keys + (key - block.first), Tile::block_keys);
   }
 
-  template <int Rows, int Panels, bool Masked>
-  [[gnu::noinline]] void store_scores(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
-                                      bool scored) {
-    constexpr int vectors = Panels * Tile::panel_vectors;
-    Batch<T> acc[Rows][vectors];
-    multiply<Rows, Panels>(s, g, block, key, acc);
-    const Index rows = s.group_count(g);
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      const Index row = g * Tile::group_rows + r;
-      shape_scores<Masked>(s, row, block, key, acc[r], scored);
-      if (r < rows)
+  template <int Vectors>
+  HEED_INLINE static void load_row(const T* row, Batch<T> (&x)[Vectors]) {
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v)
-          acc[r][v].store_unaligned(scores_ + row * Tile::block_keys + (key - block.first) +
-                                    v * simd::width<T>);
+    for (int v = 0; v < Vectors; ++v) x[v] = simd::load(row + v * simd::width<T>);
+  }
+
+  /// Scores as they would enter the softmax but for what is carried, to scores_.
+  template <int Rows, int Panels, bool Masked>
+  void store_scores(StripOf& s, Index g, const KeyBlock<T>& block, Index key, bool scored) {
+    constexpr int vectors = Panels * Tile::panel_vectors;
+    multiply<Rows, Panels>(s, g, block, key, scores_);
+    const Index count = s.group_count(g);
+#pragma GCC unroll 1
+    for (Index r = 0; r < count; ++r) {
+      const Index row = g * Tile::group_rows + r;
+      T* scores = scores_ + row * Tile::block_keys + (key - block.first);
+      Batch<T> x[vectors];
+      load_row(scores, x);
+      shape_scores<Masked>(s, row, block, key, x, scored);
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) x[v].store_unaligned(scores + v * simd::width<T>);
     }
   }
 
-  template <int Rows, int Panels, bool Masked, bool Selected, class Softmax>
-  [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
-                                    Index first, T* weights) {
-    constexpr int vectors = Panels * Tile::panel_vectors;
-    Batch<T> acc[Rows][vectors];
-    if constexpr (!Selected) multiply<Rows, Panels>(s, g, block, key, acc);
+  template <int Vectors>
+  HEED_INLINE void carry(const StripOf& s, Index row, const KeyBlock<T>& block, Index key,
+                         Batch<T> (&x)[Vectors]) const {
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v)
+      x[v] = variant.carried(x[v], lanes(s, row, block, key + v * simd::width<T>));
+  }
+  HEED_INLINE auto changes(const StripOf& s, Index row, const KeyBlock<T>& block, Index key) const {
+    return [this, &s, &block, row, key](const Batch<T>& weight, int v) {
+      return variant.weight(weight, lanes(s, row, block, key + v * simd::width<T>));
+    };
+  }
+
+  /// A whole tile that every row sees whole: from the product to the weights in registers. This is
+  /// where the time goes, so it is written out; all other tiles go by way of memory, row by row,
+  /// which costs them a few per cent and the compiler a tenth.
+  [[gnu::noinline]] void weigh_full_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
+                                         Index first, T* weights) {
+    constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
+    Batch<T> acc[rows][vectors];
+    simd::multiply<rows, vectors, vectors>(s.queries + g * rows * s.dim, Index(rows),
+                                           block.store.panels + key * s.dim, Index(0), s.dim, acc);
+    const Index row0 = g * rows, at = key - block.first;
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      const Index row = g * Tile::group_rows + r, at = key - block.first;
-      if constexpr (Selected) {
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v)
-          acc[r][v] = simd::load(scores_ + row * Tile::block_keys + at + v * simd::width<T>);
-      } else {
-        if constexpr (Softmax::keeps_products && V::shapes_scores)
-#pragma GCC unroll 8
-          for (int v = 0; v < vectors; ++v)
-            acc[r][v].store_unaligned(products_ + row * Tile::block_keys + at + v * simd::width<T>);
-        shape_scores<Masked>(s, row, block, key, acc[r], true);
-      }
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v)
-        acc[r][v] = variant.carried(acc[r][v], lanes(s, row, block, key + v * simd::width<T>));
-      Softmax::template row<Masked>(s, row, acc[r], weights + r * Tile::block_keys + at,
-                                    key - first, [&](const Batch<T>& weight, int v) {
-                                      return variant.weight(
-                                          weight, lanes(s, row, block, key + v * simd::width<T>));
-                                    });
+    for (int r = 0; r < rows; ++r) {
+      shape_scores<false>(s, row0 + r, block, key, acc[r], true);
+      carry(s, row0 + r, block, key, acc[r]);
+    }
+    OnlineSoftmax::raise(s, row0, acc, weights + at, Tile::block_keys, key - first);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r)
+      OnlineSoftmax::weigh<false>(s, row0 + r, acc[r], weights + r * Tile::block_keys + at,
+                                  changes(s, row0 + r, block, key));
+  }
+
+  template <int Rows, int Panels, bool Masked, class Softmax>
+  [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
+                                    Index first, T* weights, bool selected) {
+    constexpr int vectors = Panels * Tile::panel_vectors;
+    const Index row0 = g * Tile::group_rows, at = key - block.first;
+    const T* products = scores_;  // the selecting head's, finished
+    if (!selected) {
+      multiply<Rows, Panels>(s, g, block, key, products_);
+      products = products_;
+    }
+#pragma GCC unroll 1
+    for (Index r = 0; r < Rows; ++r) {
+      Batch<T> x[vectors];
+      load_row(products + (row0 + r) * Tile::block_keys + at, x);
+      if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);
+      carry(s, row0 + r, block, key, x);
+      Softmax::template row<Masked>(s, row0 + r, x, weights + r * Tile::block_keys + at,
+                                    key - first, changes(s, row0 + r, block, key));
     }
   }
 
   T* scores_ = nullptr;    ///< [block_rows][block_keys] the selecting head's
-  T* products_ = nullptr;  ///< [block_rows][block_keys] q·k, where a backward pass needs it
+  T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the tiles in hand
 
  private:
   T* weights_ = nullptr;  ///< [group_rows][block_keys]

@@ -34,6 +34,19 @@ HEED_INLINE void multiply(const T* q, Index q_stride, const T* k, Index panel_st
   }
 }
 
+/// The same to memory, out[r · out_stride + lane].
+template <int Rows, int Vectors, int PanelVectors, class T>
+[[gnu::noinline]] void store_products(const T* q, Index q_stride, const T* k, Index panel_stride,
+                                      Index dim, T* out, Index out_stride) noexcept {
+  Batch<T> acc[Rows][Vectors];
+  multiply<Rows, Vectors, PanelVectors>(q, q_stride, k, panel_stride, dim, acc);
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v)
+      acc[r][v].store_unaligned(out + r * out_stride + v * width<T>);
+}
+
 namespace detail {
 
 template <int Rows, int Vectors, Index RowStride, Index KeyStride, class T>

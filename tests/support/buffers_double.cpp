@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#include "support/buffers_as.hpp"
+
+namespace heed::test {
+
+template Visited standard_step(KvBuffer<double>&, const Inputs<double>&, Tensor<double>&,
+                               const KvBuffer<double>::Step&);
+template reference::Pruned pruned_oracle(const Inputs<double>&, const KvOptions&);
+template Decided<double> decided(const Shape&, const KvOptions&, std::uint64_t);
+
+}  // namespace heed::test
