@@ -69,7 +69,8 @@ Inputs read_inputs(const Request& r) {
                 read_if(r.mask, "mask", whole, up_to_four),
                 read_if(r.lengths, "lengths", whole, {1}),
                 read_if(r.sinks, "sinks", floats, {1}),
-                read_if(r.carry_in, "carry-in", floats, {2})};
+                read_if(r.carry_in, "carry-in", floats, {2}),
+                read_if(r.grad_out, "grad-out", floats, {4})};
   return inputs;
 }
 
@@ -82,8 +83,8 @@ bool computes_in_double(const Request& request, const Inputs& inputs) {
                             "; --dtype says which to compute in");
   };
   expect_same(inputs.k), expect_same(inputs.v);
-  for (const auto* file :
-       {&inputs.tau_q, &inputs.tau_k, &inputs.tau_v, &inputs.bias, &inputs.sinks, &inputs.carry_in})
+  for (const auto* file : {&inputs.tau_q, &inputs.tau_k, &inputs.tau_v, &inputs.bias, &inputs.sinks,
+                           &inputs.carry_in, &inputs.grad_out})
     if (*file) expect_same(**file);
   return type == npy::Type::float64;
 }
@@ -91,8 +92,8 @@ bool computes_in_double(const Request& request, const Inputs& inputs) {
 template <class T>
 void convert(Inputs& inputs) {
   for (NamedArray* file : {&inputs.q, &inputs.k, &inputs.v}) to_float<T>(file->array);
-  for (auto* file :
-       {&inputs.tau_q, &inputs.tau_k, &inputs.tau_v, &inputs.bias, &inputs.sinks, &inputs.carry_in})
+  for (auto* file : {&inputs.tau_q, &inputs.tau_k, &inputs.tau_v, &inputs.bias, &inputs.sinks,
+                     &inputs.carry_in, &inputs.grad_out})
     if (*file) to_float<T>((*file)->array);
   if (inputs.mask && inputs.mask->array.type == npy::Type::int64)
     convert_to<std::int64_t, std::uint8_t>(inputs.mask->array,

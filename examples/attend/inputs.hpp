@@ -21,7 +21,7 @@ struct NamedArray {
 /// What was read; an option not given is none.
 struct Inputs {
   NamedArray q, k, v;
-  std::optional<NamedArray> tau_q, tau_k, tau_v, bias, mask, lengths, sinks, carry_in;
+  std::optional<NamedArray> tau_q, tau_k, tau_v, bias, mask, lengths, sinks, carry_in, grad_out;
 };
 
 /// Reads every file the request names.
@@ -37,16 +37,21 @@ bool computes_in_double(const Request& request, const Inputs& inputs);
 template <class T>
 void convert(Inputs& inputs);
 
-/// The array as a view. Its elements must be T already, and its dimensions at most Rank: missing
-/// ones are put in front, as NumPy broadcasts.
-template <class T, std::size_t Rank>
-heed::View<const T, Rank> view(const NamedArray& file) {
-  const auto& shape = file.array.shape;
+/// Dimensions of a view of an array of at most Rank: missing ones are put in front, as NumPy
+/// broadcasts.
+template <std::size_t Rank>
+heed::Dims<Rank> dims_of(const npy::Array& array) {
   heed::Dims<Rank> dims;
   dims.fill(1);
-  for (std::size_t d = 0; d < shape.size(); ++d)
-    dims[Rank - shape.size() + d] = heed::Index(shape[d]);
-  return {file.array.values<T>().data(), dims};
+  for (std::size_t d = 0; d < array.shape.size(); ++d)
+    dims[Rank - array.shape.size() + d] = heed::Index(array.shape[d]);
+  return dims;
+}
+
+/// The array as a view. Its elements must be T already.
+template <class T, std::size_t Rank>
+heed::View<const T, Rank> view(const NamedArray& file) {
+  return {file.array.values<T>().data(), dims_of<Rank>(file.array)};
 }
 
 /// An empty view of one that is missing.
@@ -59,9 +64,7 @@ heed::View<const T, Rank> view(const std::optional<NamedArray>& file) {
 template <class T, std::size_t Rank>
 heed::View<T, Rank> writable(std::optional<npy::Array>& array) {
   if (!array) return {};
-  heed::Dims<Rank> dims;
-  for (std::size_t d = 0; d < Rank; ++d) dims[d] = heed::Index(array->shape.at(d));
-  return {array->values<T>().data(), dims};
+  return {array->values<T>().data(), dims_of<Rank>(*array)};
 }
 
 }  // namespace attend

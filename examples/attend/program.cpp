@@ -12,27 +12,40 @@
 namespace attend {
 namespace {
 
+/// Where each output is asked for, and where it comes out.
+constexpr struct {
+  Path Request::*path;
+  std::optional<npy::Array> Result::*array;
+} outputs[] = {
+    {&Request::out, &Result::out},
+    {&Request::lse, &Result::lse},
+    {&Request::carry_out, &Result::carry_out},
+    {&Request::evict_row, &Result::evict_row},
+    {&Request::mask_f, &Result::mask_f},
+    {&Request::grad_q, &Result::grad_q},
+    {&Request::grad_k, &Result::grad_k},
+    {&Request::grad_v, &Result::grad_v},
+    {&Request::grad_tau_q, &Result::grad_tau_q},
+    {&Request::grad_tau_k, &Result::grad_tau_k},
+    {&Request::grad_tau_v, &Result::grad_tau_v},
+    {&Request::grad_bias, &Result::grad_bias},
+    {&Request::grad_carry, &Result::grad_carry},
+};
+
 template <class T>
 void serve(const Request& request, Inputs inputs, std::ostream& out) {
   convert<T>(inputs);
   const Result result = run<T>(request, inputs);
   OutputFiles files;
-  const auto add = [&](const Path& path, const std::optional<npy::Array>& array) {
-    if (!path.empty()) files.add(path, array.value());
-  };
-  add(request.out, result.out);
-  add(request.lse, result.lse);
-  add(request.carry_out, result.carry_out);
-  add(request.evict_row, result.evict_row);
-  add(request.mask_f, result.mask_f);
+  for (const auto& [path, array] : outputs)
+    if (!(request.*path).empty()) files.add(request.*path, (result.*array).value());
   files.commit();
   if (request.stats) report<T>(out, request, result);
 }
 
 void serve(const Request& request, std::ostream& out) {
-  for (const Path* path :
-       {&request.out, &request.lse, &request.carry_out, &request.evict_row, &request.mask_f})
-    if (!path->empty()) OutputFiles::check(*path);
+  for (const auto& output : outputs)
+    if (const Path& path = request.*output.path; !path.empty()) OutputFiles::check(path);
   Inputs inputs = read_inputs(request);
   if (computes_in_double(request, inputs))
     serve<double>(request, std::move(inputs), out);

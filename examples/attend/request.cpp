@@ -122,9 +122,37 @@ void expect_no_pruning_beside(const Request& r) {
       {"--mask", !r.mask.empty()},
       {"--bias", !r.bias.empty()},
       {"--carry-in", !r.carry_in.empty()},
+      {"--grad-out", !r.grad_out.empty()},
   };
   for (const auto& [option, given] : others)
     if (given) throw UsageError(std::string("--budget does not go with ") + option);
+}
+
+/// A gradient needs that of the output, and the input it is of.
+void check_gradients(const Request& r) {
+  struct Gradient {
+    const char* option;
+    const Path& path;
+    const char* of;
+    bool given;
+  };
+  const Gradient gradients[] = {
+      {"--grad-q", r.grad_q, "--q", true},
+      {"--grad-k", r.grad_k, "--k", true},
+      {"--grad-v", r.grad_v, "--v", true},
+      {"--grad-tau-q", r.grad_tau_q, "--tau-q", !r.tau_q.empty()},
+      {"--grad-tau-k", r.grad_tau_k, "--tau-k", !r.tau_k.empty()},
+      {"--grad-tau-v", r.grad_tau_v, "--tau-v", !r.tau_v.empty()},
+      {"--grad-bias", r.grad_bias, "--bias", !r.bias.empty()},
+      {"--grad-carry", r.grad_carry, "--carry-in", !r.carry_in.empty()},
+  };
+  bool any = false;
+  for (const Gradient& g : gradients) {
+    any |= !g.path.empty();
+    expect_beside(g.option, !g.path.empty(), "--grad-out", !r.grad_out.empty());
+    expect_beside(g.option, !g.path.empty(), g.of, g.given);
+  }
+  expect_beside("--grad-out", !r.grad_out.empty(), "a gradient to write, such as --grad-q", any);
 }
 
 void check(const Request& r, bool select_head_given, bool previous_blocks_given, bool evict_given) {
@@ -139,6 +167,7 @@ void check(const Request& r, bool select_head_given, bool previous_blocks_given,
   expect_beside("--evict", evict_given, "--budget", r.budget.has_value());
   expect_beside("--evict-row", !r.evict_row.empty(), "--budget", r.budget.has_value());
   if (r.budget) expect_no_pruning_beside(r);
+  check_gradients(r);
   if (r.chunk && r.evict == Evict::mass)
     throw UsageError("--chunk does not go with --evict mass, which is decided token by token");
 }
@@ -212,6 +241,18 @@ std::optional<Request> parse(int argc, const char* const* argv, std::ostream& ou
       "who leaves: the most masked (f), the least attended (mass), the oldest (window)");
   line.file("--evict-row", r.evict_row,
             "writes the row at which each key left, N if never: int64 [B, N]");
+
+  line.group("Gradients");
+  line.file("--grad-out", r.grad_out,
+            "∂L/∂out, of the shape of the output; asks for one or more of:");
+  line.file("--grad-q", r.grad_q, "writes ∂L/∂q");
+  line.file("--grad-k", r.grad_k, "writes ∂L/∂k");
+  line.file("--grad-v", r.grad_v, "writes ∂L/∂v");
+  line.file("--grad-tau-q", r.grad_tau_q, "writes ∂L/∂ the temperatures of queries");
+  line.file("--grad-tau-k", r.grad_tau_k, "… of keys");
+  line.file("--grad-tau-v", r.grad_tau_v, "… of values");
+  line.file("--grad-bias", r.grad_bias, "writes ∂L/∂bias, of the dimensions of its file");
+  line.file("--grad-carry", r.grad_carry, "writes ∂L/∂carry-in [B, Nk]");
 
   line.group("Running");
   line.choice("--dtype", r.in_double, "f32|f64",

@@ -33,6 +33,10 @@ struct Request {
   Path tau_q, tau_k, tau_v, bias, mask, lengths, sinks, carry_in;
   Path carry_out, evict_row, mask_f;
 
+  // The way back: ∂L/∂out in, ∂L/∂ of inputs out.
+  Path grad_out;
+  Path grad_q, grad_k, grad_v, grad_tau_q, grad_tau_k, grad_tau_v, grad_bias, grad_carry;
+
   // What each row sees.
   bool causal = false;
   std::optional<Integer> query_offset;

@@ -9,9 +9,11 @@
 
 namespace attend {
 
-/// What came out. Tensors that were not asked for are none.
+/// What came out. Tensors that neither were asked for nor others need are none.
 struct Result {
   std::optional<npy::Array> out, lse, carry_out, evict_row, mask_f;
+  std::optional<npy::Array> grad_q, grad_k, grad_v, grad_tau_q, grad_tau_k, grad_tau_v, grad_bias,
+      grad_carry;
 
   std::vector<double> seconds;   ///< of each run
   heed::Index pairs = 0;         ///< (query, key, head) computed in a run

@@ -12,20 +12,25 @@
 
 namespace attend {
 
-/// The variant a request describes: one type for every request, each stage there or not.
+/// The variant a request describes: one type for every request, each stage there or not. What its
+/// stages write goes to the result's tensors, as far as there are any.
 template <class T>
-auto variant_of(const Request& r, const Inputs& in, const heed::View<T, 2>& carry_out,
-                const heed::View<T, 3>& mask_f) {
+auto variant_of(const Request& r, const Inputs& in, Result& to) {
   using heed::when;
   const WindowSides sides = r.window.value_or(WindowSides{});
   return when(r.query_offset.has_value(), heed::query_offset(r.query_offset.value_or(0))) |
-         when(in.tau_q.has_value(), heed::query_temperature(view<T, 3>(in.tau_q))) |
-         when(in.tau_k.has_value(), heed::key_temperature(view<T, 3>(in.tau_k))) |
-         when(in.tau_v.has_value(), heed::value_temperature(view<T, 3>(in.tau_v))) |
+         when(in.tau_q.has_value(),
+              heed::query_temperature(view<T, 3>(in.tau_q)).grad(writable<T, 3>(to.grad_tau_q))) |
+         when(in.tau_k.has_value(),
+              heed::key_temperature(view<T, 3>(in.tau_k)).grad(writable<T, 3>(to.grad_tau_k))) |
+         when(in.tau_v.has_value(),
+              heed::value_temperature(view<T, 3>(in.tau_v)).grad(writable<T, 3>(to.grad_tau_v))) |
          when(!r.scale, heed::standard) |
          when(r.scale.has_value(), heed::scaled(r.scale.value_or(1))) |
          when(r.softcap.has_value(), heed::softcap(r.softcap.value_or(1))) |
-         when(in.bias.has_value(), heed::bias(view<T, 4>(in.bias))) | when(r.alibi, heed::alibi()) |
+         when(in.bias.has_value(),
+              heed::bias(view<T, 4>(in.bias)).grad(writable<T, 4>(to.grad_bias))) |
+         when(r.alibi, heed::alibi()) |
          // A prefix widens what the causal mask shows, so it stands in its place.
          when(r.causal && !r.prefix, heed::causal) |
          when(r.prefix.has_value(), heed::prefix_lm(r.prefix.value_or(0))) |
@@ -36,8 +41,9 @@ auto variant_of(const Request& r, const Inputs& in, const heed::View<T, 2>& carr
          when(in.sinks.has_value(), heed::sinks(view<T, 1>(in.sinks))) |
          when(r.selective, heed::selecting({.head = r.select_head})
                                .carry_in(view<T, 2>(in.carry_in))
-                               .carry_out(carry_out)
-                               .mask_f(mask_f));
+                               .carry_out(writable<T, 2>(to.carry_out))
+                               .mask_f(writable<T, 3>(to.mask_f))
+                               .grad_carry_in(writable<T, 2>(to.grad_carry)));
 }
 
 /// How a request is timed: `work` as often as it says, the seconds of each.
@@ -61,6 +67,12 @@ heed::Index bytes_of(const Request& r, const heed::View<const T, 4>& k,
   return k.dim(0) * tokens * numbers * heed::Index(sizeof(T));
 }
 
+/// Zeros of the shape and type of an input whose gradient is asked for.
+inline void prepare(const Path& asked, const std::optional<NamedArray>& of,
+                    std::optional<npy::Array>& gradient) {
+  if (!asked.empty()) gradient = npy::zeros(of->array.type, of->array.shape);
+}
+
 /// The whole sequence at once.
 template <class T>
 Result run_whole(const Request& r, const Inputs& in, const heed::Options& options) {
@@ -72,12 +84,16 @@ Result run_whole(const Request& r, const Inputs& in, const heed::Options& option
   const npy::Type type = npy::type_of<T>();
   Result result;
   result.out = npy::zeros(type, {batch, heads, rows, v.dim(3)});
-  if (!r.lse.empty()) result.lse = npy::zeros(type, {batch, heads, rows});
+  if (!r.lse.empty() || in.grad_out) result.lse = npy::zeros(type, {batch, heads, rows});
   if (!r.carry_out.empty()) result.carry_out = npy::zeros(type, {batch, keys});
   if (!r.mask_f.empty()) result.mask_f = npy::zeros(type, {batch, rows, keys});
+  prepare(r.grad_tau_q, in.tau_q, result.grad_tau_q);
+  prepare(r.grad_tau_k, in.tau_k, result.grad_tau_k);
+  prepare(r.grad_tau_v, in.tau_v, result.grad_tau_v);
+  prepare(r.grad_bias, in.bias, result.grad_bias);
+  prepare(r.grad_carry, in.carry_in, result.grad_carry);
 
-  const auto variant =
-      variant_of<T>(r, in, writable<T, 2>(result.carry_out), writable<T, 3>(result.mask_f));
+  const auto variant = variant_of<T>(r, in, result);
   heed::Visited visited;
   result.seconds = timed(r, [&] {
     visited = heed::forward(q, k, v, variant, writable<T, 4>(result.out),
@@ -87,6 +103,14 @@ Result run_whole(const Request& r, const Inputs& in, const heed::Options& option
   result.operations = 2. * double(k.dim(3) + v.dim(3)) * double(visited.pairs);
   result.tokens = k.dim(2);
   result.held_bytes = bytes_of<T>(r, k, v, k.dim(2));
+  if (!in.grad_out) return result;
+
+  result.grad_q = npy::zeros(type, in.q.array.shape);
+  result.grad_k = npy::zeros(type, in.k.array.shape);
+  result.grad_v = npy::zeros(type, in.v.array.shape);
+  heed::backward(q, k, v, variant, writable<T, 4>(result.out), writable<T, 3>(result.lse),
+                 view<T, 4>(in.grad_out), writable<T, 4>(result.grad_q),
+                 writable<T, 4>(result.grad_k), writable<T, 4>(result.grad_v), options);
   return result;
 }
 

@@ -170,8 +170,8 @@ class Attention : public torch::autograd::Function<Attention> {
     if (!received.out.defined() && !received.carry_out.defined() && !received.memory.defined())
       return grads;
     // A gradient may be one number for all, its strides 0.
-    received.out = received.out.defined() ? with_contiguous_rows(received.out)
-                                          : at::zeros_like(written.out);
+    received.out =
+        received.out.defined() ? with_contiguous_rows(received.out) : at::zeros_like(written.out);
 
     // heed computes those of q, k and v together; the others it leaves out where they have no room.
     Tensors room;

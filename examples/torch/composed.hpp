@@ -3,7 +3,6 @@
 #pragma once
 
 #include <ATen/ATen.h>
-
 #include <cmath>
 
 namespace heed_torch {
@@ -20,8 +19,7 @@ inline at::Tensor composed_selective_attention(const at::Tensor& q, const at::Te
   // Votes of head 0, none for the first token or for oneself, and each for the rows below.
   at::Tensor votes = at::relu(scores.select(1, 0)).tril(-1);
   votes = at::constant_pad_nd(votes.narrow(2, 1, rows - 1).narrow(1, 0, rows - 1), {1, 0, 1, 0});
-  const at::Tensor hidden =
-      at::ones({rows, rows}, at::TensorOptions().dtype(at::kBool)).triu(1);
+  const at::Tensor hidden = at::ones({rows, rows}, at::TensorOptions().dtype(at::kBool)).triu(1);
   const at::Tensor f = votes.cumsum(1).masked_fill(hidden, INFINITY);
 
   return at::matmul(at::softmax(scores - f.unsqueeze(1), 3), v);

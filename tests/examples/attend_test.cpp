@@ -2,6 +2,7 @@
 #include "attend/npy.hpp"
 #include "attend/program.hpp"
 #include "examples/temporary_folder.hpp"
+#include "reference/backward.hpp"
 #include "reference/pruning.hpp"
 #include "reference/selective.hpp"
 #include "support/random.hpp"
@@ -270,6 +271,64 @@ TEST_F(AttendTest, CarriesFFromOneCallToTheNext) {
   expect_near(load("carry"), wanted.carry_out, 5e-6);
 }
 
+TEST_F(AttendTest, GoesBackToAllThatWentIn) {
+  const Array grad_out = random(13, {batch, heads, tokens, value_dim});
+  reference::Rules rules = seen(reference::causal());
+  rules.softcap = 2;
+  rules.tau_q = random(10, {batch, heads, tokens});
+  rules.tau_k = random(11, {batch, key_heads, tokens});
+  rules.tau_v = random(12, {batch, 1, tokens});
+  Array flat = random(14, {tokens});  // a bias of one dimension, for each key
+  rules.bias = flat;
+  rules.bias.dims = {1, 1, 1, tokens};
+  reference::Selection selection;
+  selection.head = 1;
+  selection.carry_in = random(15, {batch, tokens});
+  reference::Cotangents given;
+  given.out = grad_out;
+  reference::Gradients wanted = selective_backward(q_, k_, v_, rules, selection, given);
+  wanted.bias.dims = flat.dims;
+
+  const std::vector<std::pair<const char*, const Array*>> gradients{
+      {"q", &wanted.q},         {"k", &wanted.k},           {"v", &wanted.v},
+      {"tau-q", &wanted.tau_q}, {"tau-k", &wanted.tau_k},   {"tau-v", &wanted.tau_v},
+      {"bias", &wanted.bias},   {"carry", &wanted.carry_in}};
+  Words words{"--causal",      "--selective",
+              "--select-head", "1",
+              "--softcap",     "2",
+              "--tau-q",       save("tau_q", rules.tau_q),
+              "--tau-k",       save("tau_k", rules.tau_k),
+              "--tau-v",       save("tau_v", rules.tau_v),
+              "--bias",        save("bias", flat),
+              "--carry-in",    save("carry_in", selection.carry_in),
+              "--grad-out",    save("grad_out", grad_out)};
+  for (const auto& [name, want] : gradients)
+    words.insert(words.end(), {std::string("--grad-") + name, path(std::string("grad_") + name)});
+  for (const char* threads : {"1", "3"}) {
+    words.insert(words.end(), {"--threads", threads});
+    const Ran ran = run(words);
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    for (const auto& [name, want] : gradients) {
+      SCOPED_TRACE(name);
+      expect_near(load(std::string("grad_") + name), *want, 5e-6);
+    }
+  }
+}
+
+TEST_F(AttendTest, WritesTheGradientsAskedForAndNoOthers) {
+  const Array grad_out = random(13, {batch, heads, tokens, value_dim});
+  reference::Cotangents given;
+  given.out = grad_out;
+  const Ran ran =
+      run({"--dtype", "f64", "--grad-out", save("g", grad_out), "--grad-k", path("dk")});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(npy::read(path("dk")).type, npy::Type::float64);
+  expect_near(load("dk"), attention_backward(q_, k_, v_, {}, given).k, 1e-12);
+  EXPECT_FALSE(std::filesystem::exists(path("lse")));
+  const auto files = std::distance(std::filesystem::directory_iterator(folder_), {});
+  EXPECT_EQ(files, 6);  // q, k, v, g, out, dk
+}
+
 TEST_F(AttendTest, PrunesTokenByTokenAndInChunks) {
   for (const auto& [word, evict] : std::vector<std::pair<std::string, reference::Evict>>{
            {"f", reference::Evict::most_masked},
@@ -396,6 +455,15 @@ TEST_F(AttendTest, ExplainsItself) {
                              "--evict",
                              "--evict-row",
                              "--mask-f",
+                             "--grad-out",
+                             "--grad-q",
+                             "--grad-k",
+                             "--grad-v",
+                             "--grad-tau-q",
+                             "--grad-tau-k",
+                             "--grad-tau-v",
+                             "--grad-bias",
+                             "--grad-carry",
                              "--dtype",
                              "--threads",
                              "--repeat",
@@ -428,6 +496,15 @@ TEST_F(AttendTest, RefusesWrongCommandLines) {
            {{"--mask-f", path("f")}, "--mask-f needs --selective"},
            {{"--carry-in", path("q")}, "--carry-in needs --selective"},
            {{"--carry-out", path("c")}, "--carry-out needs --selective"},
+           {{"--grad-q", path("dq")}, "--grad-q needs --grad-out"},
+           {{"--grad-out", path("q")}, "--grad-out needs a gradient to write, such as --grad-q"},
+           {{"--grad-out", path("q"), "--grad-tau-k", path("d")}, "--grad-tau-k needs --tau-k"},
+           {{"--grad-out", path("q"), "--grad-bias", path("d")}, "--grad-bias needs --bias"},
+           {{"--causal", "--selective", "--grad-out", path("q"), "--grad-carry", path("d")},
+            "--grad-carry needs --carry-in"},
+           {{"--causal", "--selective", "--budget", "8", "--grad-out", path("q"), "--grad-q",
+             path("d")},
+            "--budget does not go with --grad-out"},
            {{"--causal", "--budget", "8"}, "--budget needs --causal and --selective"},
            {{"--selective", "--budget", "8"}, "--budget needs --causal and --selective"},
            {{"--causal", "--selective", "--chunk", "8"}, "--chunk needs --budget"},
@@ -489,6 +566,10 @@ TEST_F(AttendTest, RefusesFilesThatDoNotFit) {
            {{"--causal", "--selective", "--budget", "9", "--tau-v", three},
             "tau-v is [2, 4, 37], should be [2, 2, 37]: one per token, per key head or shared by "
             "them"},
+           {{"--grad-out", path("q"), "--grad-q", path("dq")},
+            "grad_out is [2, 4, 37, 8], should be [2, 4, 37, 5]: the dimensions of out"},
+           {{"--grad-out", three, "--grad-q", path("dq")},
+            three + ": grad-out is [2, 4, 37], must have 4 dimensions"},
            {{"--lse", path("absent/lse")}, path("absent/lse") + ": its folder does not exist"},
            {{"--lse", "/dev/null"}, "/dev/null: it exists and is not a regular file"},
            {{"--lse", path("out")}, path("out") + ": two outputs go to this file"},

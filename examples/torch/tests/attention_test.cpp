@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What cannot be seen from Python; the rest is in operators_test.py.
+// What cannot be seen from Python; the rest is in the Python files beside it.
 #include "attention.hpp"
 
 #include "composed.hpp"
@@ -10,10 +10,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
-#include <torch/csrc/autograd/autograd.h>
-
 #include <set>
 #include <string>
+#include <torch/csrc/autograd/autograd.h>
 #include <vector>
 
 namespace heed_torch {
@@ -103,9 +102,8 @@ TEST(Attention, CopiesWhatHasNoContiguousRows) {
 TEST(Attention, LeavesItsResultInTheMemoryOrderOfTheQueries) {
   const at::Tensor kv = normal({2, 3, 20, 8});
   EXPECT_TRUE(selective(normal({2, 3, 20, 8}), kv, kv).is_contiguous());
-  EXPECT_TRUE(selective(normal({2, 20, 3, 8}).transpose(1, 2), kv, kv)
-                  .transpose(1, 2)
-                  .is_contiguous());
+  EXPECT_TRUE(
+      selective(normal({2, 20, 3, 8}).transpose(1, 2), kv, kv).transpose(1, 2).is_contiguous());
 }
 
 TEST(Attention, PassesOnWhatHeedSays) {
