@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <vector>
 
@@ -67,6 +68,45 @@ TEST(LayerPlans, CostWhatTheirLayersCost) {
   EXPECT_NEAR(plan.cost_ratio(block_span(1024), 8192), 0.234, 5e-4);
   EXPECT_EQ(LayerPlan::top(24, 24).cost_ratio(block_span(1024), 8192), 1);
   EXPECT_NEAR(LayerPlan::top(2, 1).cost_ratio(window(0, 0), 3), (6 + 3) / 12., 1e-15);
+}
+
+/// ℓ/L + (1 − ℓ/L) b/n, at L = 24 and n = 8192: of the lower order is one key a row.
+TEST(LayerPlans, CostToLeadingOrderWhatThePaperSays) {
+  struct Row {
+    Index full, block;
+    double ratio;
+  };
+  for (const auto& [full, block, ratio] : {Row{4, 1024, 0.271},
+                                           {3, 1024, 0.234},
+                                           {4, 512, 0.219},
+                                           {6, 256, 0.273},
+                                           {8, 1024, 0.417}}) {
+    const double part = double(full) / 24, leading = part + (1 - part) * double(block) / 8192;
+    EXPECT_NEAR(leading, ratio, 5e-4);
+    EXPECT_NEAR(LayerPlan::spread(24, full).cost_ratio(block_span(block), 8192), leading,
+                2. / 8192);
+  }
+}
+
+/// What forward computes is what the formula counts, but for the tiles at the edges: a row's keys
+/// are rounded to a tile on either side, and those of the group of rows it shares a tile with
+/// count.
+TEST(LayerPlans, CostForwardWhatTheySay) {
+  const Index n = 2000, heads = 2;
+  const Inputs<float> in = inputs<float>(tokens(n, 4, heads, 1), 2);
+  const LayerPlan plan(2, {1});
+  const double slack = double(n * heads) * (2 * 128 + 12);
+  for (const auto& [size, previous] : {std::array<Index, 2>{1, 0}, {50, 0}, {128, 1}, {700, 1}}) {
+    const BlockSpan span = block_span(size, previous);
+    for (const Index layer : {0, 1}) {
+      const double said =
+          double(heads) * (plan.is_full(layer) ? causal_pairs(n) : visible_pairs(span, n));
+      const double done =
+          double(attend(in, standard | causal | plan.stage(layer, span)).visited.pairs);
+      EXPECT_GE(done, said) << size << ' ' << layer;
+      EXPECT_LE(done, said + slack) << size << ' ' << layer;
+    }
+  }
 }
 
 TEST(LayerPlans, GiveFullLayersNoSpan) {

@@ -82,14 +82,17 @@ TYPED_TEST(BackwardCalls, DoNotDependOnTheOrderOfTasks) {
   const Shape s = tokens(60, 12, 6, 3, 2);
   const Inputs<T> in = inputs<T>(s, 1);
   const Tensor<T> grad_out = cotangent(in, 2);
-  for (const bool selects : {false, true})
-    for (const bool shared : {false, true}) {
-      SCOPED_TRACE(testing::Message() << "selects " << selects << ", shared " << shared);
-      const Mixture<T> m = this->laden(s, selects, shared);
-      const Mixed<T> known = attend(in, m);
-      expect_same_bits(m.backward(in, known, grad_out, {.executor = backwards}),
-                       m.backward(in, known, grad_out));
-    }
+  Mixture<T> by_position = this->causally(false), by_token = by_position;
+  by_position.position = Gain{Gain::linear, 0.3};
+  Mixer<T>(s, 72).taus(by_token, true);
+  int which = 0;
+  for (const Mixture<T>& m : {this->causally(false), this->causally(true), by_position, by_token,
+                              this->laden(s, false, true), this->laden(s, true, true)}) {
+    SCOPED_TRACE(which++);
+    const Mixed<T> known = attend(in, m);
+    expect_same_bits(m.backward(in, known, grad_out, {.executor = backwards}),
+                     m.backward(in, known, grad_out));
+  }
 }
 
 TYPED_TEST(BackwardCalls, DoNotSeeWhatTheWorkspaceHeldBefore) {

@@ -305,8 +305,9 @@ TEST_F(AttendTest, GoesBackToAllThatWentIn) {
   for (const auto& [name, want] : gradients)
     words.insert(words.end(), {std::string("--grad-") + name, path(std::string("grad_") + name)});
   for (const char* threads : {"1", "3"}) {
-    words.insert(words.end(), {"--threads", threads});
-    const Ran ran = run(words);
+    std::vector<std::string> with_threads = words;
+    with_threads.insert(with_threads.end(), {"--threads", threads});
+    const Ran ran = run(with_threads);
     ASSERT_EQ(ran.code, 0) << ran.err;
     for (const auto& [name, want] : gradients) {
       SCOPED_TRACE(name);

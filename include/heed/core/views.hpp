@@ -65,7 +65,7 @@ class View {
     // Eigen's RowMajor bit; spelled as a number so that Eigen need not be included here.
     static_assert((int(std::remove_cvref_t<X>::Layout) & 1) == 1,
                   "heed takes row-major tensors: Eigen::Tensor<T, Rank, Eigen::RowMajor>");
-    for (std::size_t d = 0; d < Rank; ++d) dims_[d] = Index(tensor.dimension(d));
+    for (std::size_t d = 0; d < Rank; ++d) dims_[d] = Index(tensor.dimension(Index(d)));
     strides_ = row_major(dims_);
   }
 

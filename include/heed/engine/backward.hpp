@@ -43,6 +43,7 @@ class BackwardPass {
   }
 
   void run(const Options& options) {
+    if (problem_.batch == 0 || problem_.heads == 0) return;
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan();
     Arena measure;
@@ -265,6 +266,7 @@ class BackwardPass {
           if (overlap(strip.hull, side.keys))
             worker.tile(strip, row_side(b, g * task_heads_ + h, i), side);
         }
+      worker.variant.end_gradients(side.keys.first, side.keys.last - side.keys.first);
       finish_keys(worker.variant, b, g, side);
     }
     worker.variant.end();
@@ -342,10 +344,12 @@ class BackwardPass {
   static void finish_row(const T* gathered, const T* x, T* grad, Index dim, Factor&& factor,
                          Grad&& grad_factor) {
     T dot = 0;
-    for (Index d = 0; d < dim; ++d) dot += gathered[d] * x[d];
+    // What nobody saw gathered nought, and may be NaN.
+    for (Index d = 0; d < dim; ++d)
+      if (gathered[d] != T(0)) dot += gathered[d] * x[d];
     grad_factor(dot);
     const T scale = factor();
-    for (Index d = 0; d < dim; ++d) grad[d] = scale * gathered[d];
+    for (Index d = 0; d < dim; ++d) grad[d] = gathered[d] == T(0) ? T(0) : scale * gathered[d];
   }
 
   void finish_keys(Bound& variant, Index b, Index g, const KeySide<T>& side) {

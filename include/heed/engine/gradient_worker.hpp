@@ -162,11 +162,12 @@ class GradientWorker : public Worker<T, B, V> {
                   .store_unaligned(at(weights_, row, side.keys, lane));
             }
           // Nought is hidden, and 0 · NaN is NaN.
-          Batch<T> grad = simd::select(weight > zero, weight * (grad_weight - delta), zero);
+          Batch<T> grad = simd::select(weight == zero, zero, weight * (grad_weight - delta));
           if (lanes.keys > 0) {
             this->variant.grad_carried(grad, lanes);
             if constexpr (Finish && V::shapes_scores)
-              grad = shaped(grad, simd::load(at(this->products_, row, side.keys, lane)), lanes);
+              grad = this->variant.grad_score(
+                  grad, simd::load(at(this->products_, row, side.keys, lane)), lanes);
           }
           grad.store_unaligned(at(grads, row, side.keys, lane));
         }
@@ -175,14 +176,6 @@ class GradientWorker : public Worker<T, B, V> {
           Batch<T>(T(0)).store_unaligned(at(grads, row, side.keys, key + v * simd::width<T>));
       }
     }
-  }
-
-  /// Through the stages, to the product. A stage may have met NaN where a key is hidden.
-  HEED_INLINE Batch<T> shaped(const Batch<T>& grad, const Batch<T>& product,
-                              const Lanes<T>& lanes) {
-    const Batch<T> zero(T(0));
-    const Batch<T> passed = this->variant.grad_score(grad, product, lanes);
-    return simd::select((grad > zero) | (grad < zero), passed, zero);
   }
 
   [[gnu::noinline]] void add_votes(StripOf& s, Index g, const KeyBlock<T>& block, Index key) {
@@ -197,7 +190,8 @@ class GradientWorker : public Worker<T, B, V> {
         if constexpr (V::shapes_scores) {
           const Lanes<T> lanes = this->lanes(s, row, block, lane);
           if (lanes.keys > 0)
-            grad = shaped(grad, simd::load(at(this->products_, row, block, lane)), lanes);
+            grad = this->variant.grad_score(grad, simd::load(at(this->products_, row, block, lane)),
+                                            lanes);
         }
         grad.store_unaligned(grads);
       }

@@ -219,11 +219,15 @@ class KvBuffer<T>::Call {
     for (Index j = 0; j < s.slots; j += simd::width<T>) {
       const Batch<T> score = simd::load(x.scores + r * stride_ + j),
                      sum = simd::load(&s.carry[std::size_t(j)]);
+      // Whoever is gone, or was never there, takes no votes and has no F: what stands there may be
+      // NaN.
+      const Mask<T> held =
+          (simd::load(x.born + j) <= Batch<T>(at)) & (Batch<T>(at) < simd::load(x.dies + j));
       const Batch<T> wish = o.relu ? simd::max(score, zero) : score;
-      const Batch<T> cast = simd::select(simd::load(x.offsets + j) < reach, wish, zero);
+      const Batch<T> cast = simd::select(held & (simd::load(x.offsets + j) < reach), wish, zero);
       const Batch<T> after = (o.accumulate ? sum : zero) - cast;
-      (o.shift ? sum : after).store_unaligned(penalty + j);
-      after.store_unaligned(&s.carry[std::size_t(j)]);
+      simd::select(held, o.shift ? sum : after, zero).store_unaligned(penalty + j);
+      simd::select(held, after, zero).store_unaligned(&s.carry[std::size_t(j)]);
     }
     if (first != nobody) penalty[first] = s.carry[std::size_t(first)] = T(0);
   }

@@ -21,14 +21,17 @@ template <class T = void>
 struct Alibi : StageOf<Rank::bias> {
   View<const T, 1> slopes;
   View<T, 1> gradient{};
+  double* sums = nullptr;  ///< [H] the gradient while it gathers: as many terms as pairs
 
   /// ∂L/∂slope_h = Σ ∂L/∂s(i, j) · (j − p), [H], overwritten by backward().
-  Alibi grad(std::type_identity_t<View<T, 1>> to) const { return {{}, slopes, to}; }
+  Alibi grad(std::type_identity_t<View<T, 1>> to) const { return {{}, slopes, to, nullptr}; }
 
   template <class U>
-  Alibi bind(const Problem&, Arena&) const {
+  Alibi bind(const Problem& p, Arena& arena) const {
     static_assert(std::is_same_v<T, U>, "heed: slopes must have the number type of q, k and v");
-    return *this;
+    Alibi a = *this;
+    if (gradient) a.sums = arena.take<double>(p.heads);
+    return a;
   }
   void check(const Problem& p) const {
     expect_dims("alibi", slopes.dims(), {p.heads}, "one slope per head");
@@ -42,11 +45,13 @@ struct Alibi : StageOf<Rank::bias> {
   static constexpr bool shapes_scores = true;
   bool shares_gradients() const { return bool(gradient); }
   void clear_gradients() {
-    if (gradient)
-      for (Index h = 0; h < gradient.dim(0); ++h) gradient(h) = T(0);
+    for (Index h = 0; h < gradient.dim(0); ++h) sums[h] = 0, gradient(h) = T(0);
+  }
+  void end_gradients(Index, Index) {  // shared gradients gather in one thread
+    for (Index h = 0; h < gradient.dim(0); ++h) gradient(h) = T(sums[h]);
   }
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>&, const Lanes<T>& at) {
-    if (gradient) gradient(at.head) += simd::reduce_add(grad * at.distance());
+    if (gradient) sums[at.head] += double(simd::reduce_add(grad * at.distance()));
     return grad;
   }
 };
@@ -78,7 +83,7 @@ inline Alibi<void> alibi() {
 template <TensorLike<1> X>
 auto alibi(const X& slopes) {
   using T = ScalarOf<X>;
-  return Alibi<T>{{}, View<const T, 1>(slopes), {}};
+  return Alibi<T>{{}, View<const T, 1>(slopes), {}, nullptr};
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -33,7 +33,9 @@ struct ScoreRule : StageOf<Rank::bias> {
     static_assert(
         !std::is_same_v<Adjoint, void*>,
         "heed: backward through a score_rule needs its adjoint: score_rule(rule, adjoint)");
-    return Batch<T>(adjoint(grad, s * Batch<T>(simd::ln2<T>), at));
+    const Batch<T> zero(T(0));  // of a hidden key, whose score may be NaN
+    return simd::select(grad == zero, zero,
+                        Batch<T>(adjoint(grad, s * Batch<T>(simd::ln2<T>), at)));
   }
 };
 template <class Rule>

@@ -26,7 +26,8 @@ struct Softcap : StageOf<Rank::cap> {
   template <class T>
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>&) {
     const Batch<T> t = simd::tanh(s * Batch<T>(1 / (T(cap) * simd::log2e<T>)));
-    return grad * (Batch<T>(T(1)) - t * t);
+    const Batch<T> zero(T(0));  // of a hidden key, whose score may be NaN
+    return simd::select(grad == zero, zero, grad * (Batch<T>(T(1)) - t * t));
   }
 };
 constexpr Softcap softcap(double cap) {

@@ -54,6 +54,7 @@ struct QueryTemperature : StageOf<Rank::rescale> {
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   QueryTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
+  bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_query_factor(U grad, const Row& row) {
     detail::add_temperature(gradient, grad, row.batch, row.head, row.index);
@@ -84,6 +85,7 @@ struct KeyTemperature : StageOf<Rank::rescale> {
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   KeyTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
+  bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_key_factor(U grad, Index batch, Index key_head, Index key) {
     detail::add_temperature(gradient, grad, batch, key_head, key);
@@ -114,6 +116,7 @@ struct ValueTemperature : StageOf<Rank::rescale> {
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   ValueTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
+  bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_value_factor(U grad, Index batch, Index key_head, Index key) {
     detail::add_temperature(gradient, grad, batch, key_head, key);
@@ -189,6 +192,7 @@ struct PositionTemperature : StageOf<Rank::rescale> {
 
   /// ∂L/∂α, overwritten by backward().
   PositionTemperature grad(double* to) const { return {{}, gain, slope, to}; }
+  bool shares_gradients() const { return gradient != nullptr; }
   void clear_gradients() {
     if (gradient) *gradient = 0;
   }

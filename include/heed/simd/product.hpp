@@ -101,9 +101,14 @@ template <Index RowStride, Index KeyStride, class T>
 void accumulate_seen(Index rows, const T* p, const T* v, Index v_stride, Index keys, Index dim,
                      T* out, Index out_stride) noexcept {
   for (Index r = 0; r < rows; ++r)
-    for (Index j = 0; j < keys; ++j)
-      if (const T weight = p[r * RowStride + j * KeyStride]; weight != T(0))
-        for (Index d = 0; d < dim; ++d) out[r * out_stride + d] += weight * v[j * v_stride + d];
+    for (Index j = 0; j < keys; ++j) {
+      const T weight = p[r * RowStride + j * KeyStride];
+      if (weight == T(0)) continue;
+      for (Index d = 0; d < dim; d += width<T>) {  // the same operation as above, to the last bit
+        T* to = out + r * out_stride + d;
+        fma(Batch<T>(weight), load(v + j * v_stride + d), load(to)).store_unaligned(to);
+      }
+    }
 }
 
 }  // namespace heed::inline HEED_ABI::simd
