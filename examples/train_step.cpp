@@ -6,7 +6,9 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <heed/heed.hpp>
+#include <utility>
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using heed::Index;
@@ -55,15 +57,16 @@ int main() {
 
   std::puts("  weight      gradient     difference quotient");
   bool agree = true;
-  for (const auto& [name, column] :
-       {std::pair("Wq", 3), {"Wk", features + 5}, {"Wv", 2 * features + 1}})
+  const std::pair<const char*, Index> places[] = {
+      {"Wq", 3}, {"Wk", features + 5}, {"Wv", 2 * features + 1}};
+  for (const auto& [name, column] : places)
     for (const Index row : {0, 11}) {
       const double step = 1e-6;
       Layer more = layer, less = layer;
       more.weights(row, column) += step;
       less.weights(row, column) -= step;
       const double quotient = (more.loss(x, wanted) - less.loss(x, wanted)) / (2 * step);
-      std::printf("  %s[%2td,%2td]  %+.9f  %+.9f\n", name, row, Index(column) % features,
+      std::printf("  %s[%2td,%2td]  %+.9f  %+.9f\n", name, row, column % features,
                   gradient(row, column), quotient);
       agree = agree && std::abs(gradient(row, column) - quotient) < 1e-8;
     }

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Every test of the library, from a bare Debian: sets up what is missing, builds and runs.
+# The tests of the library, from a bare Debian: sets up what is missing, builds and runs.
 #
-#   sh tests/test.sh            all of it
-#   sh tests/test.sh PART...    some of it:
+#   sh tests/test.sh            release and headers
+#   sh tests/test.sh all        every part
+#   sh tests/test.sh PART...    some of them:
 #
 #     release    g++ for this machine: every test; each header's place in the layers; what must not
 #                compile; the package installed, moved and found by CMake and by pkg-config, and as
@@ -20,7 +21,8 @@ set -u
 
 cd "$(dirname "$0")/.." || exit 1
 every_part="release headers sanitize baseline avx2 clang"
-[ $# -gt 0 ] || set -- $every_part
+[ $# -gt 0 ] || set -- release headers
+[ "$*" != all ] || set -- $every_part
 for part in "$@"; do
   case " $every_part " in
     *" $part "*) ;;

@@ -19,8 +19,7 @@ struct Colour {
   double r, g, b;
 };
 
-constexpr Colour paper{255, 255, 255}, ink{34, 38, 46}, faint{120, 126, 138}, hidden{238, 239, 242},
-    rule{205, 209, 217};
+constexpr Colour ink{34, 38, 46}, faint{120, 126, 138}, hidden{238, 239, 242};
 
 /// From nothing to most, light to dark.
 using Ramp = std::array<Colour, 5>;

@@ -52,7 +52,7 @@ TYPED_TEST(MemoryLoss, GivesTheGoldenLossAndGradients) {
   const double loss = memory_loss(memory, lengths, {.epsilon = f.number("eps")}, grad);
   EXPECT_NEAR(loss, f.array("loss")(0), tolerance<T>);
 
-  for (const std::size_t l : {0, 1}) {
+  for (std::size_t l = 0; l < 2; ++l) {
     for (Index b = 0; b < 2; ++b)
       for (Index i = 0; i < 18; ++i)
         EXPECT_EQ(grad[l](b, i) != T(0), i == Index(f.array("argmax_row")(Index(l), b)));
@@ -76,7 +76,7 @@ TYPED_TEST(MemoryLoss, MatchesTheOracle) {
   const std::vector<reference::Array> held{array(memory[0]), array(memory[1]), array(memory[2])};
   EXPECT_NEAR(loss, reference::memory_loss(held, 0.02, {40, 1, 17}).loss, 1e-12);
   const auto want = reference::memory_loss_backward(held, 0.02, {40, 1, 17});
-  for (const std::size_t l : {0, 1, 2}) EXPECT_TRUE(close(grad[l], want[l], 1e-8));
+  for (std::size_t l = 0; l < 3; ++l) EXPECT_TRUE(close(grad[l], want[l], 1e-8));
 }
 
 TYPED_TEST(MemoryLoss, CountsAllRowsUnlessToldHowManyThereAre) {

@@ -128,7 +128,7 @@ TEST(MemoryLossGradients, AreTheGoldenOnes) {
     use.push_back(memory_use(a.f, f.number("tau")));
   }
   const std::vector<Array> grad = memory_loss_backward(use, f.number("eps"), lengths);
-  for (const std::size_t l : {0, 1}) {
+  for (std::size_t l = 0; l < 2; ++l) {
     const std::string layer = std::to_string(l);
     const Array &q = f.array("q" + layer), &k = f.array("k" + layer), &v = f.array("v" + layer);
     reference::Cotangents given;

@@ -185,7 +185,7 @@ class BackwardPass {
         T sum = 0;
         if (x_.lse(b, h, i) > hidden_below<T>)
           for (Index d = 0; d < problem_.value_dim; ++d)
-            sum += x_.grad_out(b, h, i, d) * x_.out(b, h, i, d);
+            if (const T out = x_.out(b, h, i, d); out != T(0)) sum += x_.grad_out(b, h, i, d) * out;
         delta_[task * padded + i] = sum;
       }
     });

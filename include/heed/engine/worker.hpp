@@ -260,12 +260,19 @@ class Worker {
     }
   }
 
-  template <int Vectors>
+  /// What is hidden stays so, whatever stands where nothing was carried.
+  template <bool Masked, int Vectors>
   HEED_INLINE void carry(const StripOf& s, Index row, const KeyBlock<T>& block, Index key,
                          Batch<T> (&x)[Vectors]) const {
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v)
-      x[v] = variant.carried(x[v], lanes(s, row, block, key + v * simd::width<T>));
+    for (int v = 0; v < Vectors; ++v) {
+      const Batch<T> carried =
+          variant.carried(x[v], lanes(s, row, block, key + v * simd::width<T>));
+      if constexpr (Masked && V::carries_rows)
+        x[v] = simd::select(x[v] < Batch<T>(hidden_below<T>), x[v], carried);
+      else
+        x[v] = carried;
+    }
   }
   HEED_INLINE auto changes(const StripOf& s, Index row, const KeyBlock<T>& block, Index key) const {
     return [this, &s, &block, row, key](const Batch<T>& weight, int v) {
@@ -286,7 +293,7 @@ class Worker {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       shape_scores<false>(s, row0 + r, block, key, acc[r], true);
-      carry(s, row0 + r, block, key, acc[r]);
+      carry<false>(s, row0 + r, block, key, acc[r]);
     }
     OnlineSoftmax::raise(s, row0, acc, weights + at, Tile::block_keys, key - first);
 #pragma GCC unroll 16
@@ -310,7 +317,7 @@ class Worker {
       Batch<T> x[vectors];
       load_row(products + (row0 + r) * Tile::block_keys + at, x);
       if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);
-      carry(s, row0 + r, block, key, x);
+      carry<Masked>(s, row0 + r, block, key, x);
       Softmax::template row<Masked>(s, row0 + r, x, weights + r * Tile::block_keys + at,
                                     key - first, changes(s, row0 + r, block, key));
     }

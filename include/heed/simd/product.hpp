@@ -104,10 +104,13 @@ void accumulate_seen(Index rows, const T* p, const T* v, Index v_stride, Index k
     for (Index j = 0; j < keys; ++j) {
       const T weight = p[r * RowStride + j * KeyStride];
       if (weight == T(0)) continue;
-      for (Index d = 0; d < dim; d += width<T>) {  // the same operation as above, to the last bit
+      // The same operation as above, to the last bit.
+      Index d = 0;
+      for (; d + width<T> <= dim; d += width<T>) {
         T* to = out + r * out_stride + d;
         fma(Batch<T>(weight), load(v + j * v_stride + d), load(to)).store_unaligned(to);
       }
+      for (; d < dim; ++d) out[r * out_stride + d] += weight * v[j * v_stride + d];
     }
 }
 
