@@ -2,7 +2,6 @@
 /// @file What pass_float.cpp and pass_double.cpp instantiate.
 #pragma once
 
-#include "called.hpp"
 #include "heed/engine/backward.hpp"
 #include "heed/heed.hpp"
 #include "pass.hpp"
@@ -46,7 +45,7 @@ auto variant_of(const Call& call) {
   const auto& [s, in, written, received, grads] = call;
   const auto with = [](const auto& before, const auto& stage) {
     if constexpr (Pairs)
-      return before | when(stage.on, called(stage.stage));
+      return before | stage;
     else
       return before;
   };
