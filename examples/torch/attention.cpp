@@ -193,6 +193,10 @@ class Attention : public torch::autograd::Function<Attention> {
 }  // namespace
 
 Outputs attention(Tensors in, const Settings& settings) {
+  TORCH_CHECK(settings.selective ||
+                  !(settings.returns_carry || settings.returns_memory || in.carry_in.defined() ||
+                    in.select_q.defined() || in.select_k.defined()),
+              "heed: carries, projections and the memory belong to selective attention");
   in = as_taken(in);
   std::vector<const Member*> given;
   variable_list tensors;

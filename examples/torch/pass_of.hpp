@@ -12,6 +12,8 @@
 
 namespace heed_torch {
 
+using heed::when;
+
 /// The tensor's memory, empty if it is undefined.
 template <class T, std::size_t Rank>
 heed::View<T, Rank> view(const at::Tensor& x) {
@@ -32,81 +34,84 @@ struct Call {
 };
 
 /// Is there a stage that works pair by pair, beside the selection?
-inline bool shapes_pairs(const Settings& s, const Tensors& in) {
+inline bool has_pair_stages(const Settings& s, const Tensors& in) {
   return s.softcap || in.bias.defined() || in.alibi_slopes.defined() || in.evict_row.defined() ||
          in.mask.defined() || s.dropout != 0;
 }
 
-/// Two types serve all calls, each of their stages there or not: an instantiation takes long to
-/// compile. The one without stages that work pair by pair is as fast as if written out.
-template <class T, bool Pairs>
-auto variant_of(const Call& call) {
-  using heed::when;
+// The stages of a call, each of them there or not.
+
+template <class T>
+auto rescaling(const Call& call) {
   const auto& [s, in, written, received, grads] = call;
-  const auto with = [](const auto& before, const auto& stage) {
-    if constexpr (Pairs)
-      return before | stage;
-    else
-      return before;
-  };
-
-  const auto rescaled =
-      when(s.query_offset.has_value(), heed::query_offset(s.query_offset.value_or(0))) |
-      when(in.tau_q.defined(),
-           heed::query_temperature(view<const T, 3>(in.tau_q)).grad(view<T, 3>(grads.tau_q))) |
-      when(in.tau_k.defined(),
-           heed::key_temperature(view<const T, 3>(in.tau_k)).grad(view<T, 3>(grads.tau_k))) |
-      when(in.tau_v.defined(),
-           heed::value_temperature(view<const T, 3>(in.tau_v)).grad(view<T, 3>(grads.tau_v))) |
-      heed::scaled(s.scale.value_or(1 / std::sqrt(double(in.q.size(3)))));
-
-  const auto capped =
-      with(rescaled, when(s.softcap.has_value(), heed::softcap(s.softcap.value_or(1))));
-  const auto biased = with(
-      capped,
-      when(in.bias.defined(), heed::bias(view<const T, 4>(in.bias)).grad(view<T, 4>(grads.bias))));
-  const auto sloped = with(
-      biased,
-      when(in.alibi_slopes.defined(),
-           heed::alibi(view<const T, 1>(in.alibi_slopes)).grad(view<T, 1>(grads.alibi_slopes))));
-
-  const auto ranged =
-      sloped | when(s.causal && !in.prefix.defined(), heed::causal) |
-      when(in.prefix.defined(), heed::prefix_lm(view<const std::int64_t, 1>(in.prefix))) |
-      when(s.window_left || s.window_right,
-           heed::window(s.window_left.value_or(heed::unbounded),
-                        s.window_right.value_or(heed::unbounded))) |
-      when(s.block_size.has_value(),
-           heed::block_span(s.block_size.value_or(1), s.previous_blocks)) |
-      when(in.documents.defined(), heed::documents(view<const std::int64_t, 2>(in.documents))) |
-      when(in.lengths.defined(), heed::lengths(view<const std::int64_t, 1>(in.lengths))) |
-      when(in.sinks.defined(),
-           heed::sinks(view<const T, 1>(in.sinks)).grad(view<T, 1>(grads.sinks)));
-  const auto living = with(
-      ranged, when(in.evict_row.defined(), heed::alive(view<const std::int64_t, 2>(in.evict_row))));
-  const auto masked = with(
-      living, when(in.mask.defined(), heed::boolean_mask(view<const std::uint8_t, 4>(in.mask))));
-
-  const auto selected =
-      masked | when(s.selective,
-                    heed::selecting(s.select)
-                        .carry_in(view<const T, 2>(in.carry_in))
-                        .carry_out(view<T, 2>(written.carry_out))
-                        .memory(view<T, 2>(written.memory), s.memory_tau)
-                        .projection(view<const T, 3>(in.select_q), view<const T, 3>(in.select_k))
-                        .grad_carry_in(view<T, 2>(grads.carry_in))
-                        .grad_carry_out(view<const T, 2>(received.carry_out))
-                        .grad_memory(view<const T, 2>(received.memory), s.memory_tau)
-                        .grad_projection(view<T, 3>(grads.select_q), view<T, 3>(grads.select_k)));
-  return with(selected, when(s.dropout != 0, heed::dropout(s.dropout, s.dropout_seed)));
+  return when(s.query_offset.has_value(), heed::query_offset(s.query_offset.value_or(0))) |
+         when(in.tau_q.defined(),
+              heed::query_temperature(view<const T, 3>(in.tau_q)).grad(view<T, 3>(grads.tau_q))) |
+         when(in.tau_k.defined(),
+              heed::key_temperature(view<const T, 3>(in.tau_k)).grad(view<T, 3>(grads.tau_k))) |
+         when(in.tau_v.defined(),
+              heed::value_temperature(view<const T, 3>(in.tau_v)).grad(view<T, 3>(grads.tau_v))) |
+         heed::scaled(s.scale.value_or(1 / std::sqrt(double(in.q.size(3)))));
 }
 
+template <class T>
+auto shaping(const Call& call) {
+  const auto& [s, in, written, received, grads] = call;
+  return when(s.softcap.has_value(), heed::softcap(s.softcap.value_or(1))) |
+         when(in.bias.defined(),
+              heed::bias(view<const T, 4>(in.bias)).grad(view<T, 4>(grads.bias))) |
+         when(in.alibi_slopes.defined(),
+              heed::alibi(view<const T, 1>(in.alibi_slopes)).grad(view<T, 1>(grads.alibi_slopes)));
+}
+
+template <class T>
+auto ranges(const Call& call) {
+  const auto& [s, in, written, received, grads] = call;
+  using Integer = const std::int64_t;
+  return when(s.causal && !in.prefix.defined(), heed::causal) |
+         when(in.prefix.defined(), heed::prefix_lm(view<Integer, 1>(in.prefix))) |
+         when(s.window_left || s.window_right,
+              heed::window(s.window_left.value_or(heed::unbounded),
+                           s.window_right.value_or(heed::unbounded))) |
+         when(s.block_size.has_value(),
+              heed::block_span(s.block_size.value_or(1), s.previous_blocks)) |
+         when(in.documents.defined(), heed::documents(view<Integer, 2>(in.documents))) |
+         when(in.lengths.defined(), heed::lengths(view<Integer, 1>(in.lengths))) |
+         when(in.sinks.defined(),
+              heed::sinks(view<const T, 1>(in.sinks)).grad(view<T, 1>(grads.sinks)));
+}
+
+inline auto masks(const Call& call) {
+  const Tensors& in = call.in;
+  return when(in.evict_row.defined(), heed::alive(view<const std::int64_t, 2>(in.evict_row))) |
+         when(in.mask.defined(), heed::boolean_mask(view<const std::uint8_t, 4>(in.mask)));
+}
+
+template <class T>
+auto selection(const Call& call) {
+  const auto& [s, in, written, received, grads] = call;
+  return when(s.selective,
+              heed::selecting(s.select)
+                  .carry_in(view<const T, 2>(in.carry_in))
+                  .carry_out(view<T, 2>(written.carry_out))
+                  .memory(view<T, 2>(written.memory), s.memory_tau)
+                  .projection(view<const T, 3>(in.select_q), view<const T, 3>(in.select_k))
+                  .grad_carry_in(view<T, 2>(grads.carry_in))
+                  .grad_carry_out(view<const T, 2>(received.carry_out))
+                  .grad_memory(view<const T, 2>(received.memory), s.memory_tau)
+                  .grad_projection(view<T, 3>(grads.select_q), view<T, 3>(grads.select_k)));
+}
+
+/// Runs on the variant of the call. Two types serve all calls, for an instantiation takes long to
+/// compile; the one without stages that work pair by pair is as fast as if written out.
 template <class T, class Run>
 void with_variant(const Call& call, Run&& run) {
-  if (shapes_pairs(call.settings, call.in))
-    run(variant_of<T, true>(call));
+  const auto& s = call.settings;
+  if (has_pair_stages(s, call.in))
+    run(rescaling<T>(call) | shaping<T>(call) | ranges<T>(call) | masks(call) | selection<T>(call) |
+        when(s.dropout != 0, heed::dropout(s.dropout, s.dropout_seed)));
   else
-    run(variant_of<T, false>(call));
+    run(rescaling<T>(call) | ranges<T>(call) | selection<T>(call));
 }
 
 template <class T>

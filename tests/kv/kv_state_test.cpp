@@ -351,8 +351,8 @@ TYPED_TEST(Sequences, NeverReadTheValueOfATokenThatWasVotedOut) {
   }
 }
 
-/// The weights a token received are counted as they are: NaN where it was seen, nothing elsewhere.
-TYPED_TEST(Sequences, NeverReadTheValueOfATokenNobodyLookedAt) {
+/// Weights do not depend on values, so neither does who received the least.
+TYPED_TEST(Sequences, NeverReadTheValueOfATokenThatReceivedTheLeast) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(70, 8, 2, 1), 17);
   const KvOptions o{.budget = 8, .evict = Evict::least_attended};

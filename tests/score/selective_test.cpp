@@ -338,6 +338,16 @@ TYPED_TEST(Selection, HoldsBetweenTwoAndAllTokensInMemory) {
   EXPECT_LT(least_ratio, T(0.5));  // or there was nothing to see
 }
 
+/// M sums over j ≤ i: what was carried against keys that come later is not yet a row's.
+TYPED_TEST(Selection, CountsInMemoryNoKeyBehindTheRow) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>({1, 1, 1, 3, 9, 8, 8}, 62);
+  Tensor<T, 2> carry(1, 9), use(1, 3);
+  carry.setConstant(T(0.5));
+  attend(in, standard | causal_at(6) | selective.carry_in(carry).memory(use));
+  EXPECT_NEAR(use(0, 0), 7 * 0.5, tolerance<T>);
+}
+
 TYPED_TEST(Selection, CountsTheGoldenMemory) {
   using T = TypeParam;
   const Fixture& f = fixture("lmem_2layers");

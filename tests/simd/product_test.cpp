@@ -157,6 +157,17 @@ TYPED_TEST(Products, OfWhatIsSeenAreTheSameSums) {
   }
 }
 
+/// And to the bit: that something a row does not see is NaN must not show even in a rounding.
+TYPED_TEST(Products, OfWhatIsSeenRoundAsTheOthersDo) {
+  using T = TypeParam;
+  const Index keys = 12, dim = 3 * this->width, rows = 4;
+  const std::vector<T> p = this->numbers(11, rows * 16), v = this->numbers(12, keys * dim);
+  std::vector<T> all = this->numbers(13, rows * dim), seen = all;
+  simd::accumulate<4, 2, 16, 1>(p.data(), v.data(), dim, keys, dim, all.data(), dim);
+  simd::accumulate_seen<16, 1>(rows, p.data(), v.data(), dim, keys, dim, seen.data(), dim);
+  EXPECT_EQ(all, seen);
+}
+
 /// 0 · NaN is NaN and 0 · ∞ too: a weight of nought must not multiply.
 TYPED_TEST(Products, OfWhatIsNotSeenLeaveNoTrace) {
   using T = TypeParam;

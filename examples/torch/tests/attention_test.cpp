@@ -129,6 +129,13 @@ TEST(Attention, GivesWhatIsAskedFor) {
   EXPECT_TRUE(outputs.memory.requires_grad());
 }
 
+TEST(Attention, CarriesNothingUnlessItIsSelective) {
+  Tensors in;
+  in.q = in.k = in.v = normal({2, 3, 20, 8});
+  in.carry_in = normal({2, 20});
+  EXPECT_THROW(attention(in, {}), c10::Error);
+}
+
 TEST(Operators, AreFoundByName) {
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("heed::selective_attention", "");
   const at::Tensor q = normal({1, 2, 9, 4}), k = normal({1, 2, 9, 4}), v = normal({1, 2, 9, 4});

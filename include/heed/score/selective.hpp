@@ -85,9 +85,10 @@ class Selecting : public StageOf<Rank::carry> {
     std::fill_n(carry_, problem_.keys + block_keys, T(0));
     if (tensors_.carry_in)
       for (Index j = 0; j < problem_.keys; ++j) carry_[j] = -carry_in(batch, j) * simd::log2e<T>;
-    if (leader && tensors_.memory)
+    if (leader && tensors_.memory)  // keys that are not there are never forgotten
       for (Index i = 0; i < problem_.queries; ++i)
-        tensors_.memory(batch, i) = T(problem_.query_offset + i + 1);
+        tensors_.memory(batch, i) =
+            T(std::max<Index>(problem_.query_offset + i + 1 - problem_.keys, 0));
     if (leader && tensors_.mask_f)
       for (Index i = 0; i < problem_.queries; ++i)
         for (Index j = 0; j < problem_.keys; ++j) tensors_.mask_f(batch, i, j) = 0;
@@ -214,13 +215,15 @@ class Selecting : public StageOf<Rank::carry> {
     }
   }
 
+  /// What is kept is added up, rather than what is lost taken off: M may be small where both are
+  /// large.
   void count_memory(const Panel<T>& panel) {
     const T tau = T(tensors_.memory_tau);
     for (Index r = 0; r < panel.rows; ++r) {
-      T masked = 0;
-      for (Index c = 0; c < panel.keys; ++c)
-        masked += std::min(-penalty_[r * block_keys + c] * simd::ln2<T>, tau);
-      tensors_.memory(batch_, panel.row + r) -= masked / tau;
+      T kept = 0;
+      for (Index c = 0; c < panel.keys && panel.key + c <= panel.position + r; ++c)
+        kept += tau - std::min(-penalty_[r * block_keys + c] * simd::ln2<T>, tau);
+      tensors_.memory(batch_, panel.row + r) += kept / tau;
     }
   }
 

@@ -16,8 +16,8 @@ endif()
 foreach(function IN LISTS NARROW)
   # Strings are put together only for the message of an exception, by the language's own functions,
   # whose names no library can choose.
-  if(function IN_LIST WIDE AND NOT function MATCHES
-     "std::(__cxx11::)?(to_string|basic_string)")
+  if(function IN_LIST WIDE AND (function MATCHES "heed::|xsimd::|Eigen::" OR
+     NOT function MATCHES "std::(__cxx11::)?(to_string|basic_string)"))
     message(SEND_ERROR "in both: ${function}")
   endif()
 endforeach()
