@@ -30,7 +30,7 @@ int main() {
     last = out(0, 0, count - 1, 0);
     if (from == 0) bytes = buffer.bytes();
 
-    std::vector<heed::Index> held = buffer.sequence(0).position;
+    heed::Vector<heed::Index> held = buffer.sequence(0).position;
     held.erase(std::remove(held.begin(), held.end(), buffer.sequence(0).nobody), held.end());
     std::sort(held.begin(), held.end());
     std::cout << "token " << from + count - 1 << " reads " << last << ", held are tokens";

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The tests of the library, from a bare Debian: sets up what is missing, builds and runs.
 #
-#   sh tests/test.sh            release and headers
+#   sh tests/test.sh            all parts but avx2, which sanitize is built for as well
 #   sh tests/test.sh all        every part
 #   sh tests/test.sh PART...    some of them:
 #
@@ -10,7 +10,7 @@
 #                compile; the package installed, moved and found by CMake and by pkg-config, and as
 #                a subdirectory; two instruction sets in one program; the examples
 #     headers    each header compiled alone
-#     sanitize   every test with asserts, AddressSanitizer and UndefinedBehaviorSanitizer
+#     sanitize   every test with asserts, AddressSanitizer and UndefinedBehaviorSanitizer, AVX2
 #     baseline   every test for plain x86-64
 #     avx2       every test for AVX2
 #     clang      clang++ for this machine: as release
@@ -21,7 +21,7 @@ set -u
 
 cd "$(dirname "$0")/.." || exit 1
 every_part="release headers sanitize baseline avx2 clang"
-[ $# -gt 0 ] || set -- release headers
+[ $# -gt 0 ] || set -- release headers sanitize baseline clang
 [ "$*" != all ] || set -- $every_part
 for part in "$@"; do
   case " $every_part " in

@@ -193,10 +193,10 @@ TYPED_TEST(KvBuffers, MatchTheOracleForEveryNumberOfSlots) {
 
 TYPED_TEST(KvBuffers, MatchTheOracleWhoeverIsProtected) {
   using T = TypeParam;
-  const std::array<std::vector<Index>, 6> protected_sets{
+  const std::array<Vector<Index>, 6> protected_sets{
       {{}, {0}, {0, 1, 2}, {5}, {3, 17, 30}, {0, 1, 1000}}};
   std::uint64_t seed = 400;
-  for (const std::vector<Index>& protect : protected_sets)
+  for (const Vector<Index>& protect : protected_sets)
     for (const Index recent : {1, 2, 6})
       for (const Index spare : {0, 1, 5})
         for (const EvictWhen when : {EvictWhen::before_row, EvictWhen::after_row}) {

@@ -36,7 +36,7 @@ TYPED_TEST(Sequences, ReuseTheSlotOfWhoWentAndMoveNobodyElse) {
       SCOPED_TRACE(describe(o));
       KvBuffer<T> buffer = buffer_for(in, o);
       Buffered<T> answers = answers_to(in);
-      std::vector<Index> before = buffer.sequence(0).position;
+      Vector<Index> before = buffer.sequence(0).position;
       const Index capacity = buffer.sequence(0).capacity();
       for (Index i = 0; i < 120; i += chunk) {
         step(buffer, in, i, i + chunk, answers);

@@ -161,7 +161,7 @@ inline reference::Pruning pruning(const KvOptions& o, Index tokens) {
                                                         : reference::Evict::oldest;  // F is 0
   p.after = o.when != EvictWhen::before_row;
   p.selective = o.select.has_value();
-  p.protected_first = o.protect;
+  p.protected_first.assign(o.protect.begin(), o.protect.end());
   p.recent = o.recent;
   return p;
 }

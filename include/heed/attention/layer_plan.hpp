@@ -40,9 +40,7 @@ class LayerPlan {
   LayerPlan(Index layers, const std::vector<Index>& full)
       : full_(std::size_t(count(layers)), false) {
     for (Index l : full) {
-      if (l < 0 || l >= layers)
-        throw ValueError("layer " + std::to_string(l) + " is to be full, there are " +
-                         std::to_string(layers));
+      if (l < 0 || l >= layers) throw ValueError("layer ", l, " is to be full, there are ", layers);
       full_[std::size_t(l)] = true;
     }
   }
@@ -79,14 +77,13 @@ class LayerPlan {
 
  private:
   static Index count(Index layers) {
-    if (layers < 1) throw ValueError("a plan of " + std::to_string(layers) + " layers");
+    if (layers < 1) throw ValueError("a plan of ", layers, " layers");
     return layers;
   }
   template <class Pick>
   static LayerPlan chosen(Index layers, Index full, Pick&& pick) {
     if (full < 0 || full > layers)
-      throw ValueError(std::to_string(full) + " layers are to be full, there are " +
-                       std::to_string(layers));
+      throw ValueError(full, " layers are to be full, there are ", layers);
     std::vector<Index> named;
     for (Index i = 0; i < full; ++i) named.push_back(pick(i, layers, full));
     return {layers, named};

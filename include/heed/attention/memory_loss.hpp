@@ -31,8 +31,8 @@ void check_memory_loss(const View<const T, 2>& memory, const Dims<2>& dims,
   expect_dims("memory_loss: lengths", lengths.dims(), {dims[0]}, "one length per batch entry");
   for (Index b = 0; b < dims[0]; ++b)
     if (lengths(b) < 0 || lengths(b) > dims[1])
-      throw ValueError("memory_loss: lengths[" + std::to_string(b) + "] is " +
-                       std::to_string(lengths(b)) + ", must lie in 0 … " + std::to_string(dims[1]));
+      throw ValueError("memory_loss: lengths[", b, "] is ", lengths(b), ", must lie in 0 … ",
+                       dims[1]);
 }
 
 }  // namespace detail
@@ -64,8 +64,8 @@ double memory_loss(const Layers& memory, const View<const std::int64_t, 1>& leng
   const std::size_t layers = memory.size();
   if (layers == 0) throw ValueError("memory_loss: there are no layers");
   if (grad_memory.size() != layers)
-    throw ShapeError("memory_loss: there are " + std::to_string(layers) + " layers and " +
-                     std::to_string(grad_memory.size()) + " gradients");
+    throw ShapeError("memory_loss: there are ", layers, " layers and ", grad_memory.size(),
+                     " gradients");
   const Dims<2> dims = View<const T, 2>(memory[0]).dims();
   for (std::size_t l = 0; l < layers; ++l) {
     detail::check_memory_loss(View<const T, 2>(memory[l]), dims, lengths);

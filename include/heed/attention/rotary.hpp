@@ -2,11 +2,10 @@
 /// @file Rotary position embedding.
 #pragma once
 
-#include "heed/core/views.hpp"
+#include "heed/core/vector.hpp"
 
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 namespace heed::inline HEED_ABI {
 
@@ -41,12 +40,12 @@ void rotary(X&& x_, const RotaryOptions& options = {}) {
   const View<T, 4> x(x_);
   const Index dims = options.dims == 0 ? x.dim(3) : options.dims, half = dims / 2;
   if (dims < 0 || dims > x.dim(3) || dims % 2 != 0)
-    throw ValueError("rotary: " + std::to_string(dims) + " of " + std::to_string(x.dim(3)) +
+    throw ValueError("rotary: ", dims, " of ", x.dim(3),
                      " numbers are to turn; they must be even in number, and there");
   if (options.positions)
     expect_dims("positions", options.positions.dims(), {x.dim(0), x.dim(2)}, "one per token of x");
   const bool split = options.pairs == RotaryOptions::half_split;
-  std::vector<T> cosine(std::size_t(half), T(0)), sine(std::size_t(half), T(0));
+  Vector<T> cosine(std::size_t(half), T(0)), sine(std::size_t(half), T(0));
   for (Index b = 0; b < x.dim(0); ++b)
     for (Index n = 0; n < x.dim(2); ++n) {
       const double position =

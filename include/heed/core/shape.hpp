@@ -19,7 +19,7 @@ namespace detail {
 template <class T>
 void expect_contiguous_rows(const char* what, const View<T, 4>& x) {
   if (x.dim(3) > 1 && x.stride(3) != 1)
-    throw ShapeError(std::string(what) + " has stride " + std::to_string(x.stride(3)) +
+    throw ShapeError(what, " has stride ", x.stride(3),
                      " along its last dimension, which must be contiguous");
 }
 
@@ -33,8 +33,7 @@ Shape common_shape(const View<const T, 4>& q, const View<const T, 4>& k,
                    const View<const T, 4>& v) {
   const auto differ = [](const char* a, const auto& x, const char* b, const auto& y,
                          const char* why = "") {
-    throw ShapeError(std::string(a) + " is " + to_string(x.dims()) + ", " + b + " is " +
-                     to_string(y.dims()) + why);
+    throw ShapeError(a, " is ", x.dims(), ", ", b, " is ", y.dims(), why);
   };
   if (k.dim(0) != q.dim(0) || k.dim(3) != q.dim(3)) differ("k", k, "q", q);
   if (v.dim(0) != k.dim(0) || v.dim(1) != k.dim(1) || v.dim(2) != k.dim(2)) differ("v", v, "k", k);

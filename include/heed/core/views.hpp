@@ -8,8 +8,8 @@
 #include <cassert>
 #include <concepts>
 #include <cstddef>
-#include <string>
 #include <type_traits>
+#include <utility>
 
 namespace heed::inline HEED_ABI {
 
@@ -17,14 +17,6 @@ using Index = std::ptrdiff_t;
 
 template <std::size_t Rank>
 using Dims = std::array<Index, Rank>;
-
-/// "[1, 2, 5, 8]", as shapes appear in messages.
-template <std::size_t Rank>
-std::string to_string(const Dims<Rank>& dims) {
-  std::string text = "[";
-  for (std::size_t d = 0; d < Rank; ++d) text += (d == 0 ? "" : ", ") + std::to_string(dims[d]);
-  return text + "]";
-}
 
 /// The strides of a row-major tensor without gaps.
 template <std::size_t Rank>
@@ -46,6 +38,10 @@ concept EigenTensor = requires(X& x) {
   std::remove_cvref_t<X>::Layout;
 };
 
+/// One that owns its numbers: an Eigen::Tensor, which can be resized, where a TensorMap cannot.
+template <class X>
+concept OwningTensor = requires(X& x) { x.resize(x.dimensions()); };
+
 /// A strided tensor somebody else owns. T may be const.
 template <class T, std::size_t Rank>
 class View {
@@ -62,6 +58,8 @@ class View {
   template <class X>
   requires EigenTensor<X, Rank> && std::convertible_to<decltype(std::declval<X&>().data()), T*>
   View(X&& tensor) : data_(tensor.data()) {  // NOLINT: implicit on purpose
+    static_assert(std::is_lvalue_reference_v<X> || !OwningTensor<X>,
+                  "heed: this tensor would be gone before it is read; give it a name");
     // Eigen's RowMajor bit; spelled as a number so that Eigen need not be included here.
     static_assert((int(std::remove_cvref_t<X>::Layout) & 1) == 1,
                   "heed takes row-major tensors: Eigen::Tensor<T, Rank, Eigen::RowMajor>");
@@ -147,9 +145,7 @@ concept TensorLike = requires {
 template <std::size_t Rank>
 void expect_dims(const char* what, const Dims<Rank>& dims, const Dims<Rank>& wanted,
                  const char* wanted_by) {
-  if (dims != wanted)
-    throw ShapeError(std::string(what) + " is " + to_string(dims) + ", should be " +
-                     to_string(wanted) + ": " + wanted_by);
+  if (dims != wanted) throw ShapeError(what, " is ", dims, ", should be ", wanted, ": ", wanted_by);
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -37,10 +37,8 @@ void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, con
   expect_dims("lse", known.dims(), {p.batch, p.heads, p.queries}, "one number per row of q");
   if (of.batch < 0 || of.batch >= p.batch || of.head < 0 || of.head >= p.heads || of.row < 0 ||
       of.rows < 0 || of.row + of.rows > p.queries)
-    throw ValueError("weights of batch " + std::to_string(of.batch) + ", head " +
-                     std::to_string(of.head) + ", rows " + std::to_string(of.row) + " … " +
-                     std::to_string(of.row + of.rows) + " do not exist: q is " +
-                     to_string(queries.dims()));
+    throw ValueError("weights of batch ", of.batch, ", head ", of.head, ", rows ", of.row, " … ",
+                     of.row + of.rows, " do not exist: q is ", queries.dims());
   expect_dims("weights", to.dims(), {of.rows, p.keys}, "the rows asked for, and the keys");
   pass.weigh(known, of.batch, of.head, of.row, of.rows, to);
 }

@@ -47,8 +47,8 @@ Budgets search_greedily(std::vector<Index> start, Index step, Loss&& loss, Allow
 inline void check_search(Index layers, Index from, Index step) {
   if (layers < 1) throw ValueError("budget search: there are no layers");
   if (from < 1 || step < 1)
-    throw ValueError("budget search: budgets of " + std::to_string(from) + " in steps of " +
-                     std::to_string(step) + ", both must be at least 1");
+    throw ValueError("budget search: budgets of ", from, " in steps of ", step,
+                     ", both must be at least 1");
 }
 
 }  // namespace detail
@@ -77,8 +77,7 @@ template <class Loss>
 Budgets shrink_budgets(Index layers, Index start, Index step, Index least, double target,
                        Loss&& loss) {
   detail::check_search(layers, start, step);
-  if (least < 1)
-    throw ValueError("budget search: a layer keeps at least 1 token, not " + std::to_string(least));
+  if (least < 1) throw ValueError("budget search: a layer keeps at least 1 token, not ", least);
   Budgets within;
   detail::search_greedily(
       std::vector<Index>(std::size_t(layers), start), -step, loss,

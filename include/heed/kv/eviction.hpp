@@ -2,10 +2,10 @@
 /// @file Which token a full buffer lets go.
 #pragma once
 
+#include "heed/core/vector.hpp"
 #include "heed/score/selective.hpp"
 
 #include <optional>
-#include <vector>
 
 namespace heed::inline HEED_ABI {
 
@@ -30,8 +30,8 @@ struct KvOptions {
   std::optional<Index> budget;  ///< K, tokens at most; none: the buffer grows.
   Evict evict = Evict::most_masked;
   EvictWhen when = EvictWhen::before_row;
-  std::vector<Index> protect{0};  ///< Positions that never go.
-  Index recent = 1;               ///< So many of the last tokens never go, the newest included.
+  Vector<Index> protect{0};  ///< Positions that never go.
+  Index recent = 1;          ///< So many of the last tokens never go, the newest included.
   std::optional<SelectOptions> select = SelectOptions{};  ///< None: nothing is masked, F stays 0.
   Index chunk = 1;  ///< Rows taken at once; takes memory for K + chunk − 1 tokens.
 };
@@ -40,23 +40,19 @@ namespace detail {
 
 inline void check(const KvOptions& o, Index heads) {
   if (o.recent < 1)
-    throw ValueError("recent is " + std::to_string(o.recent) +
-                     ", the newest token itself always stays");
-  if (o.chunk < 1) throw ValueError("chunk is " + std::to_string(o.chunk) + ", must be at least 1");
+    throw ValueError("recent is ", o.recent, ", the newest token itself always stays");
+  if (o.chunk < 1) throw ValueError("chunk is ", o.chunk, ", must be at least 1");
   for (Index position : o.protect)
-    if (position < 0)
-      throw ValueError("protected position " + std::to_string(position) + " is negative");
+    if (position < 0) throw ValueError("protected position ", position, " is negative");
   const Index kept = Index(o.protect.size()) + o.recent;
   if (o.budget && *o.budget < kept)
-    throw ValueError("budget is " + std::to_string(*o.budget) + ", but " + std::to_string(kept) +
-                     " tokens may not go: " + std::to_string(o.protect.size()) +
-                     " protected positions and the last " + std::to_string(o.recent));
+    throw ValueError("budget is ", *o.budget, ", but ", kept,
+                     " tokens may not go: ", o.protect.size(), " protected positions and the last ",
+                     o.recent);
   if (o.select && (o.select->head < 0 || o.select->head >= heads))
-    throw ValueError("head " + std::to_string(o.select->head) + " selects, there are " +
-                     std::to_string(heads));
+    throw ValueError("head ", o.select->head, " selects, there are ", heads);
   if (o.evict == Evict::least_attended && o.chunk != 1)
-    throw ValueError("least_attended goes token by token: chunk is " + std::to_string(o.chunk) +
-                     ", must be 1");
+    throw ValueError("least_attended goes token by token: chunk is ", o.chunk, ", must be 1");
 }
 
 }  // namespace detail

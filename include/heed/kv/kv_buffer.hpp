@@ -78,9 +78,8 @@ class KvBuffer {
     for (Index n : {shape.batch, shape.heads, shape.key_heads, shape.dim, shape.value_dim})
       if (n < 1) throw ValueError("KvBuffer: every size must be at least 1");
     if (shape.heads % shape.key_heads != 0)
-      throw ShapeError("KvBuffer: " + std::to_string(shape.heads) +
-                       " query heads are no multiple of " + std::to_string(shape.key_heads) +
-                       " key heads");
+      throw ShapeError("KvBuffer: ", shape.heads, " query heads are no multiple of ",
+                       shape.key_heads, " key heads");
     detail::check(options_, shape.heads);
     columns_ = detail::round_up(shape.value_dim, simd::width<T>);
     options_.chunk = std::min<Index>(options_.chunk, Tile::block_rows);
@@ -168,9 +167,8 @@ class KvBuffer {
     if (capacity <= before) return;
     // Tiles may read some panels past the last; what they find there is hidden.
     const auto panels = [&](Index n) { return n * shape_.dim; };
-    detail::Aligned<T> keys(
-        std::size_t(shape_.key_heads * panels(capacity) + panels(3 * Tile::panel_keys)));
-    detail::Aligned<T> values(std::size_t(shape_.key_heads * capacity * columns_));
+    Vector<T> keys(std::size_t(shape_.key_heads * panels(capacity) + panels(3 * Tile::panel_keys)));
+    Vector<T> values(std::size_t(shape_.key_heads * capacity * columns_));
     for (Index g = 0; g < shape_.key_heads; ++g) {
       std::copy_n(s.panels.data() + g * panels(before), panels(before),
                   keys.data() + g * panels(capacity));
@@ -178,7 +176,7 @@ class KvBuffer {
                   values.data() + g * capacity * columns_);
     }
     const Index blocks = key_blocks(capacity), blocks_before = key_blocks(before);
-    std::vector<std::uint8_t> finite(std::size_t(shape_.key_heads * blocks), 1);
+    Vector<std::uint8_t> finite(std::size_t(shape_.key_heads * blocks), 1);
     for (Index g = 0; g < shape_.key_heads; ++g)
       std::copy_n(s.finite.data() + g * blocks_before, blocks_before, finite.data() + g * blocks);
     s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
@@ -249,7 +247,7 @@ class KvBuffer {
   KvShape shape_;
   KvOptions options_;
   Index columns_ = 0;
-  std::vector<KvSequence<T>> sequences_;
+  Vector<KvSequence<T>> sequences_;
   Workspace workspace_;
 };
 

@@ -2,19 +2,11 @@
 /// @file What a KvBuffer remembers of one sequence.
 #pragma once
 
+#include "heed/core/vector.hpp"
 #include "heed/engine/blocking.hpp"
 #include "heed/simd/exp2.hpp"
 
-#include <vector>
-
 namespace heed::inline HEED_ABI {
-
-namespace detail {
-
-template <class T>
-using Aligned = std::vector<T, xsimd::aligned_allocator<T, 64>>;
-
-}  // namespace detail
 
 /// One sequence: copy it and you have a snapshot, copy it back and you have rolled back.
 ///
@@ -24,16 +16,16 @@ template <class T>
 struct KvSequence {
   static constexpr Index nobody = -1;
 
-  Index next = 0;                    ///< Position of the next token.
-  Index slots = 0;                   ///< Slots in use or once used: 0 … slots − 1.
-  Index count = 0;                   ///< Tokens held.
-  std::vector<Index> position;       ///< [capacity] of each slot, or `nobody`.
-  std::vector<Index> free;           ///< Slots below `slots` that hold nobody.
-  std::vector<T> carry;              ///< [capacity] −F of the next row, in log2 units.
-  std::vector<T> mass;               ///< [capacity] weights received, where eviction asks for it.
-  detail::Aligned<T> panels;         ///< [G][capacity / panel_keys][D][panel_keys]
-  detail::Aligned<T> values;         ///< [G][capacity][columns]
-  std::vector<std::uint8_t> finite;  ///< [G][key blocks] was every value in the block ever finite?
+  Index next = 0;               ///< Position of the next token.
+  Index slots = 0;              ///< Slots in use or once used: 0 … slots − 1.
+  Index count = 0;              ///< Tokens held.
+  Vector<Index> position;       ///< [capacity] of each slot, or `nobody`.
+  Vector<Index> free;           ///< Slots below `slots` that hold nobody.
+  Vector<T> carry;              ///< [capacity] −F of the next row, in log2 units.
+  Vector<T> mass;               ///< [capacity] weights received, where eviction asks for it.
+  Vector<T> panels;             ///< [G][capacity / panel_keys][D][panel_keys]
+  Vector<T> values;             ///< [G][capacity][columns]
+  Vector<std::uint8_t> finite;  ///< [G][key blocks] was every value in the block ever finite?
 
   Index capacity() const { return Index(position.size()); }
   /// F of the next row for the token in a slot, in natural units.

@@ -58,8 +58,7 @@ class KvBuffer<T>::Call {
     layout(measure, workers);
     Arena arena(buffer_.workspace_.reserve(measure.used()));
     layout(arena, workers);
-    start_.resize(std::size_t(batch));
-    for (Index b = 0; b < batch; ++b) start_[std::size_t(b)] = buffer_.sequence(b).next;
+    for (Index b = 0; b < batch; ++b) start_[b] = buffer_.sequence(b).next;
 
     for (Index row = 0; row < problem_.queries; row += chunk) {
       executor(batch, [&](Index b, Index w) { select(lanes_[w], b, row); });
@@ -99,13 +98,12 @@ class KvBuffer<T>::Call {
       expect_dims("tokens", step_.tokens.dims(), {s.batch}, "one number per sequence");
     for (Index b = 0; b < s.batch; ++b) {
       if (step_.tokens && (step_.tokens(b) < 0 || step_.tokens(b) > problem_.queries))
-        throw ValueError("tokens[" + std::to_string(b) + "] is " + std::to_string(step_.tokens(b)) +
-                         ", must lie in 0 … " + std::to_string(problem_.queries));
+        throw ValueError("tokens[", b, "] is ", step_.tokens(b), ", must lie in 0 … ",
+                         problem_.queries);
       if (step_.evict_row && (step_.evict_row.dim(0) != s.batch ||
                               step_.evict_row.dim(1) < buffer_.sequence(b).next + rows_of(b)))
-        throw ShapeError("evict_row is " + to_string(step_.evict_row.dims()) + ", needs [" +
-                         std::to_string(s.batch) + ", " +
-                         std::to_string(buffer_.sequence(b).next + rows_of(b)) + "] or wider");
+        throw ShapeError("evict_row is ", step_.evict_row.dims(), ", needs [", s.batch, ", ",
+                         buffer_.sequence(b).next + rows_of(b), "] or wider");
     }
     if (T(problem_.queries) >= never) throw ValueError("step: too many rows at once");
   }
@@ -119,6 +117,7 @@ class KvBuffer<T>::Call {
       const StripOf strip(problem_.dim, problem_.value_dim, arena);
       if (!arena.measuring()) new (lanes_ + w) Lane{std::move(worker), strip};
     }
+    start_ = arena.take<Index>(problem_.batch);
     scratch_ = arena.take<Scratch>(problem_.batch);
     for (Index b = 0; b < problem_.batch; ++b) {
       T* tables = arena.take<T>(3 * stride_);
@@ -136,7 +135,7 @@ class KvBuffer<T>::Call {
     const Scratch& x = scratch_[b];
     worker.problem = problem_;
     worker.problem.keys = s.slots;
-    worker.problem.query_offset = start_[std::size_t(b)];
+    worker.problem.query_offset = start_[b];
     worker.offsets = x.offsets;
     worker.variant.b = {{},       x.born, x.dies, buffer_.options_.select ? x.penalty : nullptr,
                         x.scores, stride_};
@@ -180,7 +179,7 @@ class KvBuffer<T>::Call {
     for (Index j = 0; j < s.slots; ++j)
       if (s.position[std::size_t(j)] != nobody) {
         x.born[j] = T(row);
-        x.offsets[j] = T(s.position[std::size_t(j)] - start_[std::size_t(b)]);
+        x.offsets[j] = T(s.position[std::size_t(j)] - start_[b]);
       }
     const Index held = s.count;
     for (Index r = 0; r < rows; ++r) {
@@ -198,7 +197,7 @@ class KvBuffer<T>::Call {
     s.count = held;
     for (Index r = 0; r < rows; ++r) {
       const T at = T(row + r);
-      const Index current = start_[std::size_t(b)] + row + r;
+      const Index current = start_[b] + row + r;
       const auto seen = [&](Index j) { return x.born[j] <= at && x.dies[j] > at; };
       ++s.count;
       if (o.budget && o.when == EvictWhen::before_row && s.count > *o.budget)
@@ -269,7 +268,7 @@ class KvBuffer<T>::Call {
     KvSequence<T>& s = buffer_.sequence(b);
     const Scratch& x = scratch_[b];
     const T end = T(row + rows);
-    const Index current = start_[std::size_t(b)] + row + rows - 1;
+    const Index current = start_[b] + row + rows - 1;
     const auto held = [&](Index j) { return x.dies[j] == never; };
 
     if (o.evict == Evict::least_attended) {
@@ -319,7 +318,7 @@ class KvBuffer<T>::Call {
   Index strip_heads_ = 1, stride_ = 0;
   Lane* lanes_ = nullptr;
   Scratch* scratch_ = nullptr;
-  std::vector<Index> start_;  ///< per sequence: the position of row 0
+  Index* start_ = nullptr;  ///< per sequence: the position of row 0
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -43,7 +43,7 @@ class LayerBuffers {
   }
 
  private:
-  std::vector<KvBuffer<T>> layers_;
+  Vector<KvBuffer<T>> layers_;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -81,9 +81,9 @@ inline Alibi<void> alibi() {
 }
 /// With slopes of the caller's, [H], as when they are learned.
 template <TensorLike<1> X>
-auto alibi(const X& slopes) {
+auto alibi(X&& slopes) {
   using T = ScalarOf<X>;
-  return Alibi<T>{{}, View<const T, 1>(slopes), {}, nullptr};
+  return Alibi<T>{{}, View<const T, 1>(std::forward<X>(slopes)), {}, nullptr};
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -49,7 +49,7 @@ struct Alive : StageOf<Rank::mask> {
   void check(const Problem& p) const {
     expect_dims("evict_row", evict_row.dims(), {p.batch, p.keys}, "one row per key");
     if (p.queries > Index(1) << 24)
-      throw ValueError("alive: at most 2^24 rows a call, there are " + std::to_string(p.queries));
+      throw ValueError("alive: at most 2^24 rows a call, there are ", p.queries);
   }
 };
 inline Alive alive(View<const std::int64_t, 2> evict_row) {

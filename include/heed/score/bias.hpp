@@ -111,9 +111,9 @@ struct Bias : StageOf<Rank::bias> {
 
 /// From a tensor or view of rank 4.
 template <TensorLike<4> X>
-auto bias(const X& values) {
+auto bias(X&& values) {
   using T = ScalarOf<X>;
-  return Bias<T>{{}, View<const T, 4>(values)};
+  return Bias<T>{{}, View<const T, 4>(std::forward<X>(values))};
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -18,11 +18,9 @@ struct BlockSpan : StageOf<Rank::mask> {
   Index size = 1, previous = 0;
 
   void check(const Problem&) const {
-    if (size < 1)
-      throw ValueError("block_span size is " + std::to_string(size) + ", must be at least 1");
+    if (size < 1) throw ValueError("block_span size is ", size, ", must be at least 1");
     if (previous < 0)
-      throw ValueError("block_span previous is " + std::to_string(previous) +
-                       ", must not be negative");
+      throw ValueError("block_span previous is ", previous, ", must not be negative");
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     if (row.position < 0) return {0, 0};

@@ -43,10 +43,10 @@ struct BooleanMask : StageOf<Rank::mask> {
 
 /// From a tensor or view of bool or std::uint8_t, rank 4.
 template <TensorLike<4> X>
-auto boolean_mask(const X& flags) {
+auto boolean_mask(X&& flags) {
   using Flag = ScalarOf<X>;
   static_assert(sizeof(Flag) == 1, "heed: a mask is of bool or std::uint8_t");
-  return BooleanMask<Flag>{{}, View<const Flag, 4>(flags)};
+  return BooleanMask<Flag>{{}, View<const Flag, 4>(std::forward<X>(flags))};
 }
 
 }  // namespace heed::inline HEED_ABI

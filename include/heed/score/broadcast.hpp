@@ -15,8 +15,7 @@ View<T, 4> broadcast(const char* what, const View<T, 4>& x, const Shape& s) {
   for (std::size_t d = 0; d < 4; ++d) {
     if (x.dim(d) == 1) strides[d] = 0;
     if (x.dim(d) != 1 && x.dim(d) != wanted[d])
-      throw ShapeError(std::string(what) + " is " + to_string(x.dims()) +
-                       ", must be or broadcast to " + to_string(wanted));
+      throw ShapeError(what, " is ", x.dims(), ", must be or broadcast to ", wanted);
   }
   return {x.data(), wanted, strides};
 }

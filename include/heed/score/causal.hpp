@@ -27,7 +27,7 @@ struct Causal : detail::CausalMask {
   void check(const Problem& p) const {
     if (!p.placed && p.queries != p.keys)
       throw ShapeError(
-          "causal: q has " + std::to_string(p.queries) + " rows, k has " + std::to_string(p.keys) +
+          "causal: q has ", p.queries, " rows, k has ", p.keys,
           "; say where they sit: query_offset(n), causal_top_left, causal_bottom_right");
   }
 };

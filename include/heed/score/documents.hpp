@@ -24,14 +24,14 @@ struct Documents : StageOf<Rank::mask> {
     expect_dims("documents", id.dims(), {p.batch, p.keys}, "one id per token");
     if (id.stride(1) != 1) throw ShapeError("documents: ids of one batch entry must be contiguous");
     if (p.query_offset < 0 || p.query_offset + p.queries > p.keys)
-      throw ValueError("documents: queries sit at " + std::to_string(p.query_offset) + " … " +
-                       std::to_string(p.query_offset + p.queries - 1) + ", ids are given for " +
-                       std::to_string(p.keys) + " positions");
+      throw ValueError("documents: queries sit at ", p.query_offset, " … ",
+                       p.query_offset + p.queries - 1, ", ids are given for ", p.keys,
+                       " positions");
     for (Index b = 0; b < p.batch; ++b)
       for (Index n = 1; n < p.keys; ++n)
         if (id(b, n) < id(b, n - 1))
-          throw ValueError("documents: id falls from " + std::to_string(id(b, n - 1)) + " to " +
-                           std::to_string(id(b, n)) + " at token " + std::to_string(n));
+          throw ValueError("documents: id falls from ", id(b, n - 1), " to ", id(b, n),
+                           " at token ", n);
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     const std::int64_t* ids = &id(row.batch, 0);

@@ -23,7 +23,7 @@ struct Dropout : StageOf<Rank::weight> {
 
   void check(const Problem&) const {
     if (!(probability >= 0 && probability < 1))
-      throw ValueError("dropout of " + std::to_string(probability) + ", must lie in [0, 1)");
+      throw ValueError("dropout of ", probability, ", must lie in [0, 1)");
   }
 
   template <class T>

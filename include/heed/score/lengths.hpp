@@ -28,8 +28,8 @@ struct Lengths : StageOf<Rank::mask> {
     expect_dims("lengths", length.dims(), {p.batch}, "one length per batch entry");
     for (Index b = 0; b < p.batch; ++b)
       if (length(b) < 0 || length(b) > p.keys)
-        throw ValueError("lengths[" + std::to_string(b) + "] is " + std::to_string(length(b)) +
-                         ", must lie in 0 … " + std::to_string(p.keys) + ", the number of keys");
+        throw ValueError("lengths[", b, "] is ", length(b), ", must lie in 0 … ", p.keys,
+                         ", the number of keys");
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     const Index n = Index(length(row.batch));

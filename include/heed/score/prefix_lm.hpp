@@ -22,8 +22,7 @@ struct PrefixLm : StageOf<Rank::mask> {
   void check(const Problem& p) const {
     if (each) expect_dims("prefix_lm", each.dims(), {p.batch}, "one prefix per batch entry");
     for (Index b = 0; b < p.batch; ++b)
-      if (prefix(b) < 0)
-        throw ValueError("prefix_lm is " + std::to_string(prefix(b)) + ", must not be negative");
+      if (prefix(b) < 0) throw ValueError("prefix_lm is ", prefix(b), ", must not be negative");
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     return range & KeyRange{0, std::max(prefix(row.batch), row.position + 1)};

@@ -13,8 +13,7 @@ struct QueryOffset : StageOf<Rank::place> {
 
   std::optional<Index> query_offset(const Shape&) const { return offset; }
   void check(const Problem&) const {
-    if (offset < 0)
-      throw ValueError("query_offset is " + std::to_string(offset) + ", must not be negative");
+    if (offset < 0) throw ValueError("query_offset is ", offset, ", must not be negative");
   }
 };
 constexpr QueryOffset query_offset(Index offset) {

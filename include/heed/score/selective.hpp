@@ -102,7 +102,10 @@ class Selecting : public StageOf<Rank::carry> {
   /// From the selecting head's scores to −F on the block, and the carry below it.
   void select(const Panel<T>& panel) {
     assert(panel.rows <= block_rows && panel.keys <= block_keys);
-    for (Index c = 0; c < panel.keys; c += simd::width<T>) select_column(panel, c);
+    const bool usual = options_.relu && options_.accumulate && options_.shift;
+    const Index last_past = usual ? past_keys(panel) : 0;
+    for (Index c = 0; c < last_past; c += columns * simd::width<T>) select_past(panel, c);
+    for (Index c = last_past; c < panel.keys; c += simd::width<T>) select_column(panel, c);
     if (leader_ && tensors_.memory) count_memory(panel);
     if (leader_ && tensors_.mask_f) write_mask(panel);
   }
@@ -164,6 +167,35 @@ class Selecting : public StageOf<Rank::carry> {
     }
   };
 
+  /// Registers that descend the rows together, so that one waits less for its own last sum.
+  static constexpr int columns = 2;
+
+  /// How many keys from the first on are voted on by every row: whole groups of registers.
+  Index past_keys(const Panel<T>& panel) const {
+    if (panel.offsets != nullptr) return 0;
+    if (options_.protect_first && panel.first_key >= panel.key &&
+        panel.first_key < panel.key + panel.keys)
+      return 0;
+    const Index step = columns * simd::width<T>;
+    return std::clamp<Index>(panel.position - panel.key, 0, panel.keys) / step * step;
+  }
+
+  /// What select_column() does where the paper's choices stand and every row votes.
+  void select_past(const Panel<T>& panel, Index c) {
+    T* carry = carry_ + panel.key + c;
+    Batch<T> sum[columns];
+    for (int v = 0; v < columns; ++v) sum[v] = simd::load(carry + v * simd::width<T>);
+    const T* scores = panel.scores + c;
+    T* penalty = penalty_ + c;
+    for (Index r = 0; r < panel.rows; ++r, scores += panel.stride, penalty += block_keys)
+#pragma GCC unroll 2
+      for (int v = 0; v < columns; ++v) {
+        sum[v].store_unaligned(penalty + v * simd::width<T>);
+        sum[v] = sum[v] - simd::max(simd::load(scores + v * simd::width<T>), Batch<T>(T(0)));
+      }
+    for (int v = 0; v < columns; ++v) sum[v].store_unaligned(carry + v * simd::width<T>);
+  }
+
   /// One register of keys, down all rows of the block. Both what is carried and the penalty are −F,
   /// so that applying it is an addition.
   void select_column(const Panel<T>& panel, Index c) {
@@ -220,10 +252,17 @@ class Selecting : public StageOf<Rank::carry> {
   void count_memory(const Panel<T>& panel) {
     const T tau = T(tensors_.memory_tau);
     for (Index r = 0; r < panel.rows; ++r) {
-      T kept = 0;
-      for (Index c = 0; c < panel.keys && panel.key + c <= panel.position + r; ++c)
-        kept += tau - std::min(-penalty_[r * block_keys + c] * simd::ln2<T>, tau);
-      tensors_.memory(batch_, panel.row + r) += kept / tau;
+      const Index keys = std::clamp<Index>(panel.position + r + 1 - panel.key, 0, panel.keys);
+      const T* penalty = penalty_ + r * block_keys;
+      const Batch<T> zero(T(0));
+      Batch<T> kept = zero;  // τ − min(F, τ)
+      for (Index c = 0; c < keys; c += simd::width<T>) {
+        const Batch<T> left =
+            simd::fma(simd::load(penalty + c), Batch<T>(simd::ln2<T>), Batch<T>(tau));
+        kept =
+            kept + simd::select(simd::lanes_between<T>(0, keys - c), simd::max(left, zero), zero);
+      }
+      tensors_.memory(batch_, panel.row + r) += simd::reduce_add(kept) / tau;
     }
   }
 
@@ -252,8 +291,7 @@ class Selecting : public StageOf<Rank::carry> {
 
 inline void check_select_options(const SelectOptions& options, const Problem& p) {
   if (options.head < 0 || options.head >= p.heads)
-    throw ValueError("selective: head " + std::to_string(options.head) + " selects, there are " +
-                     std::to_string(p.heads));
+    throw ValueError("selective: head ", options.head, " selects, there are ", p.heads);
 }
 
 }  // namespace detail
@@ -346,7 +384,7 @@ struct SelectiveWith : StageOf<Rank::carry> {
     if (t.carry_out) expect_dims("carry_out", t.carry_out.dims(), {p.batch, p.keys}, keys);
     if (t.memory) expect_dims("memory", t.memory.dims(), {p.batch, p.queries}, rows);
     if (!(t.memory_tau > 0))
-      throw ValueError("selective: tau is " + std::to_string(t.memory_tau) + ", must be positive");
+      throw ValueError("selective: tau is ", t.memory_tau, ", must be positive");
     if (t.grad_carry_in)
       expect_dims("grad_carry_in", t.grad_carry_in.dims(), {p.batch, p.keys}, keys);
     if (t.grad_carry_out)
@@ -381,36 +419,36 @@ struct Selective : StageOf<Rank::carry> {
   SelectOptions options;
 
   template <class X>
-  auto carry_in(const X& x) const {
-    return with<X>().carry_in(x);
+  auto carry_in(X&& x) const {
+    return with<X>().carry_in(std::forward<X>(x));
   }
   template <class X>
   auto carry_out(X&& x) const {
-    return with<X>().carry_out(x);
+    return with<X>().carry_out(std::forward<X>(x));
   }
   template <class X>
   auto memory(X&& x, double tau = 1) const {
-    return with<X>().memory(x, tau);
+    return with<X>().memory(std::forward<X>(x), tau);
   }
   template <class X>
   auto mask_f(X&& x) const {
-    return with<X>().mask_f(x);
+    return with<X>().mask_f(std::forward<X>(x));
   }
   template <class X>
   auto grad_carry_in(X&& x) const {
-    return with<X>().grad_carry_in(x);
+    return with<X>().grad_carry_in(std::forward<X>(x));
   }
   template <class X>
-  auto grad_carry_out(const X& x) const {
-    return with<X>().grad_carry_out(x);
+  auto grad_carry_out(X&& x) const {
+    return with<X>().grad_carry_out(std::forward<X>(x));
   }
   template <class X>
-  auto grad_memory(const X& x, double tau = 1) const {
-    return with<X>().grad_memory(x, tau);
+  auto grad_memory(X&& x, double tau = 1) const {
+    return with<X>().grad_memory(std::forward<X>(x), tau);
   }
   template <class X, class Y>
-  auto projection(const X& queries, const Y& keys) const {
-    return with<X>().projection(queries, keys);
+  auto projection(X&& queries, Y&& keys) const {
+    return with<X>().projection(std::forward<X>(queries), std::forward<Y>(keys));
   }
 
   template <class T>

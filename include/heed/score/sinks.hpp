@@ -41,9 +41,9 @@ struct Sinks : StageOf<Rank::mask> {
 };
 
 template <TensorLike<1> X>
-auto sinks(const X& logits) {
+auto sinks(X&& logits) {
   using T = ScalarOf<X>;
-  return Sinks<T>{{}, View<const T, 1>(logits), {}};
+  return Sinks<T>{{}, View<const T, 1>(std::forward<X>(logits)), {}};
 }
 
 }  // namespace heed::inline HEED_ABI

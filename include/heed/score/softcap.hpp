@@ -14,7 +14,7 @@ struct Softcap : StageOf<Rank::cap> {
   double cap = 0;
 
   void check(const Problem&) const {
-    if (!(cap > 0)) throw ValueError("softcap is " + std::to_string(cap) + ", must be positive");
+    if (!(cap > 0)) throw ValueError("softcap is ", cap, ", must be positive");
   }
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>&) const {

@@ -290,8 +290,7 @@ struct Then {
   std::optional<Index> query_offset(const Shape& s) const {
     const auto x = a.query_offset(s), y = b.query_offset(s);
     if (x && y && *x != *y)
-      throw ValueError("one stage puts row 0 at position " + std::to_string(*x) + ", another at " +
-                       std::to_string(*y));
+      throw ValueError("one stage puts row 0 at position ", *x, ", another at ", *y);
     return x ? x : y;
   }
   bool is_causal() const { return a.is_causal() || b.is_causal(); }

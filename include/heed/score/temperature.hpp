@@ -137,16 +137,16 @@ struct ValueTemperature : StageOf<Rank::rescale> {
 };
 
 template <TensorLike<3> X>
-auto query_temperature(const X& tau) {
-  return QueryTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau), {}};
+auto query_temperature(X&& tau) {
+  return QueryTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(std::forward<X>(tau)), {}};
 }
 template <TensorLike<3> X>
-auto key_temperature(const X& tau) {
-  return KeyTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau), {}};
+auto key_temperature(X&& tau) {
+  return KeyTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(std::forward<X>(tau)), {}};
 }
 template <TensorLike<3> X>
-auto value_temperature(const X& tau) {
-  return ValueTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(tau), {}};
+auto value_temperature(X&& tau) {
+  return ValueTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(std::forward<X>(tau)), {}};
 }
 
 /// g(α), the weight of log n.
@@ -225,7 +225,7 @@ template <class T>
 void temperatures(std::type_identity_t<View<const T, 3>> f, const TemperatureRule& rule,
                   View<T, 3> tau) {
   if (f) expect_dims("tau", tau.dims(), f.dims(), "the dimensions of f");
-  if (rule.offset < 0) throw ValueError("temperatures: offset is " + std::to_string(rule.offset));
+  if (rule.offset < 0) throw ValueError("temperatures: offset is ", rule.offset);
   const double gain = rule.position ? rule.position->value() : 0;
   for (Index i = 0; i < tau.dim(2); ++i) {
     const double place = 1 + gain * std::log(double(rule.offset + i + 1));

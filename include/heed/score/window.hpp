@@ -21,8 +21,7 @@ struct Window : StageOf<Rank::mask> {
 
   void check(const Problem&) const {
     if (left < 0 || right < 0)
-      throw ValueError("window is (" + std::to_string(left) + ", " + std::to_string(right) +
-                       "), neither side may be negative");
+      throw ValueError("window is (", left, ", ", right, "), neither side may be negative");
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     return range & KeyRange{row.position - std::min(left, unbounded),

@@ -14,10 +14,7 @@ if(NOT NARROW OR NOT WIDE)
   message(FATAL_ERROR "no functions found: ${NARROW} and ${WIDE}")
 endif()
 foreach(function IN LISTS NARROW)
-  # Strings are put together only for the message of an exception, by the language's own functions,
-  # whose names no library can choose.
-  if(function IN_LIST WIDE AND (function MATCHES "heed::|xsimd::|Eigen::" OR
-     NOT function MATCHES "std::(__cxx11::)?(to_string|basic_string)"))
+  if(function IN_LIST WIDE)
     message(SEND_ERROR "in both: ${function}")
   endif()
 endforeach()
