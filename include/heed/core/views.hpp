@@ -40,7 +40,9 @@ concept EigenTensor = requires(X& x) {
 
 /// One that owns its numbers: an Eigen::Tensor, which can be resized, where a TensorMap cannot.
 template <class X>
-concept OwningTensor = requires(X& x) { x.resize(x.dimensions()); };
+concept OwningTensor = requires(X& x) {
+  x.resize(x.dimensions());
+};
 
 /// A strided tensor somebody else owns. T may be const.
 template <class T, std::size_t Rank>
@@ -95,6 +97,18 @@ class View {
       offset += at[d] * strides_[d];
     }
     return data_[offset];
+  }
+
+  /// Where the row of these leading indices starts; the row itself may be empty.
+  template <class... I>
+  requires(sizeof...(I) + 1 == Rank) T* row(I... index) const {
+    const std::array<Index, Rank - 1> at{Index(index)...};
+    T* start = data_;
+    for (std::size_t d = 0; d + 1 < Rank; ++d) {
+      assert(0 <= at[d] && at[d] < dims_[d]);
+      start += at[d] * strides_[d];
+    }
+    return start;
   }
 
  private:

@@ -186,7 +186,7 @@ class Pass {
   void place(WorkerOf& worker, StripOf& strip, Index batch, Index head, Index heads, Index row,
              Index rows) {
     strip.place(problem_, worker.variant, batch, head, heads, row, rows);
-    strip.pack([&](const Row& r) { return &q_(r.batch, r.head, r.index, 0); },
+    strip.pack([&](const Row& r) { return q_.row(r.batch, r.head, r.index); },
                [&](const Row& r) { return worker.variant.query_factor(simd::log2e<T>, r); });
   }
 
@@ -196,7 +196,7 @@ class Pass {
     const View<const T, 3>& q = projection_.queries;
     const T scale = simd::log2e<T> / std::sqrt(T(q.dim(2)));
     lane.selector.place(problem_, lane.worker.variant, batch, head, 1, row, rows);
-    lane.selector.pack([&](const Row& r) { return &q(r.batch, r.index, 0); },
+    lane.selector.pack([&](const Row& r) { return q.row(r.batch, r.index); },
                        [&](const Row&) { return scale; });
   }
 
@@ -225,7 +225,8 @@ class Pass {
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
-  /// sees, ascending.
+  /// sees. The last first: what lies far back is what was forgotten, and a maximum that starts
+  /// near its end is rarely raised.
   template <class Visit>
   void each_key_block(Lane& lane, Index, Index, Visit&& visit, Index strips) {
     KeyRange hull{problem_.keys, 0};
@@ -239,8 +240,9 @@ class Pass {
       if (lane.worker.variant.wants_skipped()) hull = {0, problem_.keys};
       selecting = selecting_store(lane.selector.rows[0].batch, lane.selector.head);
     }
-    for (Index first = hull.first / Tile::block_keys * Tile::block_keys; first < hull.last;
-         first += Tile::block_keys) {
+    if (hull.first >= hull.last) return;
+    for (Index first = (hull.last - 1) / Tile::block_keys * Tile::block_keys;
+         first + Tile::block_keys > hull.first; first -= Tile::block_keys) {
       const Index last = std::min(first + Tile::block_keys, problem_.keys);
       visit(KeyBlock<T>{first, last, selecting}, first, last);
     }

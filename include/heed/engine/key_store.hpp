@@ -31,7 +31,7 @@ class PackedPanels {
                 first = task % blocks_ * block_, dim = x_.dim(3);
     T* panels = panels_ + task * block_ * dim;
     for (Index token = first; token < first + block_; token += width_, panels += width_ * dim)
-      simd::pack_panel([&](Index r) { return &x_(batch, head, token + r, 0); },
+      simd::pack_panel([&](Index r) { return x_.row(batch, head, token + r); },
                        std::clamp<Index>(x_.dim(2) - token, 0, width_), dim, width_,
                        [&](Index r) { return factor(batch, head, token + r); }, panels);
   }
@@ -79,7 +79,7 @@ class PackedRows {
   void pack(Index task, Factor&& factor) const {
     const Index which = task / blocks_, head = which % x_.dim(1), batch = which / x_.dim(1),
                 first = task % blocks_ * block_, rows = std::min(block_, x_.dim(2) - first);
-    const T* x = x_.data() + batch * x_.stride(0) + head * x_.stride(1) + first * x_.stride(2);
+    const T* x = x_.row(batch, head, first);
     if (!copies_) {
       finite_[task] = simd::all_finite(x, x_.stride(2), rows, x_.dim(3));
       return;

@@ -14,16 +14,22 @@ struct OnlineSoftmax {
   template <class T>
   static constexpr T slack = T(8);
 
-  /// Raises the maximum of one row, given its largest scores, lane by lane.
+  /// Raises the maximum of one row, given its largest scores, lane by lane. Keys are met from the
+  /// last to the first: `later` are the `done` weights of the row that are there already, whole
+  /// registers.
   template <class T, class B>
-  [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, T* weights,
+  [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, T* later,
                                       Index done) {
     const T max = simd::reduce_max(top);
-    const T fade = simd::exp2(s.max[row] - max);
+    const Batch<T> fade(simd::exp2(s.max[row] - max));
     s.max[row] = max;
-    for (Index d = 0; d < s.columns; ++d) s.out[row * s.columns + d] *= fade;
-    for (Index lane = 0; lane < simd::width<T>; ++lane) s.sum[row * simd::width<T> + lane] *= fade;
-    for (Index j = 0; j < done; ++j) weights[j] *= fade;
+    const auto dim = [&](T* x, Index count) {
+      for (Index j = 0; j < count; j += simd::width<T>)
+        (simd::load(x + j) * fade).store_unaligned(x + j);
+    };
+    dim(s.out + row * s.columns, s.columns);
+    dim(s.sum + row * simd::width<T>, simd::width<T>);
+    dim(later, done);
   }
 
   template <int Vectors, class T>
@@ -38,10 +44,10 @@ struct OnlineSoftmax {
     return top > Batch<T>(s.max[row] + slack<T>);
   }
 
-  /// Raises what maxima of a tile must be raised; `done` weights of a row stand before the tile's.
+  /// Raises what maxima of a tile must be raised.
   template <int Rows, int Vectors, class T, class B>
   HEED_INLINE static void raise(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Rows][Vectors],
-                                T* weights, Index stride, Index done) {
+                                T* later, Index stride, Index done) {
     Mask<T> any = exceeds(s, row, largest(scores[0]));
 #pragma GCC unroll 16
     for (int r = 1; r < Rows; ++r) any = any | exceeds(s, row + r, largest(scores[r]));
@@ -51,15 +57,14 @@ struct OnlineSoftmax {
     T tops[std::size_t(Rows * simd::width<T>)];
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) largest(scores[r]).store_unaligned(tops + r * simd::width<T>);
-    raise_rows(s, row, Index(Rows), tops, weights, stride, done);
+    raise_rows(s, row, Index(Rows), tops, later, stride, done);
   }
   template <class T, class B>
   [[gnu::noinline]] static void raise_rows(Strip<T, B>& s, Index row, Index rows, const T* tops,
-                                           T* weights, Index stride, Index done) {
+                                           T* later, Index stride, Index done) {
     for (Index r = 0; r < rows; ++r) {
       const Batch<T> top = simd::load(tops + r * simd::width<T>);
-      if (simd::any(exceeds(s, row + r, top)))
-        raise(s, row + r, top, weights + r * stride - done, done);
+      if (simd::any(exceeds(s, row + r, top))) raise(s, row + r, top, later + r * stride, done);
     }
   }
 
@@ -88,7 +93,7 @@ struct OnlineSoftmax {
                               T* weights, Index done, Change&& change) {
     const Batch<T> top = largest(scores);
     if (simd::any(exceeds(s, row, top))) [[unlikely]]
-      raise(s, row, top, weights - done, done);
+      raise(s, row, top, weights + Vectors * simd::width<T>, done);
     weigh<Masked>(s, row, scores, weights, change);
   }
 };

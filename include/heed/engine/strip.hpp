@@ -122,8 +122,7 @@ struct Strip {
       const Row& row = rows[r];
       const T total = simd::reduce_add(simd::load(sum + r * simd::width<T>));
       const T inverse = total > T(0) ? 1 / total : T(0);
-      T* to = result.data() + row.batch * result.stride(0) + row.head * result.stride(1) +
-              row.index * result.stride(2);
+      T* to = result.row(row.batch, row.head, row.index);
       for (Index d = 0; d < result.dim(3); ++d) to[d] = inverse * out[r * columns + d];
       if (lse)
         lse(row.batch, row.head, row.index) = total > T(0)

@@ -202,7 +202,7 @@ class KvBuffer {
     for (Index g = 0; g < shape_.key_heads; ++g) {
       T* key = s.panels.data() + (g * capacity + panel) * shape_.dim + slot % Tile::panel_keys;
       for (Index d = 0; d < shape_.dim; ++d) key[d * Tile::panel_keys] = k(batch, g, row, d);
-      const T* value = &v(batch, g, row, 0);
+      const T* value = v.row(batch, g, row);
       std::copy_n(value, shape_.value_dim, s.values.data() + (g * capacity + slot) * columns_);
       if (!simd::all_finite(value, 0, 1, shape_.value_dim))
         s.finite[std::size_t(g * key_blocks(capacity) + slot / Tile::block_keys)] = 0;

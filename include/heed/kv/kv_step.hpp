@@ -145,7 +145,7 @@ class KvBuffer<T>::Call {
   void place(Lane& lane, Index b, Index head, Index heads, Index row, Index rows) const {
     lane.strip.place(lane.worker.problem, lane.worker.variant, b, head, heads, row, rows);
     lane.strip.pack(
-        [&](const Row& r) { return &in_.q(r.batch, r.head, r.index, 0); },
+        [&](const Row& r) { return in_.q.row(r.batch, r.head, r.index); },
         [&](const Row& r) { return lane.worker.variant.query_factor(simd::log2e<T>, r); });
   }
 
@@ -255,7 +255,7 @@ class KvBuffer<T>::Call {
   void silence(Index b, Index head, Index first, Index last) const {
     for (Index h = head; h < head + strip_heads_; ++h)
       for (Index i = first; i < std::min(last, problem_.queries); ++i) {
-        std::fill_n(&out_(b, h, i, 0), problem_.value_dim, T(0));
+        std::fill_n(out_.row(b, h, i), problem_.value_dim, T(0));
         if (step_.lse) step_.lse(b, h, i) = -std::numeric_limits<T>::infinity();
       }
   }

@@ -18,7 +18,12 @@ struct Bias : StageOf<Rank::bias> {
   View<const T, 4> values;
   bool hides = false;     ///< Is there a −∞ anywhere?
   View<T, 4> gradient{};  ///< Of the bias' own dimensions.
-  bool shared = false;    ///< Does the gradient sum over heads or batch entries?
+  /// This thread's sums, of the same dimensions, where a number gathers over rows or keys: a float
+  /// would lose the smaller of them.
+  View<double, 4> sums{};
+  View<T, 4> wide_gradient{};  ///< The two, broadcast.
+  View<double, 4> wide_sums{};
+  bool shared = false;  ///< Does the gradient sum over heads or batch entries?
 
   /// ∂L/∂bias, of the bias' own dimensions, summed over those that broadcast; overwritten by
   /// backward().
@@ -36,9 +41,13 @@ struct Bias : StageOf<Rank::bias> {
     b.values = wide;
     b.hides = !arena.measuring() && any_minus_infinity();
     if (gradient) {
-      b.gradient = detail::broadcast("bias", gradient, p);
-      b.shared =
-          (p.batch > 1 && b.gradient.stride(0) == 0) || (p.heads > 1 && b.gradient.stride(1) == 0);
+      b.wide_gradient = detail::broadcast("bias", gradient, p);
+      b.shared = (p.batch > 1 && gradient.dim(0) == 1) || (p.heads > 1 && gradient.dim(1) == 1);
+      if (gradient.dim(2) == 1 || gradient.dim(3) == 1) {
+        b.sums = {arena.take<double>(gradient.size()), gradient.dims()};
+        b.wide_sums = detail::broadcast("bias", b.sums, p);
+        if (!arena.measuring()) std::fill_n(b.sums.data(), gradient.size(), 0.0);
+      }
     }
     return b;
   }
@@ -77,21 +86,34 @@ struct Bias : StageOf<Rank::bias> {
   static constexpr bool shapes_scores = true;
   bool shares_gradients() const { return shared; }
   void clear_gradients() {
-    if (!gradient) return;
     for (Index b = 0; b < gradient.dim(0); ++b)
       for (Index h = 0; h < gradient.dim(1); ++h)
         for (Index i = 0; i < gradient.dim(2); ++i)
           for (Index j = 0; j < gradient.dim(3); ++j) gradient(b, h, i, j) = T(0);
   }
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>&, const Lanes<T>& at) {
-    if (gradient) {
-      T lanes[std::size_t(simd::width<T>)];
-      grad.store_unaligned(lanes);
-      T* row = detail::row_at(gradient, at.batch, at.head, at.row, at.key);
-      for (Index j = 0; j < at.keys && j < simd::width<T>; ++j)
-        row[j * gradient.stride(3)] += lanes[j];
-    }
+    if (!gradient) return grad;
+    T lanes[std::size_t(simd::width<T>)];
+    grad.store_unaligned(lanes);
+    const auto gather = [&](const auto& to) {
+      auto* row = detail::row_at(to, at.batch, at.head, at.row, at.key);
+      for (Index j = 0; j < at.keys && j < simd::width<T>; ++j) row[j * to.stride(3)] += lanes[j];
+    };
+    if (sums)
+      gather(wide_sums);
+    else
+      gather(wide_gradient);
     return grad;
+  }
+  /// What this thread has summed up, of the key block that ends.
+  void end_gradients(Index key, Index keys) {
+    if (!sums) return;
+    const bool per_key = sums.dim(3) != 1;
+    for (Index b = 0; b < sums.dim(0); ++b)
+      for (Index h = 0; h < sums.dim(1); ++h)
+        for (Index i = 0; i < sums.dim(2); ++i)
+          for (Index j = per_key ? key : 0; j < (per_key ? key + keys : 1); ++j)
+            if (double& sum = sums(b, h, i, j); sum != 0) gradient(b, h, i, j) += T(sum), sum = 0;
   }
 
  private:

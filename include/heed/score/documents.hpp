@@ -34,7 +34,7 @@ struct Documents : StageOf<Rank::mask> {
                            " at token ", n);
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
-    const std::int64_t* ids = &id(row.batch, 0);
+    const std::int64_t* ids = id.row(row.batch);
     const auto [first, last] = std::equal_range(ids, ids + id.dim(1), ids[row.position]);
     return range & KeyRange{first - ids, last - ids};
   }
