@@ -64,8 +64,8 @@ TYPED_TEST(AnyBlocking, GivesTheSame) {
       const Inputs<float> in = inputs<float>(s, 1);
       reference::Rules rules = seeing(reference::causal() && reference::window(left, 0));
       rules.offset = keys - rows;
-      const auto variant = [&](bool selects) {
-        return standard | causal_at(keys - rows) | window(left, unbounded) |
+      const auto variant = [&, offset = rules.offset](bool selects) {
+        return standard | causal_at(offset) | window(left, unbounded) |
                when(selects, selective);
       };
       expect_close(this->attend_in_blocks(in, variant(false)), oracle(in, rules));

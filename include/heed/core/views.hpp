@@ -31,7 +31,7 @@ constexpr Dims<Rank> row_major(const Dims<Rank>& dims) {
 template <class X, std::size_t Rank>
 concept EigenTensor = requires(X& x) {
   x.data();
-  { x.dimension(0) } -> std::convertible_to<Index>;
+  { x.dimensions()[0] } -> std::convertible_to<Index>;
   requires std::size_t(std::remove_cvref_t<X>::NumDimensions)
   == Rank;
   typename std::remove_cvref_t<X>::Scalar;
@@ -65,7 +65,7 @@ class View {
     // Eigen's RowMajor bit; spelled as a number so that Eigen need not be included here.
     static_assert((int(std::remove_cvref_t<X>::Layout) & 1) == 1,
                   "heed takes row-major tensors: Eigen::Tensor<T, Rank, Eigen::RowMajor>");
-    for (std::size_t d = 0; d < Rank; ++d) dims_[d] = Index(tensor.dimension(Index(d)));
+    for (std::size_t d = 0; d < Rank; ++d) dims_[d] = Index(tensor.dimensions()[d]);
     strides_ = row_major(dims_);
   }
 
