@@ -9,8 +9,11 @@ struct Near : heed::StageOf<heed::Rank::mask> {
 #else
   heed::KeyRange keys(const heed::KeyRange& range, const heed::Row& row) const {
 #endif
-    return range & heed::KeyRange{row.position - 10, row.position + 1};
-  }
-};
+      return range & heed::KeyRange{row.position - 10, row.position + 1};
+}
+}
+;
 
-void attend(const heed::View<float, 4>& x) { heed::forward(x, x, x, Near{}, x); }
+void attend(const heed::View<float, 4>& x) {
+  heed::forward(x, x, x, Near{}, x);
+}

@@ -8,4 +8,6 @@ using Given = heed::View<const float, 4>;
 using Given = heed::View<float, 4>;
 #endif
 
-heed::View<float, 4> writable(const Given& view) { return view; }
+heed::View<float, 4> writable(const Given& view) {
+  return view;
+}

@@ -168,7 +168,7 @@ TYPED_TEST(Backward, GivesTheGoldenGradientsOfPositionTemperatures) {
     reference::Array grad_tau = f.array("dtau_q");
     grad_tau.dims = {1, 1, 27};
     EXPECT_TRUE(close(same.tau_q, grad_tau));
-    Tensor<T, 3> none;
+    const View<T, 3> none;
     EXPECT_NEAR(temperatures_backward(none, TemperatureRule{gain, 0}, same.tau_q, none), want,
                 allowed);
   }

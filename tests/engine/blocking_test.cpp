@@ -65,8 +65,7 @@ TYPED_TEST(AnyBlocking, GivesTheSame) {
       reference::Rules rules = seeing(reference::causal() && reference::window(left, 0));
       rules.offset = keys - rows;
       const auto variant = [&, offset = rules.offset](bool selects) {
-        return standard | causal_at(offset) | window(left, unbounded) |
-               when(selects, selective);
+        return standard | causal_at(offset) | window(left, unbounded) | when(selects, selective);
       };
       expect_close(this->attend_in_blocks(in, variant(false)), oracle(in, rules));
       expect_close(this->attend_in_blocks(in, variant(true)),

@@ -419,6 +419,21 @@ TYPED_TEST(Forward, NamesTheShapesThatDisagreeAndWritesNothing) {
   EXPECT_TRUE(same_bits(out, untouched));
 }
 
+/// To leave it out is to give none; a tensor that was never allocated is a mistake.
+TYPED_TEST(Forward, RefusesALogSumExpThatWasNeverAllocated) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(4, 8, 2, 1), 1);
+  Tensor<T> out(1, 2, 4, 8), no_out;
+  Tensor<T, 3> lse(1, 2, 4), no_lse;
+  const auto message = [&](Tensor<T>& to, Tensor<T, 3>& to_lse) {
+    return message_of<ShapeError>([&] { forward(in.q, in.k, in.v, standard, to, to_lse); });
+  };
+  EXPECT_NE(message(out, no_lse).find("lse is [0, 0, 0]"), std::string::npos);
+  EXPECT_NE(message(no_out, lse).find("out is [0, 0, 0, 0]"), std::string::npos);
+  forward(in.q, in.k, in.v, standard, out, View<T, 3>());
+  EXPECT_TRUE(same_bits(out, attend(in, standard).out));
+}
+
 TYPED_TEST(Forward, RefusesRowsWithGapsBetweenNumbers) {
   using T = TypeParam;
   const Tensor<T> x = normal<T>(1, 1, 1, 4, 16);

@@ -12,6 +12,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <string>
 
 namespace heed::test {
@@ -79,6 +80,29 @@ TYPED_TEST(Threads, ManyCallsShareOnePoolAndOneWorkspace) {
   for (int call = 0; call < 30; ++call) {
     expect_same_bits(one, attend(in, variant, options));
     expect_same_bits(two, attend(other, variant, options));
+  }
+}
+
+/// A call made on a thread of its own pool: were it to wait for the others, and they for it,
+/// neither would end.
+TYPED_TEST(Threads, MayThemselvesMakeCallsOnTheirPool) {
+  using T = TypeParam;
+  const auto variant = standard | causal | selective;
+  const Inputs<T> in = inputs<T>(tokens(130, 16, 4, 4, 3), 7);
+  const Outputs<T> alone = attend(in, variant);
+  for (int trial = 0; trial < 20; ++trial) {
+    std::array<Outputs<T>, 2> got;
+    Eigen::ThreadPool pool(2);
+    Eigen::Barrier both_are_there(2), done(2);
+    for (Outputs<T>& to : got)
+      pool.Schedule([&] {
+        both_are_there.Notify();
+        both_are_there.Wait();
+        to = attend(in, variant, {.executor = executor(pool)});
+        done.Notify();
+      });
+    done.Wait();
+    for (const Outputs<T>& each : got) expect_same_bits(each, alone);
   }
 }
 

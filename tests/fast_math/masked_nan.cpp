@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
-// Built with -ffast-math, under which a compiler may take x != x for false and x − x for 0. A header
-// cannot choose its user's flags, so what it promises about hidden keys has to hold here too:
+// Built with -ffast-math, under which a compiler may take x != x for false and x − x for 0. A
+// header cannot choose its user's flags, so what it promises about hidden keys has to hold here
+// too:
 //
 //   NaN and infinity in a key or value that a row does not see leave the row as it is;
 //   a row that sees no key is 0, its log-sum-exp −∞.
 //
 // Judged by bit patterns, since isnan and isinf are folded away as well.
-#include <heed/heed.hpp>
-
 #include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <heed/heed.hpp>
 #include <type_traits>
 #include <vector>
 
@@ -81,12 +81,10 @@ void rows_without_keys_are_zero(Index tokens, Index dim) {
   const std::array<Index, 4> rows_shape{1, 1, tokens, dim}, keys_shape{1, 1, keys, dim};
   std::vector<T> q(std::size_t(tokens * dim), T(1)), k(std::size_t(keys * dim), T(1)),
       v(std::size_t(keys * dim), T(2)), out(q.size(), T(7)), lse(std::size_t(tokens), T(7));
-  heed::forward(heed::View<const T, 4>(q.data(), rows_shape),
-                heed::View<const T, 4>(k.data(), keys_shape),
-                heed::View<const T, 4>(v.data(), keys_shape),
-                heed::standard | heed::causal_bottom_right,
-                heed::View<T, 4>(out.data(), rows_shape),
-                heed::View<T, 3>(lse.data(), {1, 1, tokens}));
+  heed::forward(
+      heed::View<const T, 4>(q.data(), rows_shape), heed::View<const T, 4>(k.data(), keys_shape),
+      heed::View<const T, 4>(v.data(), keys_shape), heed::standard | heed::causal_bottom_right,
+      heed::View<T, 4>(out.data(), rows_shape), heed::View<T, 3>(lse.data(), {1, 1, tokens}));
   for (Index row = 0; row < tokens; ++row) {
     bool as_promised = true;
     for (std::size_t i = std::size_t(row * dim); i < std::size_t((row + 1) * dim); ++i)

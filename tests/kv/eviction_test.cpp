@@ -277,6 +277,20 @@ TEST_F(EvictionRules, RefuseNumbersOutOfTheirDomain) {
             "head -1 selects, there are 2");
 }
 
+/// Eviction at the end of a chunk waits for all of it, and no more rows than a block are in hand at
+/// once. Elsewhere a longer chunk is taken in pieces.
+TEST_F(EvictionRules, RefuseToWaitForTheEndOfAChunkLongerThanABlock) {
+  const auto with = [](EvictWhen when, Index chunk) {
+    return KvOptions{.budget = 10, .when = when, .chunk = chunk};
+  };
+  const std::string said = refusal(with(EvictWhen::chunk_end, 128));
+  EXPECT_NE(said.find("chunk is 128, must be at most 96"), std::string::npos) << said;
+  EXPECT_FALSE(accepts(with(EvictWhen::chunk_end, 97)));
+  EXPECT_TRUE(accepts(with(EvictWhen::chunk_end, 96)));
+  EXPECT_TRUE(accepts(with(EvictWhen::before_row, 128)));
+  EXPECT_TRUE(accepts(with(EvictWhen::after_row, 128)));
+}
+
 TEST_F(EvictionRules, RefuseToCountWeightsByTheChunk) {
   EXPECT_EQ(refusal({.budget = {}, .evict = Evict::least_attended, .chunk = 2}),
             "least_attended goes token by token: chunk is 2, must be 1");

@@ -9,6 +9,7 @@
 #include "heed/score/alibi.hpp"
 #include "heed/score/alive.hpp"
 #include "heed/score/causal.hpp"
+#include "heed/score/query_offset.hpp"
 #include "heed/score/score_rule.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/sinks.hpp"
@@ -430,6 +431,35 @@ TYPED_TEST(Steps, RefuseWhatDoesNotFitBeforeAnythingChanges) {
   Tensor<std::int64_t, 2> log(2, 7), other_batch(1, 8);
   refused(shape, in, out, {.evict_row = log}, "evict_row is [2, 7], needs [2, 8] or wider");
   refused(shape, in, out, {.evict_row = other_batch}, "evict_row is [1, 8], needs [2, 8]");
+}
+
+/// Rows sit behind the tokens the buffer has taken, whoever says otherwise.
+TYPED_TEST(Steps, RefuseToBePlacedByAStage) {
+  using T = TypeParam;
+  using Step = typename KvBuffer<T>::Step;
+  const Inputs<T> in = inputs<T>(tokens(4, 8, 2, 1), 11);
+  KvBuffer<T> buffer = buffer_for(in, {.budget = 3});
+  this->run(buffer, in, this->plain(in), 4);
+  Tensor<T> out(1, 2, 4, 8);
+  for (const Index offset : {0, 4, 7})
+    expect_step_refused<ValueError>(buffer, in, query_offset(offset) | standard, out, Step{},
+                                    "a stage puts row 0 at position " + std::to_string(offset));
+}
+
+/// To leave it out is to give none.
+TYPED_TEST(Steps, RefuseTensorsThatWereNeverAllocated) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(4, 8, 2, 1), 12);
+  KvBuffer<T> buffer = buffer_for(in, {.budget = 3});
+  Tensor<T> out(1, 2, 4, 8);
+  Tensor<T, 3> no_lse;
+  Tensor<std::int64_t, 2> no_log;
+  const Stages<T> stages = this->plain(in);
+  using Step = typename KvBuffer<T>::Step;
+  expect_step_refused<ShapeError>(buffer, in, stages(0, 4), out, Step{.lse = no_lse},
+                                  "lse is [0, 0, 0]");
+  expect_step_refused<ShapeError>(buffer, in, stages(0, 4), out, Step{.evict_row = no_log},
+                                  "evict_row is [0, 0]");
 }
 
 TYPED_TEST(Steps, RefuseWhatAStageRefusesBeforeAnythingChanges) {

@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace heed::test {
@@ -70,6 +71,34 @@ TYPED_TEST(AliveMasks, BesideSelectionArePrunedAttention) {
     const Outputs<T> got = attend(in, until(evict_row, 0, true));
     EXPECT_TRUE(close(got.out, f.array("out")));
   }
+}
+
+/// Never is the largest number there is, and to count from a row before position 0 adds to it.
+TYPED_TEST(AliveMasks, OfNeverShowWhatAnyRowSeesWithoutThem) {
+  using T = TypeParam;
+  Rows never(1, 50);
+  never.setConstant(std::numeric_limits<std::int64_t>::max());
+  for (const Index rows : {20, 50, 120}) {
+    SCOPED_TRACE(rows);
+    const Inputs<T> in = inputs<T>(Shape{1, 2, 1, rows, 50, 8, 8}, 5);
+    const auto with = [&](bool masks) {
+      return standard | causal_bottom_right | when(masks, alive(never));
+    };
+    const Outputs<T> got = attend(in, with(true)), want = attend(in, with(false));
+    EXPECT_TRUE(close(got.out, want.out));
+    EXPECT_TRUE(close(got.lse, want.lse));
+  }
+}
+
+/// Nor does the least overflow: a key that was never there.
+TYPED_TEST(AliveMasks, OfTheDistantPastHideAll) {
+  using T = TypeParam;
+  Rows long_ago(1, 50);
+  long_ago.setConstant(std::numeric_limits<std::int64_t>::min());
+  const Inputs<T> in = inputs<T>(tokens(50, 8), 6);
+  const Outputs<T> got = attend(in, until(long_ago));
+  EXPECT_TRUE(same_bits(got.out, zeros<T, 4>({1, 1, 50, 8})));
+  EXPECT_EQ(got.lse(0, 0, 49), -std::numeric_limits<T>::infinity());
 }
 
 TYPED_TEST(AliveMasks, WantOneRowPerKey) {

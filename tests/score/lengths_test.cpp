@@ -2,8 +2,11 @@
 #include "heed/score/lengths.hpp"
 
 #include "heed/score/causal.hpp"
+#include "heed/score/documents.hpp"
+#include "heed/score/prefix_lm.hpp"
 #include "heed/score/standard.hpp"
 #include "heed/score/when.hpp"
+#include "heed/score/window.hpp"
 #include "support/calls.hpp"
 
 #include <gtest/gtest.h>
@@ -100,6 +103,41 @@ TYPED_TEST(PaddedBatches, LeaveDeadRowsZero) {
       }
   EXPECT_EQ(got.lse(1, 0, 20), -std::numeric_limits<T>::infinity());
   EXPECT_TRUE(std::isfinite(got.lse(1, 0, 19)));
+}
+
+/// Not only causal() tells that queries and keys are the same tokens; a window that looks ahead
+/// does not, nor one that is off.
+TYPED_TEST(PaddedBatches, EndWhereTheTextDoesUnderEveryMaskOfOneText) {
+  using T = TypeParam;
+  const Index n = 60, B = 3;
+  const Inputs<T> in = inputs<T>(tokens(n, 8, 2, 1, B), 6);
+  const std::array<std::int64_t, 3> length{0, 20, 45};
+  Tensor<std::int64_t, 2> ids(B, n);
+  for (Index b = 0; b < B; ++b)
+    for (Index j = 0; j < n; ++j) ids(b, j) = j / 17;
+  const auto keys = reference::key_lengths({0, 20, 45}), rows = reference::row_lengths({0, 20, 45});
+  enum { prefix, document, past, past_and_next, masks };
+  const std::array<reference::Visible, masks> seen{
+      reference::prefix_lm({30, 30, 30}), reference::documents(array(ids)),
+      reference::window(25, 0), reference::window(25, 3)};
+  for (int mask = 0; mask < masks; ++mask) {
+    SCOPED_TRACE(mask);
+    const auto variant =
+        standard | when(mask == prefix, prefix_lm(30)) | when(mask == document, documents(ids)) |
+        when(mask >= past, window(25, mask == past ? 0 : 3)) | lengths(view_of(length));
+    const Outputs<T> got = attend(in, variant);
+    const bool same_tokens = mask != past_and_next;
+    reference::Visible visible = seen[std::size_t(mask)] && keys;
+    if (same_tokens) visible = visible && rows;
+    expect_close(got, oracle(in, seeing(visible)));
+    if (!same_tokens) continue;
+    for (Index b = 0; b < B; ++b)
+      for (Index i = length[std::size_t(b)]; i < n; ++i)
+        for (Index h = 0; h < 2; ++h) {
+          EXPECT_EQ(got.lse(b, h, i), -std::numeric_limits<T>::infinity()) << b << ' ' << i;
+          for (Index d = 0; d < 8; ++d) EXPECT_EQ(got.out(b, h, i, d), T(0)) << b << ' ' << i;
+        }
+  }
 }
 
 TYPED_TEST(PaddedBatches, RefuseLengthsThatDoNotFit) {

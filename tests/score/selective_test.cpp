@@ -379,7 +379,12 @@ TYPED_TEST(Selection, RefusesWhatDoesNotFit) {
   expect_refusal<ShapeError>(in, before | selective.memory(use), "memory is [2, 4]");
   expect_refusal<ShapeError>(in, before | selective.mask_f(f), "mask_f is [1, 4, 5]");
   expect_refusal<ShapeError>(in, before | selective.projection(queries, keys), "[1, 4, 2]");
-  Tensor<T, 2> right(1, 4);
+  Tensor<T, 2> right(1, 4), none;  // a tensor that was never allocated is one of no entries
+  Tensor<T, 3> no_f;
+  expect_refusal<ShapeError>(in, before | selective.carry_in(none), "carry_in is [0, 0]");
+  expect_refusal<ShapeError>(in, before | selective.carry_out(none), "carry_out is [0, 0]");
+  expect_refusal<ShapeError>(in, before | selective.memory(none), "memory is [0, 0]");
+  expect_refusal<ShapeError>(in, before | selective.mask_f(no_f), "mask_f is [0, 0, 0]");
   expect_refusal<ValueError>(in, before | selective.memory(right, 0), "tau is 0");
 }
 

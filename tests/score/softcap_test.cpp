@@ -73,8 +73,31 @@ TYPED_TEST(Softcaps, ActBeforeTheBias) {
   expect_oracle(in, this->variant(0.5, 2, false, values), rules);
 }
 
-TYPED_TEST(Softcaps, ArePositive) {
+/// So high that none is near it, in float too.
+TYPED_TEST(Softcaps, BeyondEveryScoreChangeNothing) {
+  using T = TypeParam;
+  for (const double amplitude : {1., 5.}) {
+    const Inputs<T> in = inputs<T>(tokens(60, 16, 2, 2), 3, amplitude);
+    const Outputs<T> got = attend(in, this->variant(0.25, 1e30)),
+                     want = attend(in, scaled(0.25) | when(false, causal));
+    EXPECT_TRUE(close(got.out, want.out));
+    EXPECT_TRUE(close(got.lse, want.lse));
+  }
+}
+
+/// So low that all scores are alike.
+TYPED_TEST(Softcaps, NextToNothingAverageTheValues) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(60, 16), 4);
+  reference::Rules rules;
+  rules.scale = 0;
+  expect_close(attend(in, this->variant(0.25, 1e-30)), oracle(in, rules));
+}
+
+TYPED_TEST(Softcaps, ArePositiveAndWithinFloat) {
   const auto in = inputs<TypeParam>(tokens(4, 8), 1);
+  for (const double cap : {std::numeric_limits<double>::infinity(), 1e31, 1e-31, -1.})
+    expect_refusal<ValueError>(in, this->variant(1, cap), "must be positive, and lie in");
   expect_refusal<ValueError>(in, this->variant(1, 0), "softcap is 0");
   expect_refusal<ValueError>(in, this->variant(1, -3), "softcap is -3");
   expect_refusal<ValueError>(in, this->variant(1, std::numeric_limits<double>::quiet_NaN()),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "heed/score/temperature.hpp"
 
+#include "heed/engine/backward.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/query_offset.hpp"
 #include "heed/score/softcap.hpp"
@@ -13,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -205,6 +207,38 @@ TYPED_TEST(Temperatures, ByPositionMatchTheOracleForEveryGain) {
   check({Gain::sigmoid, -2}, reference::Gain::sigmoid);
   check({Gain::gompertz, 1.5}, reference::Gain::gompertz);
   check({Gain::linear, 0.25}, reference::Gain::linear);
+}
+
+/// Rows before position 0, where log n is none, see nothing and count for nothing: gradients are
+/// those of the other rows alone.
+TYPED_TEST(Temperatures, ByPositionHaveGradientsBeforeTheFirstTokenToo) {
+  using T = TypeParam;
+  const Index before = 12, keys = 8, rows = before + keys;
+  const Inputs<T> in = inputs<T>(Shape{1, 2, 1, rows, keys, 8, 8}, 11);
+  const Inputs<T> rest{slice(in.q, before, rows), in.k, in.v};
+  const Tensor<T, 3> tau = uniform<T>(12, 1, 2, rows), rest_of_tau = slice(tau, before, rows);
+  const Tensor<T> grad_out = normal<T>(13, 1, 2, rows, 8);
+  const auto back = [](const Inputs<T>& x, const Tensor<T, 3>& own, const Tensor<T>& grad,
+                       double& grad_alpha, Tensor<T, 3>& grad_tau, Inputs<T>& to) {
+    const auto variant = position_temperature({Gain::linear, 0.3}).grad(&grad_alpha) |
+                         query_temperature(own).grad(grad_tau) | standard | causal_bottom_right;
+    const Outputs<T> known = attend(x, variant);
+    grad_tau = own, to = x;
+    grad_tau.setConstant(std::numeric_limits<T>::quiet_NaN());
+    backward(x.q, x.k, x.v, variant, known.out, known.lse, grad, to.q, to.k, to.v);
+  };
+  double grad_alpha = 0, want_alpha = 0;
+  Tensor<T, 3> grad_tau(1, 2, rows), want_tau(1, 2, keys);
+  Inputs<T> grads, want;
+  back(in, tau, grad_out, grad_alpha, grad_tau, grads);
+  back(rest, rest_of_tau, slice(grad_out, before, rows), want_alpha, want_tau, want);
+  EXPECT_NEAR(grad_alpha, want_alpha, 10 * tolerance<T>);
+  EXPECT_TRUE(close(slice(grad_tau, before, rows), want_tau));
+  EXPECT_TRUE(same_bits(slice(grad_tau, 0, before), zeros<T, 3>({1, 2, before})));
+  EXPECT_TRUE(close(slice(grads.q, before, rows), want.q));
+  EXPECT_TRUE(same_bits(slice(grads.q, 0, before), zeros<T, 4>({1, 2, before, 8})));
+  EXPECT_TRUE(close(grads.k, want.k));
+  EXPECT_TRUE(close(grads.v, want.v));
 }
 
 // ---- the functions that make them

@@ -113,10 +113,10 @@ inline const std::vector<Fixture>& fixtures() {
   return all;
 }
 
-inline const Fixture& fixture(const std::string& name) {
+inline const Fixture& fixture(std::string_view name) {
   for (const Fixture& f : fixtures())
     if (f.name == name) return f;
-  throw std::out_of_range("no fixture " + name);
+  throw std::out_of_range("no fixture " + std::string(name));
 }
 
 /// Those of one kind: standard, selective, selective_chunk, prune, prune_lazy, memory_loss, ssa.

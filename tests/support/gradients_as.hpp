@@ -89,13 +89,15 @@ reference::Cotangents Mixture<T>::cotangents(const Tensor<T>& grad_out) const {
   return c;
 }
 
-// Views of tensors that may be empty, const or not.
+// Views, const or not; of an empty tensor, which stands for one that is not wanted, none.
 template <class T, int Rank>
 View<const T, std::size_t(Rank)> in_view(const Tensor<T, Rank>& x) {
+  if (x.size() == 0) return {};
   return View<const T, std::size_t(Rank)>(x);
 }
 template <class T, int Rank>
 View<T, std::size_t(Rank)> out_view(Tensor<T, Rank>& x) {
+  if (x.size() == 0) return {};
   return View<T, std::size_t(Rank)>(x);
 }
 

@@ -71,6 +71,8 @@ class LayerPlan {
   /// ℓ/L + (1 − ℓ/L) b/n for ℓ full layers of L and blocks of b (12).
   template <class Span>
   double cost_ratio(const Span& span, Index tokens) const {
+    if (tokens < 1) throw ValueError("cost_ratio of ", tokens, " tokens");
+    span.check({});
     const double full = double(full_layers()), all = double(layers());
     return (full + (all - full) * visible_pairs(span, tokens) / causal_pairs(tokens)) / all;
   }

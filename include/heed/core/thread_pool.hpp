@@ -12,10 +12,16 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Runs on an Eigen::ThreadPool the caller keeps alive: its threads, and none beside them.
+/// Runs on an Eigen::ThreadPool the caller keeps alive: its threads, and none beside them. A call
+/// made by one of these threads runs in that thread alone, since to wait for the others might be to
+/// wait for ever.
 inline Executor executor(Eigen::ThreadPoolInterface& pool) {
   const auto run = [](void* pool_, Index tasks, Executor::Body body, void* context) {
     auto& threads = *static_cast<Eigen::ThreadPoolInterface*>(pool_);
+    if (threads.CurrentThreadId() >= 0) {
+      for (Index task = 0; task < tasks; ++task) body(context, task, 0);
+      return;
+    }
     const Index workers = std::min<Index>(threads.NumThreads(), tasks);
     std::atomic<Index> next{0};
     std::mutex mutex;

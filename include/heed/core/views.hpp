@@ -54,12 +54,12 @@ class View {
   View() = default;  ///< Refers to nothing; `if (view)` is false.
   View(T* data, const Dims<Rank>& dims) : View(data, dims, row_major(dims)) {}
   View(T* data, const Dims<Rank>& dims, const Dims<Rank>& strides)
-      : data_(data), dims_(dims), strides_(strides) {}
+      : data_(data), dims_(dims), strides_(strides), given_(true) {}
 
   /// A row-major Eigen::Tensor or Eigen::TensorMap, no copy.
   template <class X>
   requires EigenTensor<X, Rank> && std::convertible_to<decltype(std::declval<X&>().data()), T*>
-  View(X&& tensor) : data_(tensor.data()) {  // NOLINT: implicit on purpose
+  View(X&& tensor) : data_(tensor.data()), given_(true) {  // NOLINT: implicit on purpose
     static_assert(std::is_lvalue_reference_v<X> || !OwningTensor<X>,
                   "heed: this tensor would be gone before it is read; give it a name");
     // Eigen's RowMajor bit; spelled as a number so that Eigen need not be included here.
@@ -73,14 +73,15 @@ class View {
   template <class U>
   requires std::same_as<const U, T> &&
       (!std::is_const_v<U>)View(const View<U, Rank>& other)  // NOLINT: implicit on purpose
-      : data_(other.data()), dims_(other.dims()), strides_(other.strides()) {}
+      : data_(other.data()), dims_(other.dims()), strides_(other.strides()), given_(bool(other)) {}
 
   T* data() const { return data_; }
   const Dims<Rank>& dims() const { return dims_; }
   const Dims<Rank>& strides() const { return strides_; }
   Index dim(std::size_t d) const { return dims_[d]; }
   Index stride(std::size_t d) const { return strides_[d]; }
-  explicit operator bool() const { return data_ != nullptr; }
+  /// Was a tensor given, be it an empty one?
+  explicit operator bool() const { return given_; }
 
   Index size() const {
     Index n = 1;
@@ -115,6 +116,7 @@ class View {
   T* data_ = nullptr;
   Dims<Rank> dims_{};
   Dims<Rank> strides_{};
+  bool given_ = false;
 };
 
 /// A [B, N, H, D] buffer, or one of [B, N, H·D], seen as [B, H, N, D]; no copy.

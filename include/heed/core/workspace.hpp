@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <utility>
 
 namespace heed::inline HEED_ABI {
 
@@ -18,15 +19,19 @@ class Workspace {
   static constexpr std::size_t alignment = 64;
 
   Workspace() = default;
-  Workspace(Workspace&&) = default;
-  Workspace& operator=(Workspace&&) = default;
+  Workspace(Workspace&& o) noexcept
+      : memory_(std::move(o.memory_)), bytes_(std::exchange(o.bytes_, 0)) {}
+  Workspace& operator=(Workspace&& o) noexcept {
+    memory_ = std::move(o.memory_), bytes_ = std::exchange(o.bytes_, 0);
+    return *this;
+  }
 
   std::size_t bytes() const { return bytes_; }
 
   /// At least this many bytes, contents unspecified.
   std::byte* reserve(std::size_t bytes) {
     if (bytes > bytes_) {
-      memory_.reset();  // before the new block, so that the two never stand together
+      memory_.reset(), bytes_ = 0;  // before the new block: the two never stand together
       memory_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t(alignment))));
       bytes_ = bytes;
     }

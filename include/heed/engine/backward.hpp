@@ -43,7 +43,7 @@ class BackwardPass {
   }
 
   void run(const Options& options) {
-    if (problem_.batch == 0 || problem_.heads == 0) return;
+    if (problem_.batch == 0 || problem_.heads == 0) return clear_all();
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan();
     Arena measure;
@@ -69,6 +69,19 @@ class BackwardPass {
   }
 
  private:
+  /// There is nothing to sum up.
+  void clear_all() {
+    Arena measure;
+    bound<T>(variant_, problem_, measure);
+    Workspace workspace;
+    Arena arena(workspace.reserve(measure.used()));
+    bound<T>(variant_, problem_, arena).clear_gradients();
+    for (const View<T, 4>& x : {x_.grad_q, x_.grad_k, x_.grad_v})
+      for (Index b = 0; b < x.dim(0); ++b)
+        for (Index h = 0; h < x.dim(1); ++h)
+          for (Index n = 0; n < x.dim(2); ++n) std::fill_n(x.row(b, h, n), x.dim(3), T(0));
+  }
+
   /// One thread's scratch.
   struct Lane {
     WorkerOf worker;

@@ -3,16 +3,22 @@
 #pragma once
 
 #include "heed/core/executor.hpp"
+#include "heed/engine/live_keys.hpp"
 #include "heed/engine/worker.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace heed::inline HEED_ABI {
 
-/// How a call runs; what it computes does not depend on it.
+/// How a call runs; what it computes does not depend on it, but for `negligible`.
 struct Options {
   Executor executor{};             ///< Whose threads; serial() by default.
   Workspace* workspace = nullptr;  ///< Kept between calls, saves taking memory in each.
+  /// Softmax weight that may be lost from a row, of 1 in all: keys that selection has masked so
+  /// much that no row to come can give all of them together more are dropped from the work. By
+  /// default half a unit in the last place of 1, 6e-8 for float; 0 drops nothing.
+  std::optional<double> negligible{};
 };
 
 namespace detail {
@@ -24,7 +30,7 @@ Problem problem_of(const Shape& shape, const V& variant) {
   const std::optional<Index> offset = variant.query_offset(shape);
   p.placed = offset.has_value();
   p.query_offset = offset.value_or(0);
-  p.causal = variant.is_causal();
+  p.same_tokens = variant.same_tokens();
   variant.check(p);
   return p;
 }
@@ -51,9 +57,13 @@ class Pass {
   const Problem& problem() const { return problem_; }
 
   Visited run(const View<T, 4>& out, const View<T, 3>& lse, const Options& options) {
-    if (problem_.batch == 0 || problem_.heads == 0 || problem_.queries == 0) return {};
+    if (problem_.batch == 0 || problem_.heads == 0) return {};
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan(workers);
+    drops_ = carries_ && V::plain_past && problem_.query_offset >= 0 &&
+             problem_.query_offset + problem_.queries <= problem_.keys;
+    negligible_ = options.negligible.value_or(std::numeric_limits<T>::epsilon() / 2);
+    drops_ = drops_ && negligible_ > 0;
 
     Arena measure;
     layout(measure, workers);
@@ -102,19 +112,16 @@ class Pass {
         strip.max[r] = known > hidden_below<T> ? known : std::numeric_limits<T>::max() / 2;
       }
       if (carries_) place_selector(lane, batch, i, count);
-      each_key_block(
-          lane, i, count,
-          [&](const KeyBlock<T>& selecting, Index first, Index last) {
-            if (carries_) worker.select(lane.selector, selecting, projects());
-            if (i + count <= row) return;
-            worker.weigh_known(strip, {first, last, store(batch, head)},
-                               [&](Index r, const KeyRange& keys, const T* weights) {
-                                 if (const Index at = i + r - row; 0 <= at && at < rows)
-                                   for (Index j = keys.first; j < keys.last; ++j)
-                                     out(at, j) = weights[j - keys.first];
-                               });
-          },
-          1);
+      each_key_block(lane, 1, [&](const KeyBlock<T>& selecting, Index first, Index last) {
+        if (carries_) worker.select(lane.selector, selecting, projects());
+        if (i + count <= row) return;
+        worker.weigh_known(strip, {first, last, store(batch, head)},
+                           [&](Index r, const KeyRange& keys, const T* weights) {
+                             if (const Index at = i + r - row; 0 <= at && at < rows)
+                               for (Index j = keys.first; j < keys.last; ++j)
+                                 out(at, j) = weights[j - keys.first];
+                           });
+      });
     }
   }
 
@@ -124,12 +131,14 @@ class Pass {
     WorkerOf worker;
     StripOf selector;
     StripOf* strips;
+    LiveKeys<T, B> live;
+    double dropped = 0;
   };
 
   void plan(Index workers) {
     carries_ = false;
     if constexpr (V::carries_rows) carries_ = variant_selects();
-    block_rows_ = std::min<Index>(Tile::block_rows, problem_.queries);
+    block_rows_ = std::clamp<Index>(problem_.queries, 1, Tile::block_rows);
     blocks_ = (problem_.queries + block_rows_ - 1) / block_rows_;
     // Few queries: heads that share a key head go together, so that its keys are read once.
     strip_heads_ = std::clamp<Index>(Tile::block_rows / block_rows_, 1, problem_.group());
@@ -162,6 +171,7 @@ class Pass {
       if (w == 0) {
         keys_ = PackedPanels<T>(k_, Tile::panel_keys, Tile::block_keys, arena);
         values_ = PackedRows<T>(v_, scales_values, Tile::block_keys, arena);
+        if (drops_) bounds_ = ScoreBounds<T>(problem_, block_rows_, arena);
         if (projects()) {
           const View<const T, 3>& x = projection_.keys;
           const View<const T, 4> keys(x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)},
@@ -178,7 +188,14 @@ class Pass {
         const StripOf strip(problem_.dim, problem_.value_dim, arena);
         if (!arena.measuring()) new (strips + s) StripOf(strip);
       }
-      if (!arena.measuring()) new (lanes + w) Lane{std::move(worker), selector, strips};
+      LiveKeys<T, B> live;
+      if (drops_) {
+        const Index heads = strips_per_lane_ * strip_heads_, group = problem_.group();
+        // Their own key heads, and the selecting head's.
+        live = LiveKeys<T, B>(problem_,
+                              std::min((heads + group - 2) / group + 2, problem_.key_heads), arena);
+      }
+      if (!arena.measuring()) new (lanes + w) Lane{std::move(worker), selector, strips, live, 0};
     }
     return lanes;
   }
@@ -222,13 +239,19 @@ class Pass {
       executor(selecting_keys_.tasks(), [&](Index task, Index) {
         selecting_keys_.pack(task, [](Index, Index, Index) { return T(1); });
       });
+    if (drops_) {
+      executor(bounds_.tasks(), [&](Index task, Index) {
+        bounds_.measure(task, q_, k_, variant, problem_.query_offset);
+      });
+      bounds_.finish();
+    }
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
   /// sees. The last first: what lies far back is what was forgotten, and a maximum that starts
   /// near its end is rarely raised.
   template <class Visit>
-  void each_key_block(Lane& lane, Index, Index, Visit&& visit, Index strips) {
+  void each_key_block(Lane& lane, Index strips, Visit&& visit) {
     KeyRange hull{problem_.keys, 0};
     const auto widen = [&](const KeyRange& r) {
       if (r.first < r.last) hull = {std::min(hull.first, r.first), std::max(hull.last, r.last)};
@@ -241,6 +264,7 @@ class Pass {
       selecting = selecting_store(lane.selector.rows[0].batch, lane.selector.head);
     }
     if (hull.first >= hull.last) return;
+    hull.first = std::max(hull.first, lane.live.boundary());
     for (Index first = (hull.last - 1) / Tile::block_keys * Tile::block_keys;
          first + Tile::block_keys > hull.first; first -= Tile::block_keys) {
       const Index last = std::min(first + Tile::block_keys, problem_.keys);
@@ -262,12 +286,9 @@ class Pass {
     place(worker, strip, batch, head, strip_heads_, row, rows);
     strip.clear(worker.variant);
     const KeyStore<T> keys = store(batch, head);
-    each_key_block(
-        lane, row, rows,
-        [&](const KeyBlock<T>&, Index first, Index last) {
-          worker.attend(strip, {first, last, keys});
-        },
-        1);
+    each_key_block(lane, 1, [&](const KeyBlock<T>&, Index first, Index last) {
+      worker.attend(strip, {first, last, keys});
+    });
     strip.finish(out, lse);
     worker.variant.end();
   }
@@ -279,29 +300,94 @@ class Pass {
                 to = strips * (share + 1) / shares_;
     WorkerOf& worker = lane.worker;
     worker.variant.begin(batch, share == 0);
+    lane.live.begin(), lane.dropped = 0;
+    const Heads heads{from * strip_heads_, to * strip_heads_};
+    T* const falling =
+        drops_ && values_are_finite(batch) ? worker.variant.template falling<T>() : nullptr;
     for (Index row = 0; row < problem_.queries; row += block_rows_) {
       const Index rows = std::min(block_rows_, problem_.queries - row);
+      if (falling) drop(lane, falling, batch, row, heads);
       place_selector(lane, batch, row, rows);
       for (Index s = from; s < to; ++s) {
         StripOf& strip = lane.strips[s - from];
         place(worker, strip, batch, s * strip_heads_, strip_heads_, row, rows);
         strip.clear(worker.variant);
       }
-      each_key_block(
-          lane, row, rows,
-          [&](const KeyBlock<T>& selecting, Index first, Index last) {
-            worker.select(lane.selector, selecting, projects());
-            for (Index s = from; s < to; ++s) {
-              StripOf& strip = lane.strips[s - from];
-              const bool selected =
-                  !projects() && strip.heads == 1 && strip.head == lane.selector.head;
-              worker.attend(strip, {first, last, store(batch, strip.head)}, selected);
-            }
-          },
-          to - from);
+      each_key_block(lane, to - from, [&](const KeyBlock<T>& selecting, Index first, Index last) {
+        worker.select(lane.selector, selecting, projects());
+        for (Index s = from; s < to; ++s) {
+          StripOf& strip = lane.strips[s - from];
+          const bool selected = !projects() && strip.heads == 1 && strip.head == lane.selector.head;
+          worker.attend(strip, {first, last, store(batch, strip.head)}, selected);
+        }
+      });
+      if (lane.live.count() > 0) attend_live(lane, to - from, heads);
       for (Index s = from; s < to; ++s) lane.strips[s - from].finish(out, lse);
     }
     worker.variant.end();
+  }
+
+  /// Query heads [first, last) of a task.
+  struct Heads {
+    Index first, last;
+  };
+
+  /// Where a key head's live keys are: its own in order, then the selecting one, if it is another.
+  Index slot(Index head, const Heads& heads) const {
+    const Index g = problem_.key_head(head), first = problem_.key_head(heads.first),
+                last = problem_.key_head(heads.last - 1);
+    return first <= g && g <= last ? g - first : last + 1 - first;
+  }
+
+  bool values_are_finite(Index batch) const {
+    bool all = true;
+    for (Index g = 0; g < problem_.key_heads; ++g)
+      for (Index first = 0; first < problem_.keys; first += Tile::block_keys)
+        all &= values_(batch, g).finite[first / Tile::block_keys] != 0;
+    return all;
+  }
+
+  /// Before a row block: drops the keys that are masked for good.
+  void drop(Lane& lane, T* falling, Index batch, Index row, const Heads& heads) {
+    const Index end = (problem_.query_offset + row) / Tile::block_keys * Tile::block_keys;
+    const T least = T(std::log2(negligible_ / double(problem_.keys)));
+    const double dropped = lane.live.drop(end, falling, least, [&](Index key, T minus_f) {
+      return bounds_.lead(batch, row / block_rows_, key) + minus_f;
+    });
+    if (dropped == 0) return;
+    lane.dropped += dropped;
+    lane.worker.visited.dropped = std::max(lane.worker.visited.dropped, lane.dropped);
+    const auto pack = [&](Index head) {
+      const Index g = problem_.key_head(head);
+      lane.live.pack(
+          slot(head, heads), k_, batch, g,
+          [&](Index key) { return lane.worker.variant.key_factor(T(1), batch, g, key); },
+          values_(batch, g));
+    };
+    for (Index h = heads.first; h < heads.last; h += problem_.group() - h % problem_.group())
+      pack(h);
+    const Index selecting = lane.worker.variant.selecting_head();
+    if (selecting < heads.first || selecting >= heads.last) pack(selecting);
+  }
+
+  /// The keys that are left of those before LiveKeys::boundary(), which every row sees.
+  void attend_live(Lane& lane, Index strips, const Heads& heads) {
+    WorkerOf& worker = lane.worker;
+    const Index count = worker.problem.keys = lane.live.count();
+    lane.selector.see_all(count);
+    for (Index s = 0; s < strips; ++s) lane.strips[s].see_all(count);
+    const KeyStore<T> selecting = lane.live.store(slot(lane.selector.head, heads));
+    for (Index first = (count - 1) / Tile::block_keys * Tile::block_keys; first >= 0;
+         first -= Tile::block_keys) {
+      const Index last = std::min(first + Tile::block_keys, count);
+      worker.select(lane.selector, {first, last, selecting}, false);
+      for (Index s = 0; s < strips; ++s) {
+        StripOf& strip = lane.strips[s];
+        worker.attend(strip, {first, last, lane.live.store(slot(strip.head, heads))},
+                      strip.heads == 1 && strip.head == lane.selector.head);
+      }
+    }
+    worker.problem.keys = problem_.keys;
   }
 
   View<const T, 4> q_, k_, v_;
@@ -310,7 +396,9 @@ class Pass {
   PackedPanels<T> keys_, selecting_keys_;
   PackedRows<T> values_;
   Projection<T> projection_;
-  bool carries_ = false;
+  ScoreBounds<T> bounds_;
+  bool carries_ = false, drops_ = false;
+  double negligible_ = 0;
   Index block_rows_ = 0, blocks_ = 0, strip_heads_ = 1, shares_ = 1, strips_per_lane_ = 1,
         tasks_ = 0;
 };

@@ -10,7 +10,8 @@ namespace heed::inline HEED_ABI {
 ///
 ///     lse = log(exp lse_a + exp lse_b),   out = exp(lse_a − lse) out_a + exp(lse_b − lse) out_b
 ///
-/// Associative and commutative up to rounding: any order, ring or tree will do.
+/// Associative and commutative up to rounding: any order, ring or tree will do. A sink is a key as
+/// the others are: give it to one part only.
 ///
 /// @param out_a, out_b  [B, H, N, Dv].   @param lse_a, lse_b  [B, H, N]; −∞ where no key was seen.
 /// @param out, lse      overwritten; may be out_a and lse_a, or out_b and lse_b, themselves.

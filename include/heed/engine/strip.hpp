@@ -85,6 +85,14 @@ struct Strip {
     }
   }
 
+  /// From here on the keys are others: so many, and every row sees them all.
+  void see_all(Index keys) {
+    hull = {0, keys};
+    std::fill_n(ranges, groups() * Tile::group_rows, hull);
+    std::fill_n(group_hull, groups(), hull);
+    std::fill_n(group_full, groups(), hull);
+  }
+
   /// Packs the rows of a head-major tensor; factor(row) scales each.
   template <class RowOf, class Factor>
   void pack(RowOf&& row_of, Factor&& factor) {
@@ -113,7 +121,7 @@ struct Strip {
   /// The log-sum-exp of a row in log2 units; of one that saw nothing, beyond every score.
   T lse(Index row) const {
     const T total = simd::reduce_add(simd::load(sum + row * simd::width<T>));
-    return total > T(0) ? max[row] + std::log2(total) : std::numeric_limits<T>::max() / 2;
+    return is_zero(total) ? std::numeric_limits<T>::max() / 2 : max[row] + std::log2(total);
   }
 
   /// Writes out and, if asked for, lse.
@@ -121,17 +129,20 @@ struct Strip {
     for (Index r = 0; r < count; ++r) {
       const Row& row = rows[r];
       const T total = simd::reduce_add(simd::load(sum + r * simd::width<T>));
-      const T inverse = total > T(0) ? 1 / total : T(0);
+      const bool empty = is_zero(total);
+      const T inverse = empty ? T(0) : 1 / total;
       T* to = result.row(row.batch, row.head, row.index);
       for (Index d = 0; d < result.dim(3); ++d) to[d] = inverse * out[r * columns + d];
       if (lse)
-        lse(row.batch, row.head, row.index) = total > T(0)
-                                                  ? (max[r] + std::log2(total)) * simd::ln2<T>
-                                                  : -std::numeric_limits<T>::infinity();
+        lse(row.batch, row.head, row.index) = empty ? -std::numeric_limits<T>::infinity()
+                                                    : (max[r] + std::log2(total)) * simd::ln2<T>;
     }
   }
 
  private:
+  /// A row that saw NaN is not empty; said in bits, which -ffast-math leaves alone.
+  static bool is_zero(T total) { return std::bit_cast<simd::Int<T>>(total) == 0; }
+
   T* own_queries_ = nullptr;  ///< where pack() writes
 };
 

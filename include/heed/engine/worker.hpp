@@ -11,9 +11,13 @@ namespace heed::inline HEED_ABI {
 struct Visited {
   Index pairs = 0;  ///< (query, key, head) in computed register tiles; at least the visible ones
   Index tiles = 0;  ///< register tiles
+  /// No row would have given more softmax weight than this to all keys that were dropped, masked
+  /// for good, see Options::negligible.
+  double dropped = 0;
 
   Visited& operator+=(const Visited& other) {
     pairs += other.pairs, tiles += other.tiles;
+    dropped = std::max(dropped, other.dropped);
     return *this;
   }
 };
@@ -32,6 +36,8 @@ template <class T, class B, class V>
 class Worker {
   using Tile = Tiles<T, B>;
   using StripOf = Strip<T, B>;
+  static_assert(!V::carries_rows ||
+                (Tile::block_rows <= largest_panel_rows && Tile::block_keys <= largest_panel_keys));
 
  public:
   Problem problem;
@@ -83,11 +89,11 @@ class Worker {
         simd::accumulate_seen<Tile::block_keys, 1>(count, p, v, values.stride, keys, s.columns, out,
                                                    s.columns);
       else if (count == 1)
-        sum(int_<1>(), int_<8>());
+        sum(Int<1>(), Int<8>());
       else if (count <= Tile::few_rows)
-        sum(int_<Tile::few_rows>(), int_<4>());
+        sum(Int<Tile::few_rows>(), Int<4>());
       else
-        sum(int_<Tile::group_rows>(), int_<2>());
+        sum(Int<Tile::group_rows>(), Int<2>());
     }
   }
 
@@ -122,9 +128,9 @@ class Worker {
   }
 
   template <int N>
-  using int_ = std::integral_constant<int, N>;
+  using Int = std::integral_constant<int, N>;
   template <int Rows, int Panels>
-  struct Shape_ {
+  struct TileShape {
     static constexpr int rows = Rows, panels = Panels;
   };
 
@@ -177,10 +183,10 @@ class Worker {
     };
     if constexpr (Tile::narrow_tiles) {
       const Index count = s.group_count(g);
-      if (count == 1) return run(Shape_<1, 4>());
-      if (count <= Tile::few_rows) return run(Shape_<Tile::few_rows, 2>());
+      if (count == 1) return run(TileShape<1, 4>());
+      if (count <= Tile::few_rows) return run(TileShape<Tile::few_rows, 2>());
     }
-    return run(Shape_<Tile::group_rows, 1>());
+    return run(TileShape<Tile::group_rows, 1>());
   }
 
   /// Softmax weights of one group, to weights[row of the group][key of the block]; returns the keys
@@ -266,17 +272,23 @@ class Worker {
                          Batch<T> (&x)[Vectors]) const {
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
-      const Batch<T> carried =
-          variant.carried(x[v], lanes(s, row, block, key + v * simd::width<T>));
-      if constexpr (Masked && V::carries_rows)
-        x[v] = simd::select(x[v] < Batch<T>(hidden_below<T>), x[v], carried);
-      else
-        x[v] = carried;
+      const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
+      if constexpr (Masked) {
+        if (at.keys > 0)
+          x[v] = simd::select(x[v] < Batch<T>(hidden_below<T>), x[v], variant.carried(x[v], at));
+      } else {
+        x[v] = variant.carried(x[v], at);
+      }
     }
   }
+  template <bool Masked>
   HEED_INLINE auto changes(const StripOf& s, Index row, const KeyBlock<T>& block, Index key) const {
     return [this, &s, &block, row, key](const Batch<T>& weight, int v) {
-      return variant.weight(weight, lanes(s, row, block, key + v * simd::width<T>));
+      if constexpr (V::changes_weights) {
+        const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
+        if (!Masked || at.keys > 0) return variant.weight(weight, at);
+      }
+      return weight;
     };
   }
 
@@ -301,7 +313,7 @@ class Worker {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
       OnlineSoftmax::weigh<false>(s, row0 + r, acc[r], weights + r * Tile::block_keys + at,
-                                  changes(s, row0 + r, block, key));
+                                  changes<false>(s, row0 + r, block, key));
   }
 
   template <int Rows, int Panels, bool Masked, class Softmax>
@@ -322,7 +334,7 @@ class Worker {
       carry<Masked>(s, row0 + r, block, key, x);
       Softmax::template row<Masked>(s, row0 + r, x, weights + r * Tile::block_keys + at,
                                     last - key - Panels * Tile::panel_keys,
-                                    changes(s, row0 + r, block, key));
+                                    changes<Masked>(s, row0 + r, block, key));
     }
   }
 

@@ -33,7 +33,9 @@ struct KvOptions {
   Vector<Index> protect{0};  ///< Positions that never go.
   Index recent = 1;          ///< So many of the last tokens never go, the newest included.
   std::optional<SelectOptions> select = SelectOptions{};  ///< None: nothing is masked, F stays 0.
-  Index chunk = 1;  ///< Rows taken at once; takes memory for K + chunk − 1 tokens.
+  /// Rows taken at once, 96 at most: a longer chunk is taken in pieces. Takes memory for
+  /// K + chunk − 1 tokens.
+  Index chunk = 1;
 };
 
 namespace detail {

@@ -81,6 +81,9 @@ class KvBuffer {
       throw ShapeError("KvBuffer: ", shape.heads, " query heads are no multiple of ",
                        shape.key_heads, " key heads");
     detail::check(options_, shape.heads);
+    if (options_.when == EvictWhen::chunk_end && options_.chunk > Tile::block_rows)
+      throw ValueError("chunk is ", options_.chunk, ", must be at most ", Index(Tile::block_rows),
+                       " where eviction waits for its end");
     columns_ = detail::round_up(shape.value_dim, simd::width<T>);
     options_.chunk = std::min<Index>(options_.chunk, Tile::block_rows);
     sequences_.resize(std::size_t(shape.batch));
@@ -179,10 +182,11 @@ class KvBuffer {
     Vector<std::uint8_t> finite(std::size_t(shape_.key_heads * blocks), 1);
     for (Index g = 0; g < shape_.key_heads; ++g)
       std::copy_n(s.finite.data() + g * blocks_before, blocks_before, finite.data() + g * blocks);
-    s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
-    s.position.resize(std::size_t(capacity), nobody);
+    // What may throw comes first; position says the capacity, and is the last of these.
     s.carry.resize(std::size_t(capacity));
     if (options_.evict == Evict::least_attended) s.mass.resize(std::size_t(capacity));
+    s.position.resize(std::size_t(capacity), nobody);
+    s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
   }
   static Index key_blocks(Index capacity) {
     return (capacity + Tile::block_keys - 1) / Tile::block_keys;

@@ -25,7 +25,7 @@ struct KvSequence {
   Vector<T> mass;               ///< [capacity] weights received, where eviction asks for it.
   Vector<T> panels;             ///< [G][capacity / panel_keys][D][panel_keys]
   Vector<T> values;             ///< [G][capacity][columns]
-  Vector<std::uint8_t> finite;  ///< [G][key blocks] was every value in the block ever finite?
+  Vector<std::uint8_t> finite;  ///< [G][key blocks] were all values the block has held finite?
 
   Index capacity() const { return Index(position.size()); }
   /// F of the next row for the token in a slot, in natural units.

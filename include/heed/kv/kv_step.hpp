@@ -32,8 +32,11 @@ class KvBuffer<T>::Call {
         out_(out),
         step_(step),
         problem_{common_shape(in.q, in.k, in.v)} {
-    problem_.causal = problem_.placed = true;
+    problem_.same_tokens = problem_.placed = true;
     check();
+    if (const auto offset = variant.query_offset(problem_))
+      throw ValueError("step: a stage puts row 0 at position ", *offset,
+                       "; where rows are is for the buffer to say");
     variant.check(problem_);
   }
 
@@ -105,7 +108,10 @@ class KvBuffer<T>::Call {
         throw ShapeError("evict_row is ", step_.evict_row.dims(), ", needs [", s.batch, ", ",
                          buffer_.sequence(b).next + rows_of(b), "] or wider");
     }
-    if (T(problem_.queries) >= never) throw ValueError("step: too many rows at once");
+    // Rows are compared in T, and counted without a gap up to here.
+    constexpr Index most = Index(1) << std::numeric_limits<T>::digits;
+    if (problem_.queries >= most)
+      throw ValueError("step: at most ", most - 1, " rows at once, there are ", problem_.queries);
   }
 
   Index rows_of(Index b) const { return step_.tokens ? Index(step_.tokens(b)) : problem_.queries; }

@@ -27,7 +27,7 @@ struct Alive : StageOf<Rank::mask> {
 
     void begin(Index batch, bool) {
       for (Index j = 0; j < evict_row.dim(1); ++j)
-        lives[j] = T(std::clamp<Index>(Index(evict_row(batch, j)) - offset, 0, rows));
+        lives[j] = T(std::clamp<Index>(Index(evict_row(batch, j)), offset, offset + rows) - offset);
     }
     Cover cover(const Block& block) const {
       Index dead = 0, alive = 0;

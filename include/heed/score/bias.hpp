@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/score/broadcast.hpp"
+#include "heed/simd/pack.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -39,7 +40,7 @@ struct Bias : StageOf<Rank::bias> {
     const View<const T, 4> wide = detail::broadcast("bias", values, p);
     Bias b = *this;
     b.values = wide;
-    b.hides = !arena.measuring() && any_minus_infinity();
+    b.hides = !arena.measuring() && !is_finite() && any_minus_infinity();
     if (gradient) {
       b.wide_gradient = detail::broadcast("bias", gradient, p);
       b.shared = (p.batch > 1 && gradient.dim(0) == 1) || (p.heads > 1 && gradient.dim(1) == 1);
@@ -77,9 +78,9 @@ struct Bias : StageOf<Rank::bias> {
       for (Index j = 0; j < at.keys; ++j) lanes[j] = row[j * values.stride(3)];
       x = simd::load(lanes);
     }
-    // Kept away from `hidden`, which a finite bias must not be taken for.
+    // Kept away from `hidden`, which a finite bias must not be taken for. In this order NaN stays.
     const Batch<T> low(std::numeric_limits<T>::lowest() / 4);
-    const Batch<T> sum = simd::fma(simd::max(x, low), Batch<T>(simd::log2e<T>), s);
+    const Batch<T> sum = simd::fma(simd::max(low, x), Batch<T>(simd::log2e<T>), s);
     return simd::where_minus_infinity(x, hidden<T>, sum);
   }
 
@@ -120,6 +121,14 @@ struct Bias : StageOf<Rank::bias> {
   static bool is_minus_infinity(T x) {
     return std::bit_cast<simd::Int<T>>(x) ==
            std::bit_cast<simd::Int<T>>(-std::numeric_limits<T>::infinity());
+  }
+  /// Quicker than to look for −∞, and mostly enough.
+  bool is_finite() const {
+    bool all = values.stride(3) == 1 && values.size() > 0;
+    for (Index b = 0; b < values.dim(0) && all; ++b)
+      for (Index h = 0; h < values.dim(1) && all; ++h)
+        all = simd::all_finite(values.row(b, h, 0), values.stride(2), values.dim(2), values.dim(3));
+    return all;
   }
   bool any_minus_infinity() const {
     for (Index b = 0; b < values.dim(0); ++b)

@@ -20,6 +20,7 @@ struct Documents : StageOf<Rank::mask> {
 
   View<const std::int64_t, 2> id;
 
+  bool same_tokens() const { return true; }
   void check(const Problem& p) const {
     expect_dims("documents", id.dims(), {p.batch, p.keys}, "one id per token");
     if (id.stride(1) != 1) throw ShapeError("documents: ids of one batch entry must be contiguous");

@@ -7,9 +7,9 @@
 namespace heed::inline HEED_ABI {
 
 /// Batch entry b holds length[b] tokens; what stands behind them is padding, and is never read into
-/// a result, whatever it holds. Keys j ≥ length[b] are hidden. Under a causal variant queries and
-/// keys are the same tokens, so rows at positions ≥ length[b] see nothing either: they come out
-/// zero, with lse −∞, and cast no votes.
+/// a result, whatever it holds. Keys j ≥ length[b] are hidden. Where queries and keys are
+/// the same tokens (causal, prefix_lm, documents, a window that does not look ahead), rows at
+/// positions ≥ length[b] see nothing either: they come out zero, with lse −∞, and cast no votes.
 ///
 /// @throws ShapeError if there is not one length per batch entry.
 /// @throws ValueError if a length is negative or beyond the keys.
@@ -17,11 +17,11 @@ struct Lengths : StageOf<Rank::mask> {
   static constexpr bool indexes_keys = true;
 
   View<const std::int64_t, 1> length;
-  bool causal = false;
+  bool hides_rows = false;
 
   template <class T>
   Lengths bind(const Problem& p, Arena&) const {
-    return {{}, length, p.causal};
+    return {{}, length, p.same_tokens};
   }
 
   void check(const Problem& p) const {
@@ -33,7 +33,7 @@ struct Lengths : StageOf<Rank::mask> {
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     const Index n = Index(length(row.batch));
-    return range & KeyRange{0, causal && row.position >= n ? 0 : n};
+    return range & KeyRange{0, hides_rows && row.position >= n ? 0 : n};
   }
 };
 inline Lengths lengths(View<const std::int64_t, 1> per_entry) {

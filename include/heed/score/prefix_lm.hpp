@@ -19,6 +19,7 @@ struct PrefixLm : StageOf<Rank::mask> {
   Index shared = 0;
   View<const std::int64_t, 1> each;
 
+  bool same_tokens() const { return true; }
   void check(const Problem& p) const {
     if (each) expect_dims("prefix_lm", each.dims(), {p.batch}, "one prefix per batch entry");
     for (Index b = 0; b < p.batch; ++b)

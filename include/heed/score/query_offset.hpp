@@ -9,6 +9,7 @@ namespace heed::inline HEED_ABI {
 /// Row i sits at position offset + i among the keys: a chunk, or decode, with a past of `offset`
 /// tokens. Masks, distances and position-aware temperatures count from there.
 struct QueryOffset : StageOf<Rank::place> {
+  static constexpr bool plain_past = true;
   Index offset = 0;
 
   std::optional<Index> query_offset(const Shape&) const { return offset; }

@@ -11,8 +11,9 @@ namespace heed::inline HEED_ABI {
 ///     standard | score_rule([](auto s, const auto& at) { return s + at.distance() * 0.1f; }) |
 ///     causal
 ///
-/// Any arithmetic of xsimd batches will do. Nothing is written to memory. To train, name the
-/// adjoint too, adjoint(grad, s, at) = ∂L/∂s from ∂L/∂rule(s):
+/// Any arithmetic of xsimd batches will do, as long as the result is finite: to hide a key is for a
+/// mask, which also saves the work. Nothing is written to memory. To train, name the adjoint too,
+/// adjoint(grad, s, at) = ∂L/∂s from ∂L/∂rule(s):
 ///
 ///     score_rule(rule, [](auto grad, auto s, const auto& at) { return grad; })
 template <class Rule, class Adjoint = void*>

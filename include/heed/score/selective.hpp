@@ -47,9 +47,10 @@ template <class T>
 class Selecting : public StageOf<Rank::carry> {
  public:
   static constexpr bool carries_rows = true;
+  static constexpr bool plain_past = true;
 
   /// Rows and keys of the largest block the engine hands to select().
-  static constexpr Index block_rows = 96, block_keys = 128;
+  static constexpr Index block_rows = largest_panel_rows, block_keys = largest_panel_keys;
 
   Selecting() = default;
   Selecting(const SelectOptions& options, const SelectTensors<T>& tensors, const Problem& p,
@@ -92,6 +93,19 @@ class Selecting : public StageOf<Rank::carry> {
     if (leader && tensors_.mask_f)
       for (Index i = 0; i < problem_.queries; ++i)
         for (Index j = 0; j < problem_.keys; ++j) tensors_.mask_f(batch, i, j) = 0;
+  }
+  /// F only grows where votes cannot be negative and add up. The bounds on who is masked for good
+  /// rest on rows that see their own key, and the first, unmasked.
+  template <class U>
+  U* falling() {
+    const bool grows = options_.relu && options_.accumulate && options_.shift;
+    const bool wanted = tensors_.carry_out || tensors_.memory || tensors_.mask_f;
+    if (!grows || wanted || tensors_.projection.queries) return nullptr;
+    const auto masked = [](T minus_f) { return minus_f != T(0); };
+    const Index first = std::clamp<Index>(problem_.query_offset, 0, problem_.keys);
+    if (std::any_of(carry_ + first, carry_ + problem_.keys, masked)) return nullptr;
+    if (options_.protect_first && problem_.keys > 0 && masked(carry_[0])) return nullptr;
+    return carry_;
   }
   void end() {
     if (leader_ && tensors_.carry_out)
@@ -300,6 +314,7 @@ inline void check_select_options(const SelectOptions& options, const Problem& p)
 template <class T>
 struct SelectiveWith : StageOf<Rank::carry> {
   static constexpr bool carries_rows = true;
+  static constexpr bool plain_past = true;
 
   SelectOptions options;
   SelectTensors<T> tensors;
@@ -310,8 +325,9 @@ struct SelectiveWith : StageOf<Rank::carry> {
     s.tensors.carry_in = x;
     return s;
   }
-  /// F of the row after the last, [B, Nk], overwritten; may be carry_in itself. Any split of the
-  /// rows into chunks gives what one pass gives.
+  /// F of the row after the last, [B, Nk], overwritten; may be carry_in itself, unless backward()
+  /// follows, which wants carry_in as it was. Any split of the rows into chunks gives what one pass
+  /// gives.
   SelectiveWith carry_out(std::type_identity_t<View<T, 2>> x) const {
     SelectiveWith s = *this;
     s.tensors.carry_out = x;
@@ -415,6 +431,7 @@ struct SelectiveWith : StageOf<Rank::carry> {
 ///     standard | causal | selecting({.head = 3}).carry_in(before).carry_out(after)
 struct Selective : StageOf<Rank::carry> {
   static constexpr bool carries_rows = true;
+  static constexpr bool plain_past = true;
 
   SelectOptions options;
 

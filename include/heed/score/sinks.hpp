@@ -15,6 +15,7 @@ namespace heed::inline HEED_ABI {
 /// @throws ShapeError if there is not one logit per head.
 template <class T>
 struct Sinks : StageOf<Rank::mask> {
+  static constexpr bool plain_past = true;
   View<const T, 1> logits;
   View<T, 1> gradient{};
 

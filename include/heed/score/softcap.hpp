@@ -9,12 +9,14 @@ namespace heed::inline HEED_ABI {
 /// s ← c · tanh(s / c), before bias and masks, as ONNX's Attention-24 has it: a cap after the mask
 /// would bring hidden keys back.                                              arXiv:2408.00118
 ///
-/// @throws ValueError unless c is positive.
+/// @throws ValueError unless c lies in [1e-30, 1e30].
 struct Softcap : StageOf<Rank::cap> {
+  static constexpr bool plain_past = true;
   double cap = 0;
 
   void check(const Problem&) const {
-    if (!(cap > 0)) throw ValueError("softcap is ", cap, ", must be positive");
+    if (!(cap >= 1e-30 && cap <= 1e30))
+      throw ValueError("softcap is ", cap, ", must be positive, and lie in [1e-30, 1e30]");
   }
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>&) const {

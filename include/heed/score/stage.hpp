@@ -39,9 +39,9 @@ enum class Rank { place, rescale, scale, cap, bias, mask, carry, weight };
 
 /// The call as stages see it: its sizes, and where row 0 sits.
 struct Problem : Shape {
-  Index query_offset = 0;  ///< The position of row 0. Key j sits at position j.
-  bool placed = false;     ///< Did a stage say so, or is 0 just what is left?
-  bool causal = false;     ///< No row sees a key after its own position.
+  Index query_offset = 0;    ///< The position of row 0. Key j sits at position j.
+  bool placed = false;       ///< Did a stage say so, or is 0 just what is left?
+  bool same_tokens = false;  ///< Do queries and keys come from the same tokens?
 };
 
 /// One query row of one head.
@@ -103,6 +103,9 @@ struct Panel {
   Index origin;
 };
 
+/// No panel is larger.
+inline constexpr Index largest_panel_rows = 96, largest_panel_keys = 128;
+
 /// Queries and keys of a selection function of its own; empty if a head selects.
 template <class T>
 struct Projection {
@@ -121,13 +124,17 @@ struct Identity {
   static constexpr bool carries_rows = false;  ///< Does a row depend on the rows above it?
   /// Does it read keys by index? Then it cannot work on a KvBuffer, whose slots are in no order.
   static constexpr bool indexes_keys = false;
+  /// Does every row see its own key and all keys before it, and do the register hooks look at
+  /// scores alone? Then keys that are masked for good can be dropped.
+  static constexpr bool plain_past = false;
 
   // Once a call.
   std::optional<Index> query_offset(const Shape&) const { return std::nullopt; }
-  bool is_causal() const { return false; }
+  bool same_tokens() const { return false; }
   void check(const Problem&) const {}  ///< Throws what is wrong with the stage's own tensors.
 
-  // Once a batch entry. Only one of the workers that walk it, the leader, writes results.
+  // Once a batch entry, and once a task where nothing is carried. Of the workers that walk the rows
+  // of one batch entry in parallel only one, the leader, writes what the stage gives.
   void begin(Index /*batch*/, bool /*leader*/) {}
   void end() {}
 
@@ -161,6 +168,12 @@ struct Identity {
   template <class T>
   void select(const Panel<T>&) {}
   bool wants_skipped() const { return false; }  ///< select() also on blocks no row sees?
+  /// What score() will be raised by in the rows to come, per key, in log2 units, if that can only
+  /// fall and nobody wants to know it: keys may then be dropped, and the array closed up.
+  template <class T>
+  T* falling() {
+    return nullptr;
+  }
 
   // Once a register.
   template <class T>
@@ -187,7 +200,8 @@ struct Identity {
   // are outermost: for each, rows first descend, so that what is carried is known at every row
   // block, and then ascend. In a tile all heads pass grad_carried, then deselect gives the
   // selecting head what its votes did, and last its scores pass grad_score as the other heads' did.
-  static constexpr bool shapes_scores = false;     ///< Does grad_score do anything?
+  static constexpr bool shapes_scores = false;     ///< Does grad_score do anything? If not, score()
+                                                   ///< adds what does not depend on s.
   bool shares_gradients() const { return false; }  ///< Does a gradient sum over heads or entries?
   void clear_gradients() {}                        ///< Once a call, before all.
   template <class T>
@@ -251,7 +265,7 @@ concept Hooks = requires(S s, const S c, const Shape& shape, const Problem& prob
                          const Row& row, const KeyRange& range, const Block& block,
                          const Panel<T>& panel, const Lanes<T>& at, Batch<T> x, Mask<T> m, T t) {
   { c.query_offset(shape) } -> std::same_as<std::optional<Index>>;
-  { c.is_causal() } -> std::same_as<bool>;
+  { c.same_tokens() } -> std::same_as<bool>;
   c.check(problem);
   s.begin(i, true), s.end();
   { c.query_factor(t, row) } -> std::same_as<T>;
@@ -265,9 +279,17 @@ concept Hooks = requires(S s, const S c, const Shape& shape, const Problem& prob
   { c.template projection<T>() } -> std::same_as<Projection<T>>;
   s.select(panel);
   { c.wants_skipped() } -> std::same_as<bool>;
+  { s.template falling<T>() } -> std::same_as<T*>;
   { c.score(x, at) } -> std::same_as<Batch<T>>;
   { c.visible(m, at) } -> std::same_as<Mask<T>>;
   { c.carried(x, at) } -> std::same_as<Batch<T>>;
+  { c.weight(x, at) } -> std::same_as<Batch<T>>;
+  { c.shares_gradients() } -> std::same_as<bool>;
+  s.clear_gradients();
+  { s.grad_score(x, x, at) } -> std::same_as<Batch<T>>;
+  s.grad_query_factor(t, row), s.grad_key_factor(t, i, i, i), s.grad_value_factor(t, i, i, i);
+  s.grad_sink(t, i, i), s.grad_carried(x, at);
+  s.begin_gradients(i, i), s.end_gradients(i, i);
 };
 
 /// a, then b.
@@ -278,6 +300,7 @@ struct Then {
 
   static constexpr bool carries_rows = A::carries_rows || B::carries_rows;
   static constexpr bool indexes_keys = A::indexes_keys || B::indexes_keys;
+  static constexpr bool plain_past = A::plain_past && B::plain_past;
   static constexpr Rank first_rank = A::first_rank, last_rank = B::last_rank;
 
   template <class T>
@@ -293,7 +316,7 @@ struct Then {
       throw ValueError("one stage puts row 0 at position ", *x, ", another at ", *y);
     return x ? x : y;
   }
-  bool is_causal() const { return a.is_causal() || b.is_causal(); }
+  bool same_tokens() const { return a.same_tokens() || b.same_tokens(); }
   void check(const Problem& p) const { a.check(p), b.check(p); }
 
   void begin(Index batch, bool leader) { a.begin(batch, leader), b.begin(batch, leader); }
@@ -335,6 +358,11 @@ struct Then {
     a.select(panel), b.select(panel);
   }
   bool wants_skipped() const { return a.wants_skipped() || b.wants_skipped(); }
+  template <class T>
+  T* falling() {
+    T* of_a = a.template falling<T>();
+    return of_a ? of_a : b.template falling<T>();
+  }
 
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {

@@ -8,6 +8,7 @@ namespace heed::inline HEED_ABI {
 
 /// s = factor · q·k; the factor is folded into q when q is packed.            arXiv:1706.03762
 struct Scaled : StageOf<Rank::scale> {
+  static constexpr bool plain_past = true;
   double factor = 1;
 
   template <class T>
@@ -23,6 +24,7 @@ constexpr Scaled scaled(double factor) {
 
 /// s = q·k / √D, D the head dimension.                                         arXiv:1706.03762
 struct Standard : StageOf<Rank::scale> {
+  static constexpr bool plain_past = true;
   template <class T>
   Scaled bind(const Problem& p, Arena&) const {
     return scaled(1 / std::sqrt(double(p.dim)));

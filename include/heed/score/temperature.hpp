@@ -48,6 +48,7 @@ void check_temperature(const char* what, const View<const T, 3>& tau, Index batc
 /// @throws ShapeError unless tau is [B, H, Nq] or [B, 1, Nq].
 template <class T>
 struct QueryTemperature : StageOf<Rank::rescale> {
+  static constexpr bool plain_past = true;
   View<const T, 3> tau;
   View<T, 3> gradient{};
 
@@ -78,6 +79,7 @@ struct QueryTemperature : StageOf<Rank::rescale> {
 template <class T>
 struct KeyTemperature : StageOf<Rank::rescale> {
   static constexpr bool indexes_keys = true;
+  static constexpr bool plain_past = true;
 
   View<const T, 3> tau;
   View<T, 3> gradient{};
@@ -109,6 +111,7 @@ struct KeyTemperature : StageOf<Rank::rescale> {
 template <class T>
 struct ValueTemperature : StageOf<Rank::rescale> {
   static constexpr bool indexes_keys = true;
+  static constexpr bool plain_past = true;
 
   View<const T, 3> tau;
   View<T, 3> gradient{};
@@ -187,6 +190,7 @@ struct Gain {
 /// τq(i) = 1 + g(α) log n, n = 1 + the position of row i, computed as it is needed: right also in
 /// decode, where the position is not the row's index.
 struct PositionTemperature : StageOf<Rank::rescale> {
+  static constexpr bool plain_past = true;
   double gain = 0, slope = 0;
   double* gradient = nullptr;
 
@@ -198,12 +202,18 @@ struct PositionTemperature : StageOf<Rank::rescale> {
   }
   template <class T>
   void grad_query_factor(T grad, const Row& row) {
-    if (gradient) *gradient += double(grad) * slope * std::log(double(row.position + 1));
+    if (gradient) *gradient += double(grad) * slope * log_place(row);
   }
 
   template <class T>
   T query_factor(T x, const Row& row) const {
-    return x * T(1 + gain * std::log(double(row.position + 1)));
+    return x * T(1 + gain * log_place(row));
+  }
+
+ private:
+  /// log n; of a row before the first token, which sees nothing, any finite number.
+  static double log_place(const Row& row) {
+    return std::log(double(std::max<Index>(row.position, 0) + 1));
   }
 };
 inline PositionTemperature position_temperature(Gain gain) {
@@ -218,7 +228,7 @@ struct TemperatureRule {
 
 /// tau[b, h, i] = tanh f[b, h, i] + 1 + g(α) log(offset + i + 1).
 ///
-/// @param f    [B, heads or 1, N], or empty: no token-aware part.
+/// @param f    [B, heads or 1, N], or View{}: no token-aware part.
 /// @param tau  as f, overwritten; may be f itself.
 /// @throws ShapeError if the two differ, ValueError if the offset is negative.
 template <class T>
@@ -242,9 +252,9 @@ void temperatures(const F& f, const TemperatureRule& rule, X&& tau) {
 /// The adjoint of temperatures(): ∂L/∂f = ∂L/∂τ (1 − tanh² f), and returns
 /// ∂L/∂α = g′(α) Σ ∂L/∂τ log n.
 ///
-/// @param f       as given to temperatures(), or empty.
+/// @param f       as given to temperatures(), or View{}.
 /// @param grad_tau  as backward() gave it.
-/// @param grad_f  as f, overwritten; empty if f is.
+/// @param grad_f  as f, overwritten; View{} if f is.
 /// @throws ShapeError if they differ.
 template <TensorLike<3> F, TensorLike<3> G, TensorLike<3> GF>
 double temperatures_backward(const F& f_, const TemperatureRule& rule, const G& grad_tau_,
@@ -252,6 +262,7 @@ double temperatures_backward(const F& f_, const TemperatureRule& rule, const G& 
   using T = ScalarOf<G>;
   const View<const T, 3> f(f_), grad_tau(grad_tau_);
   const View<T, 3> grad_f(grad_f_);
+  if (rule.offset < 0) throw ValueError("temperatures: offset is ", rule.offset);
   if (f) expect_dims("f", f.dims(), grad_tau.dims(), "the dimensions of grad_tau");
   if (f) expect_dims("grad_f", grad_f.dims(), f.dims(), "the dimensions of f");
   double grad_gain = 0;

@@ -7,7 +7,8 @@
 namespace heed::inline HEED_ABI {
 
 /// `stage` if `on`, else nothing: one instantiation serves a command line with many switches. Costs
-/// a branch a register, which the processor predicts.
+/// a branch a register, which the processor predicts. A stage that is off may be of empty tensors,
+/// unless a lambda with a capture is part of it.
 template <Stage S>
 struct When {
   bool on;
@@ -15,6 +16,7 @@ struct When {
 
   static constexpr bool carries_rows = S::carries_rows;
   static constexpr bool indexes_keys = S::indexes_keys;
+  static constexpr bool plain_past = S::plain_past;
   static constexpr Rank first_rank = S::first_rank, last_rank = S::last_rank;
 
   template <class T>
@@ -33,7 +35,7 @@ struct When {
   std::optional<Index> query_offset(const Shape& s) const {
     return on ? stage.query_offset(s) : std::nullopt;
   }
-  bool is_causal() const { return on && stage.is_causal(); }
+  bool same_tokens() const { return on && stage.same_tokens(); }
   void check(const Problem& p) const {
     if (on) stage.check(p);
   }
@@ -74,6 +76,10 @@ struct When {
     if (on) stage.select(panel);
   }
   bool wants_skipped() const { return on && stage.wants_skipped(); }
+  template <class T>
+  T* falling() {
+    return on ? stage.template falling<T>() : nullptr;
+  }
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
     return on ? stage.score(s, at) : s;

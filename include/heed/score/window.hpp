@@ -19,6 +19,7 @@ struct Window : StageOf<Rank::mask> {
 
   Index left = unbounded, right = unbounded;
 
+  bool same_tokens() const { return right == 0; }
   void check(const Problem&) const {
     if (left < 0 || right < 0)
       throw ValueError("window is (", left, ", ", right, "), neither side may be negative");

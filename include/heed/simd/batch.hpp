@@ -37,6 +37,7 @@ struct Batch {
   friend Batch operator-(Batch a, Batch b) { return Batch(a.lane - b.lane); }
   friend Batch operator*(Batch a, Batch b) { return Batch(a.lane * b.lane); }
   friend Batch operator/(Batch a, Batch b) { return Batch(a.lane / b.lane); }
+  friend bool operator==(Batch a, Batch b) { return a.lane == b.lane; }
   friend bool operator<(Batch a, Batch b) { return a.lane < b.lane; }
   friend bool operator<=(Batch a, Batch b) { return a.lane <= b.lane; }
   friend bool operator>(Batch a, Batch b) { return a.lane > b.lane; }
@@ -47,11 +48,15 @@ using Mask = bool;
 
 template <class T>
 Batch<T> fma(Batch<T> a, Batch<T> b, Batch<T> c) {
+#ifdef __FP_FAST_FMA  // said outright, for else the compiler fuses here and not there
+  return Batch<T>(std::fma(a.lane, b.lane, c.lane));
+#else
   return Batch<T>(a.lane * b.lane + c.lane);
+#endif
 }
 template <class T>
 Batch<T> max(Batch<T> a, Batch<T> b) {
-  return a.lane < b.lane ? b : a;
+  return a.lane > b.lane ? a : b;  // the second if either is NaN, as on x86
 }
 template <class T>
 Batch<T> min(Batch<T> a, Batch<T> b) {

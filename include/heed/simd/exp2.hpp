@@ -34,16 +34,17 @@ struct Exp2Coefficients<double> {  // relative error 8e-18
 }  // namespace detail
 
 /// 2^x for x at most the largest exponent of T; below the smallest, the smallest normal number.
-/// Nothing is subnormal and nothing is zero: who hides a score writes the zero himself.
+/// Nothing is subnormal and nothing is zero: who hides a score writes the zero himself. NaN is NaN.
 ///
 /// @note Relative error below 2e-7 for float, 4e-16 for double. Holds under -ffast-math.
 template <class T>
 HEED_INLINE Batch<T> exp2(Batch<T> x) noexcept {
-  constexpr int mantissa = std::numeric_limits<T>::digits - 1;
-  x = max(x, Batch<T>(T(std::numeric_limits<T>::min_exponent - 1)));
+  // In this order x86 gives the second where either is NaN: NaN comes out as NaN.
+  x = max(Batch<T>(T(std::numeric_limits<T>::min_exponent - 1)), x);
 #ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE
   return Batch<T>(std::exp2(x.lane));
 #else
+  constexpr int mantissa = std::numeric_limits<T>::digits - 1;
   // Adding 1.5 · 2^mantissa rounds x to an integer n and leaves n in the low bits, without touching
   // the conversion or multiplication ports.
   const Batch<T> magic(T(1.5) * T(Int<T>(1) << mantissa));

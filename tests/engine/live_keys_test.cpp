@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+// Keys that are masked for good are dropped: nobody can tell, but for the time it takes.
+
+#include "heed/engine/live_keys.hpp"
+
+#include "heed/attention/selective_attention.hpp"
+#include "heed/core/thread_pool.hpp"
+#include "heed/score/bias.hpp"
+#include "heed/score/sinks.hpp"
+#include "heed/score/softcap.hpp"
+#include "heed/score/temperature.hpp"
+#include "heed/score/window.hpp"
+#include "support/selection.hpp"
+
+#include <gtest/gtest.h>
+
+namespace heed::test {
+namespace {
+
+template <class T>
+class LiveKeys : public testing::Test {
+ protected:
+  /// Votes of this size and length mask most keys for good long before the end.
+  static Inputs<T> forgetful(Index n, Index heads, Index key_heads, std::uint64_t seed) {
+    return inputs<T>(tokens(n, 20, heads, key_heads, 2), seed, 1.3);
+  }
+  static constexpr double unit = std::numeric_limits<T>::epsilon() / 2;
+};
+TYPED_TEST_SUITE(LiveKeys, Scalars, ScalarName);
+
+TYPED_TEST(LiveKeys, GiveWhatAllKeysGive) {
+  using T = TypeParam;
+  for (const Index n : {383, 384, 385, 700})
+    for (const Index key_heads : {1, 2, 4}) {
+      SCOPED_TRACE(describe(tokens(n, 20, 4, key_heads, 2)));
+      const Inputs<T> in = this->forgetful(n, 4, key_heads, std::uint64_t(n + key_heads));
+      const Outputs<T> got = attend(in, standard | causal | selective);
+      expect_close(got, selective_oracle(in, causal_rules()));
+      const Visited all = attend(in, standard | causal | selective, {.negligible = 0}).visited;
+      EXPECT_LT(got.visited.pairs, all.pairs);  // or nothing was tried
+      EXPECT_GT(got.visited.dropped, 0);
+      EXPECT_LE(got.visited.dropped, this->unit);
+      EXPECT_EQ(all.dropped, 0);
+    }
+}
+
+TYPED_TEST(LiveKeys, DoNotDependOnTheNumberOfThreadsNorOnTheSelectingHead) {
+  using T = TypeParam;
+  const Inputs<T> in = this->forgetful(500, 6, 3, 7);
+  for (const Index head : {0, 3, 5}) {
+    const auto variant = standard | causal | selecting({.head = head});
+    const Outputs<T> alone = attend(in, variant);
+    EXPECT_GT(alone.visited.dropped, 0);
+    for (const int threads : {2, 3, 5}) {
+      Eigen::ThreadPool pool(threads);
+      const Outputs<T> together = attend(in, variant, {.executor = executor(pool)});
+      SCOPED_TRACE(threads);
+      expect_same_bits(alone, together);
+    }
+  }
+}
+
+/// ε is a share of every row's weight: an output moves by 2 ε of the largest value at most.
+TYPED_TEST(LiveKeys, CostNoMoreThanTheCallerAllows) {
+  using T = TypeParam;
+  const Inputs<T> in = this->forgetful(600, 4, 2, 8);
+  T largest = 0;
+  for (Index i = 0; i < in.v.size(); ++i) largest = std::max(largest, std::abs(in.v.data()[i]));
+  const Outputs<T> all = attend(in, standard | causal | selective, {.negligible = 0});
+  Index pairs = all.visited.pairs;
+  for (const double negligible : {1e-6, 1e-3, 0.1}) {
+    const Outputs<T> got = attend(in, standard | causal | selective, {.negligible = negligible});
+    EXPECT_LE(got.visited.dropped, negligible);
+    EXPECT_LE(got.visited.pairs, pairs);
+    pairs = got.visited.pairs;
+    for (Index i = 0; i < got.out.size(); ++i)
+      ASSERT_NEAR(got.out.data()[i], all.out.data()[i],
+                  2 * negligible * double(largest) + tolerance<T>);
+  }
+  EXPECT_LT(pairs, all.visited.pairs);
+}
+
+TYPED_TEST(LiveKeys, GoWithStagesThatLeaveThePastAlone) {
+  using T = TypeParam;
+  const Inputs<T> in = this->forgetful(450, 4, 2, 9);
+  Tensor<T, 3> tau_q = normal<T>(31, 2, 4, 450), tau_k = normal<T>(32, 2, 2, 450),
+               tau_v = normal<T>(33, 2, 1, 450);
+  Tensor<T, 1> sinks_of = normal<T>(34, 4);
+  const auto variant = query_temperature(tau_q) | key_temperature(tau_k) |
+                       value_temperature(tau_v) | scaled(0.4) | softcap(30) | causal |
+                       sinks(sinks_of) | selecting({.head = 1});
+  const Outputs<T> got = attend(in, variant), all = attend(in, variant, {.negligible = 0});
+  EXPECT_GT(got.visited.dropped, 0);
+  EXPECT_LT(got.visited.pairs, all.visited.pairs);
+  EXPECT_TRUE(close(got.out, array(all.out)));
+  EXPECT_TRUE(close(got.lse, array(all.lse)));
+}
+
+/// Whoever wants F gets F, of dead keys too; and masks that look at keys find them in their places.
+TYPED_TEST(LiveKeys, AreAllKeysWhereSomethingElseDependsOnThem) {
+  using T = TypeParam;
+  const Index n = 450;
+  const Inputs<T> in = this->forgetful(n, 2, 2, 10);
+  Tensor<T, 2> carry(2, n), memory(2, n);
+  Tensor<T> slope = normal<T>(35, 1, 1, 1, n);
+  const auto dropped = [&](const auto& variant) { return attend(in, variant).visited.dropped; };
+  EXPECT_GT(dropped(standard | causal | selective), 0);
+  EXPECT_EQ(dropped(standard | causal | selective.carry_out(carry)), 0);
+  EXPECT_EQ(dropped(standard | causal | selective.memory(memory)), 0);
+  EXPECT_EQ(dropped(standard | causal | window(400, 0) | selective), 0);
+  EXPECT_EQ(dropped(standard | bias(slope) | causal | selective), 0);
+  for (const SelectOptions& o : {SelectOptions{.relu = false}, SelectOptions{.accumulate = false},
+                                 SelectOptions{.shift = false}})
+    EXPECT_EQ(dropped(standard | causal | selecting(o)), 0);
+}
+
+/// The bounds rest on rows that see themselves unmasked, which a carry against keys to come breaks.
+TYPED_TEST(LiveKeys, AreJudgedByWhatIsCarriedIn) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>({1, 2, 2, 200, 600, 20, 20}, 11, 1.3);
+  Tensor<T, 2> carry(1, 600);
+  carry.setZero();
+  for (Index j = 1; j < 400; ++j) carry(0, j) = T(j % 3 == 0 ? 0 : 500);
+  const auto variant = standard | causal_at(400) | selective.carry_in(carry);
+  const Outputs<T> got = attend(in, variant), all = attend(in, variant, {.negligible = 0});
+  EXPECT_TRUE(close(got.out, array(all.out)));
+  EXPECT_LT(got.visited.pairs, all.visited.pairs * 3 / 4);
+
+  carry(0, 599) = T(500);
+  EXPECT_EQ(attend(in, variant).visited.dropped, 0);
+}
+
+/// What a dropped key holds is not read again; what a visible one holds shows.
+TYPED_TEST(LiveKeys, KeepNaNWhereItBelongs) {
+  using T = TypeParam;
+  Inputs<T> in = this->forgetful(500, 2, 1, 12);
+  in.v(0, 0, 300, 2) = std::numeric_limits<T>::quiet_NaN();
+  const Outputs<T> got = attend(in, standard | causal | selective);
+  for (Index i = 0; i < 500; ++i) {
+    EXPECT_EQ(std::isnan(got.out(0, 0, i, 2)), i >= 300) << i;
+    EXPECT_FALSE(std::isnan(got.out(1, 0, i, 2))) << i;
+  }
+}
+
+}  // namespace
+}  // namespace heed::test
