@@ -248,8 +248,8 @@ class Pass {
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
-  /// sees. The last first: what lies far back is what was forgotten, and a maximum that starts
-  /// near its end is rarely raised.
+  /// sees. Where something selects, the last first: what lies far back is what was forgotten, and a
+  /// maximum that starts near its end is rarely raised. Else the first, as memory is read fastest.
   template <class Visit>
   void each_key_block(Lane& lane, Index strips, Visit&& visit) {
     KeyRange hull{problem_.keys, 0};
@@ -265,9 +265,11 @@ class Pass {
     }
     if (hull.first >= hull.last) return;
     hull.first = std::max(hull.first, lane.live.boundary());
-    for (Index first = (hull.last - 1) / Tile::block_keys * Tile::block_keys;
-         first + Tile::block_keys > hull.first; first -= Tile::block_keys) {
-      const Index last = std::min(first + Tile::block_keys, problem_.keys);
+    const Index lowest = hull.first / Tile::block_keys,
+                blocks = (hull.last - 1) / Tile::block_keys - lowest + 1;
+    for (Index i = 0; i < blocks; ++i) {
+      const Index first = (lowest + (carries_ ? blocks - 1 - i : i)) * Tile::block_keys,
+                  last = std::min(first + Tile::block_keys, problem_.keys);
       visit(KeyBlock<T>{first, last, selecting}, first, last);
     }
   }

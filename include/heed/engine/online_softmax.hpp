@@ -14,22 +14,21 @@ struct OnlineSoftmax {
   template <class T>
   static constexpr T slack = T(8);
 
-  /// Raises the maximum of one row, given its largest scores, lane by lane. Keys are met from the
-  /// last to the first: `later` are the `done` weights of the row that are there already, whole
-  /// registers.
+  /// Raises the maximum of one row, given its largest scores, lane by lane; `done` are the weights
+  /// of the row that are there already, whole registers.
   template <class T, class B>
-  [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, T* later,
-                                      Index done) {
+  [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, T* done,
+                                      Index count) {
     const T max = simd::reduce_max(top);
     const Batch<T> fade(simd::exp2(s.max[row] - max));
     s.max[row] = max;
-    const auto dim = [&](T* x, Index count) {
-      for (Index j = 0; j < count; j += simd::width<T>)
+    const auto dim = [&](T* x, Index numbers) {
+      for (Index j = 0; j < numbers; j += simd::width<T>)
         (simd::load(x + j) * fade).store_unaligned(x + j);
     };
     dim(s.out + row * s.columns, s.columns);
     dim(s.sum + row * simd::width<T>, simd::width<T>);
-    dim(later, done);
+    dim(done, count);
   }
 
   template <int Vectors, class T>
@@ -44,10 +43,10 @@ struct OnlineSoftmax {
     return top > Batch<T>(s.max[row] + slack<T>);
   }
 
-  /// Raises what maxima of a tile must be raised.
+  /// Raises what maxima of a tile must be raised; `done` weights of a row stand before the tile's.
   template <int Rows, int Vectors, class T, class B>
   HEED_INLINE static void raise(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Rows][Vectors],
-                                T* later, Index stride, Index done) {
+                                T* weights, Index stride, Index done) {
     Mask<T> any = exceeds(s, row, largest(scores[0]));
 #pragma GCC unroll 16
     for (int r = 1; r < Rows; ++r) any = any | exceeds(s, row + r, largest(scores[r]));
@@ -57,14 +56,15 @@ struct OnlineSoftmax {
     T tops[std::size_t(Rows * simd::width<T>)];
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) largest(scores[r]).store_unaligned(tops + r * simd::width<T>);
-    raise_rows(s, row, Index(Rows), tops, later, stride, done);
+    raise_rows(s, row, Index(Rows), tops, weights, stride, done);
   }
   template <class T, class B>
   [[gnu::noinline]] static void raise_rows(Strip<T, B>& s, Index row, Index rows, const T* tops,
-                                           T* later, Index stride, Index done) {
+                                           T* weights, Index stride, Index done) {
     for (Index r = 0; r < rows; ++r) {
       const Batch<T> top = simd::load(tops + r * simd::width<T>);
-      if (simd::any(exceeds(s, row + r, top))) raise(s, row + r, top, later + r * stride, done);
+      if (simd::any(exceeds(s, row + r, top)))
+        raise(s, row + r, top, weights + r * stride - done, done);
     }
   }
 
@@ -93,7 +93,7 @@ struct OnlineSoftmax {
                               T* weights, Index done, Change&& change) {
     const Batch<T> top = largest(scores);
     if (simd::any(exceeds(s, row, top))) [[unlikely]]
-      raise(s, row, top, weights + Vectors * simd::width<T>, done);
+      raise(s, row, top, weights - done, done);
     weigh<Masked>(s, row, scores, weights, change);
   }
 };

@@ -159,8 +159,8 @@ class Worker {
             .origin = problem.query_offset};
   }
 
-  /// Calls tile(shape, masked, key) on the tiles of a group that some row sees, the last keys
-  /// first; returns the keys they cover.
+  /// Calls tile(shape, masked, key) on the tiles of a group that some row sees; returns the keys
+  /// they cover.
   template <class TileFn>
   KeyRange each_tile(const StripOf& s, Index g, const KeyBlock<T>& block, bool partial,
                      TileFn&& tile) const {
@@ -170,7 +170,7 @@ class Worker {
     const auto run = [&](auto shape) {
       constexpr Index step = shape.panels * Tile::panel_keys;
       const Index first = hull.first - (hull.first - block.first) % step;
-      for (Index key = first + (hull.last - 1 - first) / step * step; key >= first; key -= step) {
+      for (Index key = first; key < hull.last; key += step) {
         // Few rows are cheap to mask, and an instantiation less is not.
         if constexpr (shape.rows < Tile::group_rows)
           tile(shape, std::true_type(), key);
@@ -194,17 +194,17 @@ class Worker {
   template <class Softmax>
   KeyRange weigh(StripOf& s, Index g, const KeyBlock<T>& block, bool selected, bool partial,
                  T* weights) {
-    Index last = -1;
+    Index first = -1;
     return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
-      if (last < 0) last = key + shape.panels * Tile::panel_keys;
+      if (first < 0) first = key;
       visited.tiles += 1;
       visited.pairs +=
           s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
       if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && shape.rows == Tile::group_rows &&
                     !masked.value)
-        if (!selected) return weigh_full_tile(s, g, block, key, last, weights);
+        if (!selected) return weigh_full_tile(s, g, block, key, first, weights);
       // A score the selecting head hid is hidden whatever the tile.
-      weigh_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, last, weights,
+      weigh_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first, weights,
                                                                   selected);
     });
   }
@@ -296,7 +296,7 @@ class Worker {
   /// where the time goes, so it is written out; all other tiles go by way of memory, row by row,
   /// which costs them a few per cent and the compiler a tenth.
   [[gnu::noinline]] void weigh_full_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
-                                         Index last, T* weights) {
+                                         Index first, T* weights) {
     constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
     Batch<T> acc[rows][vectors];
     simd::multiply<rows, vectors, vectors>(s.queries + g * rows * s.dim, Index(rows),
@@ -307,9 +307,7 @@ class Worker {
       shape_scores<false>(s, row0 + r, block, key, acc[r], true);
       carry<false>(s, row0 + r, block, key, acc[r]);
     }
-    const Index later = at + Tile::panel_keys;
-    OnlineSoftmax::raise(s, row0, acc, weights + later, Tile::block_keys,
-                         last - block.first - later);
+    OnlineSoftmax::raise(s, row0, acc, weights + at, Tile::block_keys, key - first);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
       OnlineSoftmax::weigh<false>(s, row0 + r, acc[r], weights + r * Tile::block_keys + at,
@@ -318,7 +316,7 @@ class Worker {
 
   template <int Rows, int Panels, bool Masked, class Softmax>
   [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
-                                    Index last, T* weights, bool selected) {
+                                    Index first, T* weights, bool selected) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     const Index row0 = g * Tile::group_rows, at = key - block.first;
     const T* products = scores_;  // the selecting head's, finished
@@ -333,8 +331,7 @@ class Worker {
       if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);
       carry<Masked>(s, row0 + r, block, key, x);
       Softmax::template row<Masked>(s, row0 + r, x, weights + r * Tile::block_keys + at,
-                                    last - key - Panels * Tile::panel_keys,
-                                    changes<Masked>(s, row0 + r, block, key));
+                                    key - first, changes<Masked>(s, row0 + r, block, key));
     }
   }
 
