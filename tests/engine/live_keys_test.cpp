@@ -130,6 +130,26 @@ TYPED_TEST(LiveKeys, AreJudgedByWhatIsCarriedIn) {
   EXPECT_EQ(attend(in, variant).visited.dropped, 0);
 }
 
+/// F is large, but this row looks for just these keys and finds nothing in its own.
+TYPED_TEST(LiveKeys, IncludeWhatOnlyTheLargestScoreCanReach) {
+  using T = TypeParam;
+  Inputs<T> in = inputs<T>({1, 1, 1, 1, 257, 1, 1}, 13);
+  in.q.setConstant(T(4));
+  in.k.setConstant(T(5));
+  in.k(0, 0, 0, 0) = in.k(0, 0, 256, 0) = T(-5);
+  Tensor<T, 2> carry(1, 257);
+  carry.setConstant(T(50));
+  carry(0, 0) = carry(0, 256) = T(0);
+  const auto variant = standard | causal_at(256) | selective.carry_in(carry);
+  const Outputs<T> got = attend(in, variant), all = attend(in, variant, {.negligible = 0});
+  EXPECT_TRUE(close(got.out, array(all.out)));
+  EXPECT_TRUE(close(got.lse, array(all.lse)));
+
+  carry.setConstant(T(200));  // beyond reach: only now
+  carry(0, 0) = carry(0, 256) = T(0);
+  EXPECT_GT(attend(in, variant).visited.dropped, 0);
+}
+
 /// What a dropped key holds is not read again; what a visible one holds shows.
 TYPED_TEST(LiveKeys, KeepNaNWhereItBelongs) {
   using T = TypeParam;
