@@ -32,6 +32,23 @@ constexpr struct {
     {&Request::grad_carry, &Result::grad_carry},
 };
 
+constexpr Path Request::*inputs_of[] = {
+    &Request::q,       &Request::k,     &Request::v,        &Request::tau_q,
+    &Request::tau_k,   &Request::tau_v, &Request::bias,     &Request::mask,
+    &Request::lengths, &Request::sinks, &Request::carry_in, &Request::grad_out,
+};
+
+/// An output may not take the place of an input, but for F, which goes from chunk to chunk.
+void check_is_no_input(const Request& request, Path Request::*output) {
+  for (Path Request::*input : inputs_of) {
+    if (output == &Request::carry_out && input == &Request::carry_in) continue;
+    std::error_code absent;
+    const Path& path = request.*output;
+    if (!(request.*input).empty() && std::filesystem::equivalent(request.*input, path, absent))
+      throw npy::Error(path.string() + ": it is an input as well as an output");
+  }
+}
+
 template <class T>
 void serve(const Request& request, Inputs inputs, std::ostream& out) {
   convert<T>(inputs);
@@ -45,7 +62,10 @@ void serve(const Request& request, Inputs inputs, std::ostream& out) {
 
 void serve(const Request& request, std::ostream& out) {
   for (const auto& output : outputs)
-    if (const Path& path = request.*output.path; !path.empty()) OutputFiles::check(path);
+    if (const Path& path = request.*output.path; !path.empty()) {
+      OutputFiles::check(path);
+      check_is_no_input(request, output.path);
+    }
   Inputs inputs = read_inputs(request);
   if (computes_in_double(request, inputs))
     serve<double>(request, std::move(inputs), out);

@@ -261,7 +261,8 @@ std::optional<Request> parse(int argc, const char* const* argv, std::ostream& ou
   line.integer("--threads", r.threads, "n", 1, 1024, "threads");
   line.integer("--repeat", r.repeat, "n", 1, 1'000'000, "runs that are timed");
   line.flag("--stats", r.stats,
-            "prints times, pairs visited, share of the machine's peak, bytes of buffer");
+            "prints times of the forward pass, pairs visited, share of the machine's peak, bytes "
+            "of buffer");
 
   try {
     line.app().parse(argc, argv);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// @file Everything.
+/// @file Everything but core/thread_pool.hpp, whose user links threads.
 #pragma once
 
 #include "heed/attention/layer_plan.hpp"

@@ -204,8 +204,7 @@ TEST_F(AttendTest, CountsPositionsFromTheQueryOffset) {
   q_ = q;
   save("q", q);
   expect_refusal({"--causal"},
-                 "causal: q has 17 rows, k has 37; say where they sit: query_offset(n), "
-                 "causal_top_left, causal_bottom_right");
+                 "--causal: q has 17 rows, k has 37; say where they sit: --query-offset N");
   expect_refusal({"--prefix", "3"},
                  "--prefix: q has 17 rows, k has 37; say where they sit: --query-offset N");
   using namespace reference;
@@ -574,6 +573,7 @@ TEST_F(AttendTest, RefusesFilesThatDoNotFit) {
            {{"--lse", path("absent/lse")}, path("absent/lse") + ": its folder does not exist"},
            {{"--lse", "/dev/null"}, "/dev/null: it exists and is not a regular file"},
            {{"--lse", path("out")}, path("out") + ": two outputs go to this file"},
+           {{"--lse", path("k")}, path("k") + ": it is an input as well as an output"},
        })
     expect_refusal(options, reason);
 

@@ -142,7 +142,8 @@ class KvBuffer {
   step(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
        const Step& options = {}) {
     static_assert(!Variant::indexes_keys,
-                  "heed: this stage reads keys by index, which a buffer's slots do not have");
+                  "heed: this stage reads keys by index, which a buffer's slots do not have; a "
+                  "buffer is causal without a stage that says so");
     static_assert(!Variant::carries_rows,
                   "heed: the buffer selects by itself, see KvOptions::select");
     Call<Variant> call(*this, {View<const T, 4>(q), View<const T, 4>(k), View<const T, 4>(v)},
