@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The tests of the library, from a bare Debian: sets up what is missing, builds and runs.
 #
-#   sh tests/test.sh            all parts but avx2, which sanitize is built for as well
+#   sh tests/test.sh            release, headers, sanitize and clang
 #   sh tests/test.sh all        every part
 #   sh tests/test.sh PART...    some of them:
 #
@@ -10,18 +10,19 @@
 #                compile; the package installed, moved and found by CMake and by pkg-config, and as
 #                a subdirectory; two instruction sets in one program; the examples
 #     headers    each header compiled alone
-#     sanitize   every test with asserts, AddressSanitizer and UndefinedBehaviorSanitizer, AVX2
-#     baseline   every test for plain x86-64
-#     avx2       every test for AVX2
+#     sanitize   every test for plain x86-64, with asserts, AddressSanitizer and
+#                UndefinedBehaviorSanitizer
 #     clang      clang++ for this machine: as release
+#     baseline   every test for plain x86-64, as users build it
+#     avx2       every test for AVX2
 #
 # It goes on after a part that fails, and ends with a line for each and one for all.
 # CXX names another g++. HEED_WERROR=1 makes a warning an error. HEED_SKIP_SETUP=1 installs nothing.
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
-every_part="release headers sanitize baseline avx2 clang"
-[ $# -gt 0 ] || set -- release headers sanitize baseline clang
+every_part="release headers sanitize clang baseline avx2"
+[ $# -gt 0 ] || set -- release headers sanitize clang
 [ "$*" != all ] || set -- $every_part
 for part in "$@"; do
   case " $every_part " in
@@ -52,7 +53,7 @@ configure() {
   case $1 in
     release) own=-DHEED_BUILD_BENCH=OFF ;;
     clang) own=-DHEED_BUILD_BENCH=ON ;;
-    sanitize) own=; [ $avx2 = yes ] || own=-DHEED_MARCH=native ;;
+    sanitize) own=; [ $x86 = yes ] || own=-DHEED_MARCH=native ;;
     *) own= ;;
   esac
   # shellcheck disable=SC2086  # lists of words
