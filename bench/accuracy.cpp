@@ -3,18 +3,18 @@
 //
 //     build/release/bench/accuracy
 //
-// Error is the largest over all numbers of out, relative to max(1, the largest of them): 4 heads on 2
-// key heads of 64, 600 tokens, standard normal q, k and v, of which double and float see the same.
+// Error is the largest over all numbers of out, relative to max(1, the largest of them): 4 heads on
+// 2 key heads of 64, 600 tokens, standard normal q, k and v, of which double and float see the
+// same.
 #include "reference/selective.hpp"
 #include "support/random.hpp"
 #include "support/tensors.hpp"
-
-#include <heed/heed.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <heed/heed.hpp>
 
 namespace {
 
@@ -58,15 +58,18 @@ double error_of(const Variant& variant, const reference::Array& expected) {
   return error(expected, heed::test::array(out).values.data());
 }
 
-/// A row of the table: `variant` names the stages for either type, `rules` says the same to the oracle.
+/// A row of the table: `variant` names the stages for either type, `rules` says the same to the
+/// oracle.
 template <class Variant>
 void row(const char* name, const Variant& variant,
-         const std::function<void(reference::Rules&, const Inputs<double>&)>& set, bool selects = false) {
+         const std::function<void(reference::Rules&, const Inputs<double>&)>& set,
+         bool selects = false) {
   const Inputs<double> in;
   reference::Rules rules;
   rules.visible = reference::causal();
   set(rules, in);
-  const reference::Array q = heed::test::array(in.q), k = heed::test::array(in.k), v = heed::test::array(in.v);
+  const reference::Array q = heed::test::array(in.q), k = heed::test::array(in.k),
+                         v = heed::test::array(in.v);
   const reference::Array expected = selects ? reference::selective_attention(q, k, v, rules).out
                                             : reference::attention(q, k, v, rules).out;
   std::printf("| %s | %.1e | %.1e |\n", name, error_of<float>(variant, expected),
@@ -79,21 +82,28 @@ int main() {
   using namespace heed;
   const auto nothing = [](reference::Rules&, const Inputs<double>&) {};
   std::puts("| variant | float | double |\n| --- | --- | --- |");
-  row("`standard \\| causal`", [](const auto&) { return standard | causal; }, nothing);
-  row("`standard \\| causal \\| selective`", [](const auto&) { return standard | causal | selective; },
-      nothing, true);
-  row("`… \\| window(128, 0) \\| selective`",
+  row(
+      "`standard \\| causal`", [](const auto&) { return standard | causal; }, nothing);
+  row(
+      "`standard \\| causal \\| selective`",
+      [](const auto&) { return standard | causal | selective; }, nothing, true);
+  row(
+      "`… \\| window(128, 0) \\| selective`",
       [](const auto&) { return standard | causal | window(128, 0) | selective; },
       [](reference::Rules& r, const Inputs<double>&) {
         r.visible = reference::causal() && reference::window(128, 0);
       },
       true);
-  row("`standard \\| softcap(20) \\| causal`",
+  row(
+      "`standard \\| softcap(20) \\| causal`",
       [](const auto&) { return standard | softcap(20) | causal; },
       [](reference::Rules& r, const Inputs<double>&) { r.softcap = 20; });
-  row("`standard \\| bias(x) \\| causal`", [](const auto& in) { return standard | bias(in.bias) | causal; },
+  row(
+      "`standard \\| bias(x) \\| causal`",
+      [](const auto& in) { return standard | bias(in.bias) | causal; },
       [](reference::Rules& r, const Inputs<double>& in) { r.bias = heed::test::array(in.bias); });
-  row("`query_temperature(τ) \\| value_temperature(τ) \\| standard \\| causal`",
+  row(
+      "`query_temperature(τ) \\| value_temperature(τ) \\| standard \\| causal`",
       [](const auto& in) {
         return query_temperature(in.tau_q) | value_temperature(in.tau_v) | standard | causal;
       },

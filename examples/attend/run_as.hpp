@@ -77,11 +77,9 @@ inline void prepare(const Path& asked, const std::optional<NamedArray>& of,
 template <class T>
 Result run_whole(const Request& r, const Inputs& in, const heed::Options& options) {
   const auto q = view<T, 4>(in.q), k = view<T, 4>(in.k), v = view<T, 4>(in.v);
-  if (r.prefix && !r.query_offset && q.dim(2) != k.dim(2))
-    throw UsageError("--prefix: q has " + std::to_string(q.dim(2)) + " rows, k has " +
-                     std::to_string(k.dim(2)) + "; say where they sit: --query-offset N");
-  if (r.causal && !r.query_offset && q.dim(2) != k.dim(2))
-    throw UsageError("--causal: q has " + std::to_string(q.dim(2)) + " rows, k has " +
+  const char* places = r.prefix ? "--prefix" : r.causal ? "--causal" : nullptr;
+  if (places && !r.query_offset && q.dim(2) != k.dim(2))
+    throw UsageError(std::string(places) + ": q has " + std::to_string(q.dim(2)) + " rows, k has " +
                      std::to_string(k.dim(2)) + "; say where they sit: --query-offset N");
   const Integer batch = q.dim(0), heads = q.dim(1), rows = q.dim(2), keys = k.dim(2);
   const npy::Type type = npy::type_of<T>();

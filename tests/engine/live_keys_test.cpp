@@ -9,6 +9,7 @@
 #include "heed/score/sinks.hpp"
 #include "heed/score/softcap.hpp"
 #include "heed/score/temperature.hpp"
+#include "heed/score/when.hpp"
 #include "heed/score/window.hpp"
 #include "support/selection.hpp"
 
@@ -94,6 +95,24 @@ TYPED_TEST(LiveKeys, GoWithStagesThatLeaveThePastAlone) {
   EXPECT_LT(got.visited.pairs, all.visited.pairs);
   EXPECT_TRUE(close(got.out, array(all.out)));
   EXPECT_TRUE(close(got.lse, array(all.lse)));
+}
+
+/// What is off neither hides keys nor looks at them.
+TYPED_TEST(LiveKeys, GoWithAnyStageThatIsOff) {
+  using T = TypeParam;
+  const Inputs<T> in = this->forgetful(450, 2, 2, 14);
+  Tensor<T> slope = normal<T>(36, 1, 1, 1, 450);
+  const Visited plain = attend(in, standard | causal | selective).visited;
+  for (const bool on : {false, true}) {
+    const Visited windowed =
+        attend(in, standard | causal | when(on, window(400, 0)) | selective).visited;
+    const Visited biased =
+        attend(in, standard | when(on, bias(slope)) | causal | when(true, selective)).visited;
+    for (const Visited& some : {windowed, biased}) {
+      EXPECT_EQ(some.dropped, on ? 0 : plain.dropped);
+      EXPECT_EQ(some.pairs == plain.pairs, !on);
+    }
+  }
 }
 
 /// Whoever wants F gets F, of dead keys too; and masks that look at keys find them in their places.

@@ -60,10 +60,9 @@ class Pass {
     if (problem_.batch == 0 || problem_.heads == 0) return {};
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan(workers);
-    drops_ = carries_ && V::plain_past && problem_.query_offset >= 0 &&
-             problem_.query_offset + problem_.queries <= problem_.keys;
     negligible_ = options.negligible.value_or(std::numeric_limits<T>::epsilon() / 2);
-    drops_ = drops_ && negligible_ > 0;
+    drops_ = carries_ && negligible_ > 0 && variant_.plain_past() && problem_.query_offset >= 0 &&
+             problem_.query_offset + problem_.queries <= problem_.keys;
 
     Arena measure;
     layout(measure, workers);
@@ -132,7 +131,6 @@ class Pass {
     StripOf selector;
     StripOf* strips;
     LiveKeys<T, B> live;
-    double dropped = 0;
   };
 
   void plan(Index workers) {
@@ -195,7 +193,7 @@ class Pass {
         live = LiveKeys<T, B>(problem_,
                               std::min((heads + group - 2) / group + 2, problem_.key_heads), arena);
       }
-      if (!arena.measuring()) new (lanes + w) Lane{std::move(worker), selector, strips, live, 0};
+      if (!arena.measuring()) new (lanes + w) Lane{std::move(worker), selector, strips, live};
     }
     return lanes;
   }
@@ -302,7 +300,7 @@ class Pass {
                 to = strips * (share + 1) / shares_;
     WorkerOf& worker = lane.worker;
     worker.variant.begin(batch, share == 0);
-    lane.live.begin(), lane.dropped = 0;
+    lane.live.begin();
     const Heads heads{from * strip_heads_, to * strip_heads_};
     T* const falling =
         drops_ && values_are_finite(batch) ? worker.variant.template falling<T>() : nullptr;
@@ -353,12 +351,12 @@ class Pass {
   void drop(Lane& lane, T* falling, Index batch, Index row, const Heads& heads) {
     const Index end = (problem_.query_offset + row) / Tile::block_keys * Tile::block_keys;
     const T least = T(std::log2(negligible_ / double(problem_.keys)));
-    const double dropped = lane.live.drop(end, falling, least, [&](Index key, T minus_f) {
+    const bool dropped = lane.live.drop(end, falling, least, [&](Index key, T minus_f) {
       return bounds_.lead(batch, row / block_rows_, key) + minus_f;
     });
-    if (dropped == 0) return;
-    lane.dropped += dropped;
-    lane.worker.visited.dropped = std::max(lane.worker.visited.dropped, lane.dropped);
+    if (!dropped) return;
+    Visited& visited = lane.worker.visited;
+    visited.dropped = std::max(visited.dropped, lane.live.dropped());
     const auto pack = [&](Index head) {
       const Index g = problem_.key_head(head);
       lane.live.pack(

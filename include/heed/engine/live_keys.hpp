@@ -102,28 +102,29 @@ class LiveKeys {
     if (!arena.measuring()) std::fill_n(finite_, capacity_ / Tile::block_keys, std::uint8_t(1));
   }
 
-  void begin() { count_ = boundary_ = 0; }
+  void begin() { count_ = boundary_ = 0, dropped_ = 0; }
   Index count() const { return count_; }
   Index boundary() const { return boundary_; }
+  /// The most that all who were dropped could have got from a row.
+  double dropped() const { return dropped_; }
 
   /// Drops who is dead among the keys before `end`. No row below gives a key more than
   /// 2^excess(key, −F); dead is who gets less than 2^least. Keys that are new here come in if an
   /// eighth of them are dead, those that are here are closed up if an eighth of them are: else the
-  /// copying is not worth it. Returns the sum of what the dropped could have got.
+  /// copying is not worth it. Returns whether anything changed.
   template <class Excess>
-  double drop(Index end, T* carried, T least, Excess&& excess) {
+  bool drop(Index end, T* carried, T least, Excess&& excess) {
     const auto is_dead = [&](Index j, T minus_f) { return excess(j, minus_f) < least; };
     Index dead = 0, fresh_dead = 0;
     for (Index c = 0; c < count_; ++c) dead += is_dead(keys_[c], carried[c]);
     for (Index j = boundary_; j < end; ++j) fresh_dead += is_dead(j, carried[j]);
     const bool closes_up = dead > 0 && 8 * dead >= count_;
-    if (!closes_up && (fresh_dead == 0 || 8 * fresh_dead < end - boundary_)) return 0;
+    if (!closes_up && (fresh_dead == 0 || 8 * fresh_dead < end - boundary_)) return false;
 
-    double dropped = 0;
     Index kept = 0;
     const auto take = [&](Index j, T minus_f) {  // `kept` never overtakes what is read
       if (is_dead(j, minus_f))
-        dropped += std::exp2(double(excess(j, minus_f)));
+        dropped_ += std::exp2(double(excess(j, minus_f)));
       else
         keys_[kept] = j, carried[kept++] = minus_f;
     };
@@ -137,7 +138,7 @@ class LiveKeys {
     }
     for (Index j = boundary_; j < end; ++j) take(j, carried[j]);
     count_ = kept, boundary_ = end;
-    return dropped;
+    return true;
   }
 
   /// Packs the live keys of one key head, in its place `slot`, but for those that stand there.
@@ -160,6 +161,7 @@ class LiveKeys {
 
  private:
   Index dim_ = 0, columns_ = 0, capacity_ = 0, count_ = 0, boundary_ = 0;
+  double dropped_ = 0;
   Index packed_ = 0;       ///< how many of them stand where they are since they were last packed
   Index* keys_ = nullptr;  ///< [Nk] the live ones, ascending
   T *panels_ = nullptr, *values_ = nullptr;

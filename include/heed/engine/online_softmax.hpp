@@ -22,13 +22,13 @@ struct OnlineSoftmax {
     const T max = simd::reduce_max(top);
     const Batch<T> fade(simd::exp2(s.max[row] - max));
     s.max[row] = max;
-    const auto dim = [&](T* x, Index numbers) {
+    const auto fade_all = [&](T* x, Index numbers) {
       for (Index j = 0; j < numbers; j += simd::width<T>)
         (simd::load(x + j) * fade).store_unaligned(x + j);
     };
-    dim(s.out + row * s.columns, s.columns);
-    dim(s.sum + row * simd::width<T>, simd::width<T>);
-    dim(done, count);
+    fade_all(s.out + row * s.columns, s.columns);
+    fade_all(s.sum + row * simd::width<T>, simd::width<T>);
+    fade_all(done, count);
   }
 
   template <int Vectors, class T>
@@ -99,18 +99,19 @@ struct OnlineSoftmax {
 };
 
 /// Weights from a log-sum-exp that is already known: Strip::max holds it, in log2 units, and beyond
-/// every score where a row sees nothing.
+/// every score where a row sees nothing. Hidden keys weigh nothing, and so do those so far down
+/// that a product with their weight would be subnormal, which is slow.
 struct KnownSoftmax {
   template <bool Masked, int Vectors, class T, class B, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               T* weights, Index, Change&&) {
+    constexpr T negligible = T(std::numeric_limits<T>::min_exponent) * T(0.75);
     const Batch<T> lse(s.max[row]);
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
-      Batch<T> weight = simd::exp2(scores[v] - lse);
-      if constexpr (Masked)
-        weight = simd::select(scores[v] < Batch<T>(hidden_below<T>), Batch<T>(T(0)), weight);
-      weight.store_unaligned(weights + v * simd::width<T>);
+      const Batch<T> x = scores[v] - lse;
+      simd::select(x < Batch<T>(negligible), Batch<T>(T(0)), simd::exp2(x))
+          .store_unaligned(weights + v * simd::width<T>);
     }
   }
 };

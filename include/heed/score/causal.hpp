@@ -11,9 +11,9 @@ namespace detail {
 /// A row at position p sees keys j ≤ p.
 struct CausalMask : StageOf<Rank::mask> {
   static constexpr bool indexes_keys = true;
-  static constexpr bool plain_past = true;
 
   bool same_tokens() const { return true; }
+  bool plain_past() const { return true; }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     return range & KeyRange{0, row.position + 1};
   }

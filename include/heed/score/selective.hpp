@@ -47,7 +47,6 @@ template <class T>
 class Selecting : public StageOf<Rank::carry> {
  public:
   static constexpr bool carries_rows = true;
-  static constexpr bool plain_past = true;
 
   /// Rows and keys of the largest block the engine hands to select().
   static constexpr Index block_rows = largest_panel_rows, block_keys = largest_panel_keys;
@@ -314,7 +313,6 @@ inline void check_select_options(const SelectOptions& options, const Problem& p)
 template <class T>
 struct SelectiveWith : StageOf<Rank::carry> {
   static constexpr bool carries_rows = true;
-  static constexpr bool plain_past = true;
 
   SelectOptions options;
   SelectTensors<T> tensors;
@@ -392,6 +390,7 @@ struct SelectiveWith : StageOf<Rank::carry> {
     static_assert(std::is_same_v<T, U>, "heed: selective's tensors must have the number type of q");
     return {options, tensors, p, arena};
   }
+  bool plain_past() const { return true; }
   void check(const Problem& p) const {
     detail::check_select_options(options, p);
     const auto& t = tensors;
@@ -431,7 +430,6 @@ struct SelectiveWith : StageOf<Rank::carry> {
 ///     standard | causal | selecting({.head = 3}).carry_in(before).carry_out(after)
 struct Selective : StageOf<Rank::carry> {
   static constexpr bool carries_rows = true;
-  static constexpr bool plain_past = true;
 
   SelectOptions options;
 
@@ -472,6 +470,7 @@ struct Selective : StageOf<Rank::carry> {
   detail::Selecting<T> bind(const Problem& p, Arena& arena) const {
     return {options, {}, p, arena};
   }
+  bool plain_past() const { return true; }
   void check(const Problem& p) const { detail::check_select_options(options, p); }
 
  private:

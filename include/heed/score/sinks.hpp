@@ -15,7 +15,6 @@ namespace heed::inline HEED_ABI {
 /// @throws ShapeError if there is not one logit per head.
 template <class T>
 struct Sinks : StageOf<Rank::mask> {
-  static constexpr bool plain_past = true;
   View<const T, 1> logits;
   View<T, 1> gradient{};
 
@@ -27,6 +26,7 @@ struct Sinks : StageOf<Rank::mask> {
     static_assert(std::is_same_v<T, U>, "heed: sinks must have the number type of q, k and v");
     return *this;
   }
+  bool plain_past() const { return true; }
   void check(const Problem& p) const {
     expect_dims("sinks", logits.dims(), {p.heads}, "one logit per head");
     if (gradient) expect_dims("sinks' gradient", gradient.dims(), {p.heads}, "one logit per head");

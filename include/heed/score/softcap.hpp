@@ -11,9 +11,9 @@ namespace heed::inline HEED_ABI {
 ///
 /// @throws ValueError unless c lies in [1e-30, 1e30].
 struct Softcap : StageOf<Rank::cap> {
-  static constexpr bool plain_past = true;
   double cap = 0;
 
+  bool plain_past() const { return true; }
   void check(const Problem&) const {
     if (!(cap >= 1e-30 && cap <= 1e30))
       throw ValueError("softcap is ", cap, ", must be positive, and lie in [1e-30, 1e30]");

@@ -124,13 +124,13 @@ struct Identity {
   static constexpr bool carries_rows = false;  ///< Does a row depend on the rows above it?
   /// Does it read keys by index? Then it cannot work on a KvBuffer, whose slots are in no order.
   static constexpr bool indexes_keys = false;
-  /// Does every row see its own key and all keys before it, and do the register hooks look at
-  /// scores alone? Then keys that are masked for good can be dropped.
-  static constexpr bool plain_past = false;
 
   // Once a call.
   std::optional<Index> query_offset(const Shape&) const { return std::nullopt; }
   bool same_tokens() const { return false; }
+  /// Does every row see its own key and all keys before it, and do the register hooks look at
+  /// scores alone? Then keys that are masked for good can be dropped.
+  bool plain_past() const { return false; }
   void check(const Problem&) const {}  ///< Throws what is wrong with the stage's own tensors.
 
   // Once a batch entry, and once a task where nothing is carried. Of the workers that walk the rows
@@ -266,6 +266,7 @@ concept Hooks = requires(S s, const S c, const Shape& shape, const Problem& prob
                          const Panel<T>& panel, const Lanes<T>& at, Batch<T> x, Mask<T> m, T t) {
   { c.query_offset(shape) } -> std::same_as<std::optional<Index>>;
   { c.same_tokens() } -> std::same_as<bool>;
+  { c.plain_past() } -> std::same_as<bool>;
   c.check(problem);
   s.begin(i, true), s.end();
   { c.query_factor(t, row) } -> std::same_as<T>;
@@ -300,7 +301,6 @@ struct Then {
 
   static constexpr bool carries_rows = A::carries_rows || B::carries_rows;
   static constexpr bool indexes_keys = A::indexes_keys || B::indexes_keys;
-  static constexpr bool plain_past = A::plain_past && B::plain_past;
   static constexpr Rank first_rank = A::first_rank, last_rank = B::last_rank;
 
   template <class T>
@@ -317,6 +317,7 @@ struct Then {
     return x ? x : y;
   }
   bool same_tokens() const { return a.same_tokens() || b.same_tokens(); }
+  bool plain_past() const { return a.plain_past() && b.plain_past(); }
   void check(const Problem& p) const { a.check(p), b.check(p); }
 
   void begin(Index batch, bool leader) { a.begin(batch, leader), b.begin(batch, leader); }

@@ -8,9 +8,9 @@ namespace heed::inline HEED_ABI {
 
 /// s = factor · q·k; the factor is folded into q when q is packed.            arXiv:1706.03762
 struct Scaled : StageOf<Rank::scale> {
-  static constexpr bool plain_past = true;
   double factor = 1;
 
+  bool plain_past() const { return true; }
   template <class T>
   T query_factor(T x, const Row&) const {
     return x * T(factor);
@@ -24,7 +24,7 @@ constexpr Scaled scaled(double factor) {
 
 /// s = q·k / √D, D the head dimension.                                         arXiv:1706.03762
 struct Standard : StageOf<Rank::scale> {
-  static constexpr bool plain_past = true;
+  bool plain_past() const { return true; }
   template <class T>
   Scaled bind(const Problem& p, Arena&) const {
     return scaled(1 / std::sqrt(double(p.dim)));

@@ -48,13 +48,13 @@ void check_temperature(const char* what, const View<const T, 3>& tau, Index batc
 /// @throws ShapeError unless tau is [B, H, Nq] or [B, 1, Nq].
 template <class T>
 struct QueryTemperature : StageOf<Rank::rescale> {
-  static constexpr bool plain_past = true;
   View<const T, 3> tau;
   View<T, 3> gradient{};
 
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   QueryTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
+  bool plain_past() const { return true; }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_query_factor(U grad, const Row& row) {
@@ -79,7 +79,6 @@ struct QueryTemperature : StageOf<Rank::rescale> {
 template <class T>
 struct KeyTemperature : StageOf<Rank::rescale> {
   static constexpr bool indexes_keys = true;
-  static constexpr bool plain_past = true;
 
   View<const T, 3> tau;
   View<T, 3> gradient{};
@@ -87,6 +86,7 @@ struct KeyTemperature : StageOf<Rank::rescale> {
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   KeyTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
+  bool plain_past() const { return true; }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_key_factor(U grad, Index batch, Index key_head, Index key) {
@@ -111,7 +111,6 @@ struct KeyTemperature : StageOf<Rank::rescale> {
 template <class T>
 struct ValueTemperature : StageOf<Rank::rescale> {
   static constexpr bool indexes_keys = true;
-  static constexpr bool plain_past = true;
 
   View<const T, 3> tau;
   View<T, 3> gradient{};
@@ -119,6 +118,7 @@ struct ValueTemperature : StageOf<Rank::rescale> {
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   ValueTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
+  bool plain_past() const { return true; }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_value_factor(U grad, Index batch, Index key_head, Index key) {
@@ -190,12 +190,12 @@ struct Gain {
 /// τq(i) = 1 + g(α) log n, n = 1 + the position of row i, computed as it is needed: right also in
 /// decode, where the position is not the row's index.
 struct PositionTemperature : StageOf<Rank::rescale> {
-  static constexpr bool plain_past = true;
   double gain = 0, slope = 0;
   double* gradient = nullptr;
 
   /// ∂L/∂α, overwritten by backward().
   PositionTemperature grad(double* to) const { return {{}, gain, slope, to}; }
+  bool plain_past() const { return true; }
   bool shares_gradients() const { return gradient != nullptr; }
   void clear_gradients() {
     if (gradient) *gradient = 0;

@@ -16,7 +16,6 @@ struct When {
 
   static constexpr bool carries_rows = S::carries_rows;
   static constexpr bool indexes_keys = S::indexes_keys;
-  static constexpr bool plain_past = S::plain_past;
   static constexpr Rank first_rank = S::first_rank, last_rank = S::last_rank;
 
   template <class T>
@@ -36,6 +35,7 @@ struct When {
     return on ? stage.query_offset(s) : std::nullopt;
   }
   bool same_tokens() const { return on && stage.same_tokens(); }
+  bool plain_past() const { return !on || stage.plain_past(); }
   void check(const Problem& p) const {
     if (on) stage.check(p);
   }

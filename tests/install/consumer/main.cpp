@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Two units include everything and call the same functions: nothing may be defined twice.
-#include <heed/heed.hpp>
-
 #include <array>
 #include <cmath>
+#include <heed/heed.hpp>
 
 double second_unit();
 

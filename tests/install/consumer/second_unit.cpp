@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include <heed/heed.hpp>
-
 #include <array>
+#include <heed/heed.hpp>
 
 double second_unit() {
   std::array<float, 6> q{}, k{}, v{0, 0, 1, 1, 2, 2}, out{};
