@@ -153,9 +153,11 @@ struct Temperatures {
   double value(Index i) const { return of_word(i) + 1; }
 };
 
-/// Rounded to 1/1024, so that the last bit of a logarithm cannot change a file.
+/// Rounded to 1/1024, so that the last bit of a logarithm cannot change a file, nor the sign of a
+/// zero.
 float rounded(double x) {
-  return float(std::round(x * 1024) / 1024);
+  const double units = std::round(x * 1024);
+  return units == 0 ? 0 : float(units / 1024);
 }
 
 /// [1, heads, N, dim] from one matrix for each head.

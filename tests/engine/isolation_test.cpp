@@ -15,9 +15,6 @@
 namespace heed::test {
 namespace {
 
-/// One variant for every alignment, so that fewer are compiled.
-const auto causally = standard | causal_at(0);
-
 template <class T>
 class Isolation : public testing::Test {};
 TYPED_TEST_SUITE(Isolation, Scalars, ScalarName);

@@ -5,32 +5,16 @@
 #include "reference/backward.hpp"
 
 #include "reference/memory_loss.hpp"
-#include "support/compare.hpp"
-#include "support/fixtures.hpp"
+#include "support/golden.hpp"
 #include "support/random.hpp"
-
-#include <gtest/gtest.h>
 
 #include <cmath>
 #include <functional>
-#include <string>
-#include <vector>
 
 namespace heed::test {
 namespace {
 
 using reference::Array;
-
-constexpr double exact = 1e-12;
-
-Array as_rank_4(Array mask) {
-  mask.dims = {1, 1, mask.dims[0], mask.dims[1]};
-  return mask;
-}
-
-std::vector<reference::Index> integers(const Array& a) {
-  return {a.values.begin(), a.values.end()};
-}
 
 reference::Rules seeing(reference::Visible visible) {
   reference::Rules rules;
@@ -38,9 +22,9 @@ reference::Rules seeing(reference::Visible visible) {
   return rules;
 }
 
-class ReferenceGradients : public testing::TestWithParam<std::string> {
+class ReferenceGradients : public GoldenCase {
  protected:
-  const Fixture& f = fixture(GetParam());
+  using GoldenCase::expect;
   const Array &q = f.array("q"), &k = f.array("k"), &v = f.array("v");
 
   reference::Cotangents given() const {
@@ -48,17 +32,10 @@ class ReferenceGradients : public testing::TestWithParam<std::string> {
     c.out = f.array("dout");
     return c;
   }
-  void expect(const Array& got, const std::string& name) {
-    EXPECT_TRUE(close(got, f.array(name), exact)) << name;
-  }
   void expect(const reference::Gradients& got) {
     expect(got.q, "dq"), expect(got.k, "dk"), expect(got.v, "dv");
   }
 };
-
-std::string name_of(const testing::TestParamInfo<std::string>& info) {
-  return info.param;
-}
 
 using StandardGradients = ReferenceGradients;
 INSTANTIATE_TEST_SUITE_P(Fixtures, StandardGradients,

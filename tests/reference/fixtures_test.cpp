@@ -1,51 +1,20 @@
 // SPDX-License-Identifier: MIT
 // The oracle against the golden cases, to rounding: what the other tests lean on.
 
-#include "support/fixtures.hpp"
-
 #include "reference/attention.hpp"
 #include "reference/masks.hpp"
 #include "reference/memory_loss.hpp"
 #include "reference/pruning.hpp"
 #include "reference/selective.hpp"
 #include "reference/temperature.hpp"
-#include "support/compare.hpp"
-
-#include <gtest/gtest.h>
-
-#include <string>
-#include <vector>
+#include "support/golden.hpp"
 
 namespace heed::test {
 namespace {
 
 using reference::Array;
 
-constexpr double exact = 1e-12;
-
-/// Integers of a fixture, as the masks want them.
-std::vector<reference::Index> integers(const Array& a) {
-  return {a.values.begin(), a.values.end()};
-}
-
-/// A [Nq, Nk] mask as [1, 1, Nq, Nk].
-Array as_rank_4(Array mask) {
-  mask.dims = {1, 1, mask.dims[0], mask.dims[1]};
-  return mask;
-}
-
-class Reference : public testing::TestWithParam<std::string> {
- protected:
-  const Fixture& f = fixture(GetParam());
-
-  void expect(const Array& got, const std::string& name) {
-    EXPECT_TRUE(close(got, f.array(name), exact)) << name;
-  }
-};
-
-std::string name_of(const testing::TestParamInfo<std::string>& info) {
-  return info.param;
-}
+using Reference = GoldenCase;
 
 TEST(ReferenceFixtures, AreThirtyFive) {
   EXPECT_EQ(fixtures().size(), 35u);

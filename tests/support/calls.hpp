@@ -4,6 +4,8 @@
 
 #include "heed/core/shape.hpp"
 #include "heed/engine/forward.hpp"
+#include "heed/score/causal.hpp"
+#include "heed/score/standard.hpp"
 #include "reference/attention.hpp"
 #include "support/compare.hpp"
 #include "support/random.hpp"
@@ -30,6 +32,9 @@ struct ScalarName {
     return std::is_same_v<T, float> ? "float" : "double";
   }
 };
+
+/// One variant for every alignment, so that fewer are compiled.
+inline const auto causally = standard | causal_at(0);
 
 inline std::string describe(const Shape& s) {
   return "B " + std::to_string(s.batch) + ", H " + std::to_string(s.heads) + ", G " +
