@@ -9,6 +9,7 @@
 #include "heed/engine/forward.hpp"
 #include "measure.hpp"
 
+#include <optional>
 #include <random>
 
 namespace bench {
@@ -48,13 +49,14 @@ inline void tokens(benchmark::internal::Benchmark* row) {
 /// @param pairs  visible pairs (query, key) of one head.
 template <class T, class Variant>
 void forward_pass(benchmark::State& state, const Variant& variant, Index tokens, Index dim,
-                  double pairs, int threads = 1) {
+                  double pairs, int threads = 1, std::optional<double> negligible = {}) {
   const auto q = random<T, 4>(1, 1, heads, tokens, dim), k = random<T, 4>(2, 1, heads, tokens, dim),
              v = random<T, 4>(3, 1, heads, tokens, dim);
   Tensor<T, 4> out(1, heads, tokens, dim);
   heed::Workspace workspace;
   Eigen::ThreadPool pool(threads);
-  const heed::Options options{threads > 1 ? heed::executor(pool) : heed::serial(), &workspace};
+  const heed::Options options{threads > 1 ? heed::executor(pool) : heed::serial(), &workspace,
+                              negligible};
 
   heed::Visited visited;
   const double all = pairs * double(heads);

@@ -33,6 +33,12 @@ void Selective(benchmark::State& state) {
 void SelectiveThreads(benchmark::State& state) {
   run<float>(state, standard | causal | selective, 2);
 }
+/// Dropping nothing: the price of selection where nothing is forgotten.
+template <class T>
+void SelectiveAll(benchmark::State& state) {
+  const Index tokens = state.range(0);
+  forward_pass<T>(state, standard | causal | selective, tokens, 64, causal_pairs(tokens), 1, 0.);
+}
 /// With the memory it leaves, for a loss.
 void SelectiveMemory(benchmark::State& state) {
   Tensor<float, 2> memory(1, state.range(0));
@@ -54,6 +60,7 @@ void CausalWindow(benchmark::State& state) {
 
 BENCHMARK(Causal<float>)->Name("Causal")->Apply(tokens)->Apply(best);
 BENCHMARK(Selective<float>)->Name("Selective")->Apply(tokens)->Apply(best);
+BENCHMARK(SelectiveAll<float>)->Name("SelectiveAll")->Apply(tokens)->Apply(best);
 BENCHMARK(SelectiveThreads)->Apply(tokens)->Apply(best)->UseRealTime();
 BENCHMARK(SelectiveMemory)->Apply(tokens)->Apply(best);
 BENCHMARK(CausalWindow)->Apply(tokens)->Apply(best);

@@ -105,7 +105,7 @@ TYPED_TEST(LiveKeys, GoWithAnyStageThatIsOff) {
   const Visited plain = attend(in, standard | causal | selective).visited;
   for (const bool on : {false, true}) {
     const Visited windowed =
-        attend(in, standard | causal | when(on, window(400, 0)) | selective).visited;
+        attend(in, standard | causal | window(on ? 400 : unbounded, 0) | selective).visited;
     const Visited biased =
         attend(in, standard | when(on, bias(slope)) | causal | when(true, selective)).visited;
     for (const Visited& some : {windowed, biased}) {
@@ -115,18 +115,31 @@ TYPED_TEST(LiveKeys, GoWithAnyStageThatIsOff) {
   }
 }
 
+/// A dead key takes no memory: M is what it was, unless τ lies beyond where keys die.
+TYPED_TEST(LiveKeys, AreAllThatMemoryCounts) {
+  using T = TypeParam;
+  const Index n = 450;
+  const Inputs<T> in = this->forgetful(n, 2, 2, 10);
+  Tensor<T, 2> memory(2, n), of_all(2, n);
+  for (const double tau : {1., 15., 100.}) {
+    const Visited some = attend(in, standard | causal | selective.memory(memory, tau)).visited;
+    attend(in, standard | causal | selective.memory(of_all, tau), {.negligible = 0});
+    EXPECT_TRUE(close(memory, array(of_all))) << tau;
+    EXPECT_EQ(some.dropped > 0, tau < 100) << tau;
+  }
+}
+
 /// Whoever wants F gets F, of dead keys too; and masks that look at keys find them in their places.
 TYPED_TEST(LiveKeys, AreAllKeysWhereSomethingElseDependsOnThem) {
   using T = TypeParam;
   const Index n = 450;
   const Inputs<T> in = this->forgetful(n, 2, 2, 10);
-  Tensor<T, 2> carry(2, n), memory(2, n);
+  Tensor<T, 2> carry(2, n);
   Tensor<T> slope = normal<T>(35, 1, 1, 1, n);
   const auto dropped = [&](const auto& variant) { return attend(in, variant).visited.dropped; };
   EXPECT_GT(dropped(standard | causal | selective), 0);
   EXPECT_EQ(dropped(standard | causal | selective.carry_out(carry)), 0);
-  EXPECT_EQ(dropped(standard | causal | selective.memory(memory)), 0);
-  EXPECT_EQ(dropped(standard | causal | window(400, 0) | selective), 0);
+  EXPECT_EQ(dropped(standard | causal | when(true, window(400, 0)) | selective), 0);
   EXPECT_EQ(dropped(standard | bias(slope) | causal | selective), 0);
   for (const SelectOptions& o : {SelectOptions{.relu = false}, SelectOptions{.accumulate = false},
                                  SelectOptions{.shift = false}})

@@ -217,15 +217,15 @@ template <class T>
 void Mixture<T>::backward(const heed::detail::BackwardTensors<T>& x, Gradients<T>& stages,
                           const Options& options, bool in_tiny_blocks) const {
   const auto run = [&](const auto& variant) {
-    heed::backward(x.q, x.k, x.v, variant, x.out, x.lse, x.grad_out, x.grad_q, x.grad_k, x.grad_v,
-                   options);
+    stages.visited = heed::backward(x.q, x.k, x.v, variant, x.out, x.lse, x.grad_out, x.grad_q,
+                                    x.grad_k, x.grad_v, options);
   };
   const auto last = selection_stage(*this, stages);
   if (in_tiny_blocks || !(is_shaped(*this) || shapes_nothing(*this))) {
     const auto variant = everything(*this, stages, last);
-    heed::detail::BackwardPass<T, TinyBackward<T>, std::remove_const_t<decltype(variant)>>(x,
-                                                                                           variant)
-        .run(options);
+    heed::detail::BackwardPass<T, TinyBackward<T>, std::remove_const_t<decltype(variant)>> pass(
+        x, variant);
+    stages.visited = pass.run(options);
   } else if (!shapes_nothing(*this)) {
     run(shaped(*this, stages, last));
   } else if (selects) {

@@ -4,6 +4,9 @@
 
 #include "heed/engine/forward.hpp"
 #include "heed/engine/gradient_worker.hpp"
+#include "heed/engine/turns.hpp"
+
+#include <numeric>
 
 namespace heed::inline HEED_ABI {
 
@@ -29,6 +32,7 @@ class BackwardPass {
  public:
   BackwardPass(const BackwardTensors<T>& x, const V& variant)
       : x_(x), variant_(variant), problem_(problem_of(common_shape(x.q, x.k, x.v), variant)) {
+    problem_.backward = true;
     const Shape& s = problem_;
     check_outputs(s, View<T, 4>(const_cast<T*>(x.out.data()), x.out.dims(), x.out.strides()), {});
     expect_dims("lse", x.lse.dims(), {s.batch, s.heads, s.queries}, "one number per row of q");
@@ -42,10 +46,12 @@ class BackwardPass {
     expect_contiguous_rows("grad_v", View<const T, 4>(x.grad_v));
   }
 
-  void run(const Options& options) {
+  Visited run(const Options& options) {
     if (problem_.batch == 0 || problem_.heads == 0) return clear_all();
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan();
+    least_ = least_weight<T>(options, problem_);
+    drops_ = carries_ && can_drop(variant_, problem_, least_);
     Arena measure;
     layout(measure, workers);
     Workspace own;
@@ -57,20 +63,27 @@ class BackwardPass {
     leader.clear_gradients();
     pack(leader, options.executor);
     const Executor executor = leader.shares_gradients() ? serial() : options.executor;
-    executor(tasks_, [&](Index task, Index w) {
-      if (carries_)
-        descend(lanes[w], task);
-      else
-        attend(lanes[w], task);
-    });
+    if (carries_)
+      attend_in_turns(lanes, executor);
+    else
+      executor(problem_.batch * problem_.key_heads,
+               [&](Index task, Index w) { attend(lanes[w], task); });
     executor(problem_.batch * problem_.heads,
              [&](Index task, Index w) { finish_queries(lanes[w].worker.variant, task); });
     finish_sinks(leader);
+
+    Visited visited;
+    for (Index w = 0; w < workers; ++w) visited += lanes[w].worker.visited;
+    for (Index b = 0; drops_ && b < problem_.batch; ++b)
+      visited.dropped = std::max(
+          visited.dropped,
+          std::accumulate(dropped_ + b * key_blocks_, dropped_ + (b + 1) * key_blocks_, 0.));
+    return visited;
   }
 
  private:
   /// There is nothing to sum up.
-  void clear_all() {
+  Visited clear_all() {
     Arena measure;
     bound<T>(variant_, problem_, measure);
     Workspace workspace;
@@ -80,6 +93,7 @@ class BackwardPass {
       for (Index b = 0; b < x.dim(0); ++b)
         for (Index h = 0; h < x.dim(1); ++h)
           for (Index n = 0; n < x.dim(2); ++n) std::fill_n(x.row(b, h, n), x.dim(3), T(0));
+    return {};
   }
 
   /// One thread's scratch.
@@ -88,7 +102,9 @@ class BackwardPass {
     StripOf* strips;     ///< [heads of a task][row blocks]
     StripOf* selectors;  ///< [row blocks]
     T *grad_keys, *grad_values, *grad_selecting_keys;
-    T* carries;  ///< [row blocks][block_keys]
+    T* carries;   ///< [row blocks][block_keys]
+    T* falling;   ///< what falling() gave
+    Index batch;  ///< the batch entry all this is about, or −1
   };
 
   void plan() {
@@ -100,8 +116,8 @@ class BackwardPass {
     blocks_ = (problem_.queries + Tile::block_rows - 1) / Tile::block_rows;
     columns_ = round_up(problem_.dim, simd::width<T>);
     value_columns_ = round_up(problem_.value_dim, simd::width<T>);
+    key_blocks_ = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys;
     task_heads_ = carries_ ? problem_.heads : problem_.group();
-    tasks_ = carries_ ? problem_.batch : problem_.batch * problem_.key_heads;
   }
   bool projects() const { return bool(projection_.queries); }
 
@@ -123,7 +139,9 @@ class BackwardPass {
                 arena.take<T>(key_heads * Tile::block_keys * columns_),
                 arena.take<T>(key_heads * Tile::block_keys * value_columns_),
                 arena.take<T>(projects() ? Tile::block_keys * selecting_columns_ : 0),
-                arena.take<T>(carries_ ? blocks_ * Tile::block_keys : 0)};
+                arena.take<T>(carries_ ? blocks_ * Tile::block_keys : 0),
+                nullptr,
+                -1};
       for (Index s = 0; s < task_heads_ * blocks_; ++s) {
         const StripOf strip = StripOf::scoring(problem_.dim, arena);
         if (!arena.measuring()) new (lane.strips + s) StripOf(strip);
@@ -149,6 +167,11 @@ class BackwardPass {
     grad_rows_ = PackedRows<T>(x_.grad_out, false, rows, arena);
     delta_ = arena.take<T>(problem_.batch * problem_.heads * padded);
     grad_queries_ = arena.take<T>(problem_.batch * problem_.heads * padded * columns_);
+    if (carries_) turns_ = Turns(problem_.batch * blocks_, arena);
+    if (drops_) {
+      bounds_ = ScoreBounds<T>(problem_, Tile::block_rows, arena);
+      dropped_ = arena.take<double>(problem_.batch * key_blocks_);
+    }
     projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
     if (!projects()) return;
     const View<const T, 4> q = as_heads(projection_.queries), k = as_heads(projection_.keys);
@@ -188,6 +211,12 @@ class BackwardPass {
       all(selecting_key_rows_, one);
       std::fill_n(grad_selecting_queries_,
                   problem_.batch * blocks_ * Tile::block_rows * selecting_columns_, T(0));
+    }
+    if (drops_) {
+      executor(bounds_.tasks(), [&](Index task, Index) {
+        bounds_.measure(task, x_.q, x_.k, variant, problem_.query_offset);
+      });
+      bounds_.finish();
     }
     executor(problem_.batch * problem_.heads, [&](Index task, Index) {
       const Index h = task % problem_.heads, b = task / problem_.heads,
@@ -285,71 +314,131 @@ class BackwardPass {
     worker.variant.end();
   }
 
-  /// All heads of one batch entry. Of each key block the selecting head's scores descend the rows
-  /// once, to know what is carried into every row block; then all heads ascend.
-  void descend(Lane& lane, Index b) {
-    WorkerOf& worker = lane.worker;
-    Bound& variant = worker.variant;
+  /// A variant that carries: key blocks in parallel, one behind the other, since all of them add to
+  /// the gradients of the queries. Taken in order, none waits for one that nobody has begun.
+  void attend_in_turns(Lane* lanes, const Executor& executor) {
+    std::atomic<Index> next{0};
+    executor(executor.workers(), [&](Index, Index w) {
+      Lane& lane = lanes[w];
+      for (Index task;
+           (task = next.fetch_add(1, std::memory_order_relaxed)) < problem_.batch * key_blocks_;)
+        attend_key_block(lane, task / key_blocks_, task % key_blocks_);
+      if (lane.batch >= 0) lane.worker.variant.end();
+    });
+    if (projects())
+      for (Index b = 0; b < problem_.batch; ++b)
+        finish_selecting_queries(lanes[0].worker.variant, b);
+  }
+
+  void enter(Lane& lane, Index b) {
+    if (lane.batch == b) return;
+    Bound& variant = lane.worker.variant;
+    if (lane.batch >= 0) variant.end();
+    lane.batch = b;
     variant.begin(b, false);
     for (Index h = 0; h < problem_.heads; ++h) place(variant, lane.strips + h * blocks_, b, h);
     place_selector(variant, lane.selectors, b);
-    const Index selecting = projects() ? -1 : variant.selecting_head();
+    lane.falling = drops_ ? variant.template falling<T>(least_) : nullptr;
+  }
 
-    for (Index first = 0; first < problem_.keys; first += Tile::block_keys) {
-      clear(lane, problem_.key_heads);
-      if (projects())
-        std::fill_n(lane.grad_selecting_keys, Tile::block_keys * selecting_columns_, T(0));
-      const Index last = std::min(first + Tile::block_keys, problem_.keys);
-      const KeyBlock<T> block{first,
-                              last,
-                              {projects() ? selecting_keys_(b, 0)
-                                          : keys_(b, problem_.key_head(variant.selecting_head())),
-                               {}}};
-      const auto met = [&](Index i) {
-        bool any = variant.wants_skipped() || overlap(lane.selectors[i].hull, block);
-        for (Index h = 0; h < problem_.heads; ++h)
-          any |= overlap(lane.strips[h * blocks_ + i].hull, block);
-        return any;
-      };
-      for (Index i = 0; i < blocks_; ++i) {
-        if (!met(i)) continue;
-        variant.save(first, last - first, lane.carries + i * Tile::block_keys);
-        if (i + 1 < blocks_) worker.select(lane.selectors[i], block, projects());
-      }
-      variant.begin_gradients(first, last - first);
-      for (Index i = blocks_; i-- > 0;) {
-        if (!met(i)) continue;
-        variant.restore(first, last - first, lane.carries + i * Tile::block_keys);
-        worker.select(lane.selectors[i], block, projects());
-        variant.clear_carried_gradient();
-        const auto of = [&](Index h) {
-          return key_side(lane, b, problem_.key_head(h), first, problem_.key_head(h));
-        };
-        if (selecting >= 0)
-          worker.begin_selecting(lane.strips[selecting * blocks_ + i], row_side(b, selecting, i),
-                                 of(selecting));
-        for (Index h = 0; h < problem_.heads; ++h) {
-          StripOf& strip = lane.strips[h * blocks_ + i];
-          if (h != selecting && overlap(strip.hull, block))
-            worker.tile(strip, row_side(b, h, i), of(h));
+  /// All heads on one key block. The selecting head's scores descend the rows once, to know what is
+  /// carried into every row block, down to where nobody gives the keys any weight any more; from
+  /// there all heads ascend.
+  void attend_key_block(Lane& lane, Index b, Index index) {
+    enter(lane, b);
+    WorkerOf& worker = lane.worker;
+    Bound& variant = worker.variant;
+    clear(lane, problem_.key_heads);
+    if (projects())
+      std::fill_n(lane.grad_selecting_keys, Tile::block_keys * selecting_columns_, T(0));
+    const Index first = index * Tile::block_keys,
+                last = std::min(first + Tile::block_keys, problem_.keys);
+    const KeyBlock<T> block{
+        first,
+        last,
+        {projects() ? selecting_keys_(b, 0) : keys_(b, problem_.key_head(variant.selecting_head())),
+         {}}};
+    const Index alive = descend(lane, b, block);
+    if (drops_)
+      dropped_[b * key_blocks_ + index] = alive < blocks_ ? weight(lane, b, alive, block) : 0;
+
+    variant.begin_gradients(first, last - first);
+    for (Index i = blocks_; i-- > 0;) {
+      turns_.wait(b * blocks_ + i, index);
+      if (i < alive && met(lane, i, block)) {
+        if (i + 1 < blocks_) {  // else descend() ended here
+          variant.restore(first, last - first, lane.carries + i * Tile::block_keys);
+          worker.select(lane.selectors[i], block, projects());
         }
-        worker.deselect(lane.selectors[i], block);
-        if (selecting >= 0) {
-          worker.end_selecting(lane.strips[selecting * blocks_ + i], row_side(b, selecting, i),
-                               of(selecting));
-        } else {
-          const KeySide<T> side{block, nullptr, selecting_key_rows_(b, 0), lane.grad_selecting_keys,
-                                nullptr};
-          worker.end_projection(lane.selectors[i], selecting_row_side(b, i), side);
-        }
+        ascend(lane, b, block, i);
       }
-      variant.end_gradients(first, last - first);
-      for (Index g = 0; g < problem_.key_heads; ++g)
-        finish_keys(variant, b, g, key_side(lane, b, g, first, g));
-      if (projects()) finish_selecting_keys(variant, lane, b, first, last);
+      turns_.pass(b * blocks_ + i);
     }
-    if (projects()) finish_selecting_queries(variant, b);
-    variant.end();
+    variant.end_gradients(first, last - first);
+    for (Index g = 0; g < problem_.key_heads; ++g)
+      finish_keys(variant, b, g, key_side(lane, b, g, first, g));
+    if (projects()) finish_selecting_keys(variant, lane, b, first, last);
+  }
+
+  /// Does anybody look at this block from these rows?
+  bool met(const Lane& lane, Index i, const KeyBlock<T>& block) const {
+    bool any = lane.worker.variant.wants_skipped() || overlap(lane.selectors[i].hull, block);
+    for (Index h = 0; h < problem_.heads; ++h)
+      any |= overlap(lane.strips[h * blocks_ + i].hull, block);
+    return any;
+  }
+  /// No row of this block or below gives a key more weight than 2^excess.
+  T excess(const Lane& lane, Index b, Index i, Index key) const {
+    return bounds_.lead(b, i, key) + lane.falling[key];
+  }
+  /// Has selection masked all these keys for good, from this row block on?
+  bool is_dead(const Lane& lane, Index b, Index i, const KeyBlock<T>& block) const {
+    if (lane.falling == nullptr) return false;
+    for (Index j = block.first; j < block.last; ++j)
+      if (!(excess(lane, b, i, j) < least_)) return false;
+    return true;
+  }
+  double weight(const Lane& lane, Index b, Index i, const KeyBlock<T>& block) const {
+    double sum = 0;
+    for (Index j = block.first; j < block.last; ++j)
+      sum += std::exp2(double(excess(lane, b, i, j)));
+    return sum;
+  }
+
+  /// Leaves what is carried into each row block in Lane::carries; returns the first row block from
+  /// which on the keys are dead.
+  Index descend(Lane& lane, Index b, const KeyBlock<T>& block) {
+    WorkerOf& worker = lane.worker;
+    Index i = 0;
+    for (; i < blocks_ && !is_dead(lane, b, i, block); ++i) {
+      if (!met(lane, i, block)) continue;
+      worker.variant.save(block.first, block.last - block.first,
+                          lane.carries + i * Tile::block_keys);
+      worker.select(lane.selectors[i], block, projects());
+    }
+    return i;
+  }
+
+  /// All heads on one tile, the selecting one last.
+  void ascend(Lane& lane, Index b, const KeyBlock<T>& block, Index i) {
+    WorkerOf& worker = lane.worker;
+    worker.variant.clear_carried_gradient();
+    const Index selecting = projects() ? -1 : worker.variant.selecting_head();
+    const auto keys_of = [&](Index h) {
+      return key_side(lane, b, problem_.key_head(h), block.first, problem_.key_head(h));
+    };
+    for (Index h = 0; h < problem_.heads; ++h) {
+      StripOf& strip = lane.strips[h * blocks_ + i];
+      if (h != selecting && overlap(strip.hull, block))
+        worker.tile(strip, row_side(b, h, i), keys_of(h));
+    }
+    if (selecting >= 0)
+      worker.selecting_tile(lane.selectors[i], lane.strips[selecting * blocks_ + i],
+                            row_side(b, selecting, i), keys_of(selecting));
+    else
+      worker.selecting_tile(
+          lane.selectors[i], selecting_row_side(b, i),
+          {block, nullptr, selecting_key_rows_(b, 0), lane.grad_selecting_keys, nullptr});
   }
 
   /// grad ← factor · gathered; the factor's own gradient is gathered · x.
@@ -426,9 +515,13 @@ class BackwardPass {
   BackwardTensors<T> x_;
   const V& variant_;
   Problem problem_;
-  bool carries_ = false;
-  Index blocks_ = 0, columns_ = 0, value_columns_ = 0, selecting_columns_ = 0, task_heads_ = 1,
-        tasks_ = 0;
+  bool carries_ = false, drops_ = false;
+  T least_ = 0;
+  Index blocks_ = 0, key_blocks_ = 0, columns_ = 0, value_columns_ = 0, selecting_columns_ = 0,
+        task_heads_ = 1;
+  Turns turns_;
+  ScoreBounds<T> bounds_;
+  double* dropped_ = nullptr;  ///< [B][key blocks] what rows may lose of each
   Projection<T> projection_;
   PackedPanels<T> queries_, keys_, values_, grads_, selecting_queries_, selecting_keys_;
   PackedRows<T> query_rows_, key_rows_, grad_rows_, selecting_query_rows_, selecting_key_rows_;
@@ -445,22 +538,24 @@ class BackwardPass {
 /// @param out, lse          as forward() left them.
 /// @param grad_out          [B, H, Nq, Dv]; ignored in rows that see no key.
 /// @param grad_q, grad_k, grad_v  of the dimensions of q, k and v, overwritten; overlap nothing.
+/// @return what was computed; keys that selection masked for good are left out by whole blocks, see
+///         Options::negligible.
 /// @throws ShapeError, ValueError before anything is written.
 /// @note 2.5 times the forward pass' FLOP; memory O(B (H Nq + G Nk) (D + Dv)), nothing N × N.
-///       Weights are computed again, tile by tile. Key heads run in parallel, or batch entries
-///       where a variant carries rows; bit for bit the same for any number of threads.
+///       Weights are computed again, tile by tile. Key heads run in parallel, or key blocks where a
+///       variant carries rows; bit for bit the same for any number of threads.
 template <class Q, class K, class V, Stage Variant, class Out, class Lse, class GradOut,
           class GradQ, class GradK, class GradV>
-void backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& out,
-              const Lse& lse, const GradOut& grad_out, GradQ&& grad_q, GradK&& grad_k,
-              GradV&& grad_v, const Options& options = {}) {
+Visited backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& out,
+                 const Lse& lse, const GradOut& grad_out, GradQ&& grad_q, GradK&& grad_k,
+                 GradV&& grad_v, const Options& options = {}) {
   using T = ScalarOf<Q>;
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "heed: float or double");
   detail::BackwardTensors<T> tensors{
       View<const T, 4>(q),   View<const T, 4>(k),        View<const T, 4>(v),
       View<const T, 4>(out), View<const T, 4>(grad_out), View<const T, 3>(lse),
       View<T, 4>(grad_q),    View<T, 4>(grad_k),         View<T, 4>(grad_v)};
-  detail::BackwardPass<T, BackwardBlocking<T>, Variant>(tensors, variant).run(options);
+  return detail::BackwardPass<T, BackwardBlocking<T>, Variant>(tensors, variant).run(options);
 }
 
 }  // namespace heed::inline HEED_ABI

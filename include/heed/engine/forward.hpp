@@ -35,6 +35,19 @@ Problem problem_of(const Shape& shape, const V& variant) {
   return p;
 }
 
+/// The weight below which keys are dropped, in log2 units: all of them together are negligible.
+template <class T>
+T least_weight(const Options& options, const Problem& p) {
+  const double all = options.negligible.value_or(std::numeric_limits<T>::epsilon() / 2);
+  return all > 0 ? T(std::log2(all / double(p.keys))) : hidden<T>;
+}
+/// Do ScoreBounds hold?
+template <Stage V, class T>
+bool can_drop(const V& variant, const Problem& p, T least) {
+  return least > hidden<T> && variant.plain_past() && p.query_offset >= 0 &&
+         p.query_offset + p.queries <= p.keys;
+}
+
 /// One forward call, or the part of it that `weights` repeats.
 template <class T, class B, Stage V>
 class Pass {
@@ -60,9 +73,8 @@ class Pass {
     if (problem_.batch == 0 || problem_.heads == 0) return {};
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan(workers);
-    negligible_ = options.negligible.value_or(std::numeric_limits<T>::epsilon() / 2);
-    drops_ = carries_ && negligible_ > 0 && variant_.plain_past() && problem_.query_offset >= 0 &&
-             problem_.query_offset + problem_.queries <= problem_.keys;
+    least_ = least_weight<T>(options, problem_);
+    drops_ = carries_ && can_drop(variant_, problem_, least_);
 
     Arena measure;
     layout(measure, workers);
@@ -303,7 +315,7 @@ class Pass {
     lane.live.begin();
     const Heads heads{from * strip_heads_, to * strip_heads_};
     T* const falling =
-        drops_ && values_are_finite(batch) ? worker.variant.template falling<T>() : nullptr;
+        drops_ && values_are_finite(batch) ? worker.variant.template falling<T>(least_) : nullptr;
     for (Index row = 0; row < problem_.queries; row += block_rows_) {
       const Index rows = std::min(block_rows_, problem_.queries - row);
       if (falling) drop(lane, falling, batch, row, heads);
@@ -350,8 +362,7 @@ class Pass {
   /// Before a row block: drops the keys that are masked for good.
   void drop(Lane& lane, T* falling, Index batch, Index row, const Heads& heads) {
     const Index end = (problem_.query_offset + row) / Tile::block_keys * Tile::block_keys;
-    const T least = T(std::log2(negligible_ / double(problem_.keys)));
-    const bool dropped = lane.live.drop(end, falling, least, [&](Index key, T minus_f) {
+    const bool dropped = lane.live.drop(end, falling, least_, [&](Index key, T minus_f) {
       return bounds_.lead(batch, row / block_rows_, key) + minus_f;
     });
     if (!dropped) return;
@@ -398,7 +409,7 @@ class Pass {
   Projection<T> projection_;
   ScoreBounds<T> bounds_;
   bool carries_ = false, drops_ = false;
-  double negligible_ = 0;
+  T least_ = 0;
   Index block_rows_ = 0, blocks_ = 0, strip_heads_ = 1, shares_ = 1, strips_per_lane_ = 1,
         tasks_ = 0;
 };

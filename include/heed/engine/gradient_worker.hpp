@@ -40,16 +40,11 @@ class GradientWorker : public Worker<T, B, V> {
  public:
   GradientWorker(const Problem& call, V bound_variant, Arena& arena)
       : Base(call, std::move(bound_variant), arena) {
-    const Index tile = Tile::block_rows * keys;
-    weights_ = arena.take<T>(tile);
-    grads_ = arena.take<T>(tile);
-    grad_weights_ = arena.take<T>(tile);
+    weights_ = arena.take<T>(Base::tile_size);
+    grads_ = arena.take<T>(Base::tile_size);
+    grad_weights_ = arena.take<T>(Base::tile_size);
     covered_ = arena.take<KeyRange>(Tile::groups);
-    if constexpr (V::carries_rows) {
-      votes_ = arena.take<T>(tile);
-      selecting_grads_ = arena.take<T>(tile);
-      selecting_covered_ = arena.take<KeyRange>(Tile::groups);
-    }
+    if constexpr (V::carries_rows) votes_ = arena.take<T>(Base::tile_size);
   }
 
   /// A head of a tile, start to end.
@@ -60,35 +55,29 @@ class GradientWorker : public Worker<T, B, V> {
     gather_products(s, rows, side, grads_, covered_);
   }
 
-  /// The selecting head, up to where its votes' gradient is wanting; select() came before.
-  void begin_selecting(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
-    std::fill_n(selecting_covered_, Tile::groups, KeyRange{0, 0});
-    if (!weigh_rows(s, side.keys, true)) return;
-    grade<false>(s, rows, side, selecting_grads_);
-    gather_values(s, rows, side);
-    std::copy_n(covered_, s.groups(), selecting_covered_);
-  }
-
-  /// All heads have passed: the votes' gradient, to be used by one of the next two.
-  void deselect(const StripOf& s, const KeyBlock<T>& block) {
-    this->variant.deselect(this->panel(s, block), votes_);
-  }
-
-  /// The selecting head's scores, both ways they were used.
-  void end_selecting(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
-    for (Index g = 0; g < s.groups(); ++g) {
-      const KeyRange range = selecting_covered_[g];
-      for (Index key = range.first; key < range.last; key += Tile::panel_keys)
-        add_votes(s, g, side.keys, key);
+  /// The selecting head, after all others: its scores were used twice. `selector` is what select()
+  /// was given.
+  void selecting_tile(const StripOf& selector, StripOf& s, const RowSide<T>& rows,
+                      const KeySide<T>& side) {
+    const bool seen = weigh_rows(s, side.keys, true);
+    if (seen) {
+      grade<false>(s, rows, side, grads_);
+      gather_values(s, rows, side);
     }
-    gather_products(s, rows, side, selecting_grads_, selecting_covered_);
+    this->variant.deselect(this->panel(selector, side.keys), votes_);
+    if (!seen) return;
+    for (Index g = 0; g < s.groups(); ++g)
+      for (Index key = covered_[g].first; key < covered_[g].last; key += Tile::panel_keys)
+        add_votes(s, g, side.keys, key);
+    gather_products(s, rows, side, grads_, covered_);
   }
 
-  /// A projection's queries and keys; `rows` and `side` are the projection's.
-  void end_projection(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
-    for (Index g = 0; g < s.groups(); ++g)
-      covered_[g] = s.group_hull[g] & KeyRange{side.keys.first, side.keys.last};
-    gather_products(s, rows, side, votes_, covered_);
+  /// The same for a projection's queries and keys; `rows` and `side` are the projection's.
+  void selecting_tile(const StripOf& selector, const RowSide<T>& rows, const KeySide<T>& side) {
+    this->variant.deselect(this->panel(selector, side.keys), votes_);
+    for (Index g = 0; g < selector.groups(); ++g)
+      covered_[g] = selector.group_hull[g] & KeyRange{side.keys.first, side.keys.last};
+    gather_products(selector, rows, side, votes_, covered_);
   }
 
  private:
@@ -185,7 +174,7 @@ class GradientWorker : public Worker<T, B, V> {
     for (Index r = 0; r < s.group_count(g); ++r)
       for (int v = 0; v < vectors; ++v) {
         const Index row = g * group + r, lane = key + v * simd::width<T>;
-        T* grads = at(selecting_grads_, row, block, lane);
+        T* grads = at(grads_, row, block, lane);
         Batch<T> grad = simd::load(grads) + simd::load(at(votes_, row, block, lane));
         if constexpr (V::shapes_scores) {
           const Lanes<T> lanes = this->lanes(s, row, block, lane);
@@ -245,9 +234,9 @@ class GradientWorker : public Worker<T, B, V> {
     }
   }
 
-  T *weights_, *grads_, *grad_weights_;               ///< [block_rows][block_keys]
-  T *votes_ = nullptr, *selecting_grads_ = nullptr;   ///< the same
-  KeyRange *covered_, *selecting_covered_ = nullptr;  ///< [groups]
+  T *weights_, *grads_, *grad_weights_;  ///< [block_rows][block_keys]
+  T* votes_ = nullptr;                   ///< the same
+  KeyRange* covered_;                    ///< [groups]
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -49,8 +49,8 @@ class Worker {
   Worker(const Problem& call, V bound_variant, Arena& arena)
       : problem(call), variant(std::move(bound_variant)) {
     weights_ = arena.take<T>(Tile::group_rows * Tile::block_keys);
-    products_ = arena.take<T>(Tile::block_rows * Tile::block_keys);
-    if constexpr (V::carries_rows) scores_ = arena.take<T>(Tile::block_rows * Tile::block_keys);
+    products_ = arena.take<T>(tile_size);
+    if constexpr (V::carries_rows) scores_ = arena.take<T>(tile_size);
   }
 
   /// The selecting strip's scores on a key block, handed to the variant. With a projection of its
@@ -334,6 +334,8 @@ class Worker {
                                     key - first, changes<Masked>(s, row0 + r, block, key));
     }
   }
+
+  static constexpr Index tile_size = Tile::block_rows * Tile::block_keys;
 
   T* scores_ = nullptr;    ///< [block_rows][block_keys] the selecting head's
   T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the tiles in hand

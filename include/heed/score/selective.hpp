@@ -57,8 +57,10 @@ class Selecting : public StageOf<Rank::carry> {
       : options_(options), tensors_(tensors), problem_(p) {
     carry_ = arena.take<T>(p.keys + block_keys);
     penalty_ = arena.take<T>(block_rows * block_keys);
-    score_grads_ = arena.take<T>(block_rows * block_keys);
-    below_ = arena.take<T>(block_keys);
+    if (p.backward) {
+      score_grads_ = arena.take<T>(block_rows * block_keys);
+      below_ = arena.take<T>(block_keys);
+    }
     // carry_out may be carry_in itself, and one worker may write while another has yet to read.
     if (tensors.carry_in && tensors.carry_out) {
       carry_in_ = arena.take<T>(p.batch * p.keys);
@@ -94,12 +96,15 @@ class Selecting : public StageOf<Rank::carry> {
         for (Index j = 0; j < problem_.keys; ++j) tensors_.mask_f(batch, i, j) = 0;
   }
   /// F only grows where votes cannot be negative and add up. The bounds on who is masked for good
-  /// rest on rows that see their own key, and the first, unmasked.
+  /// rest on rows that see their own key, and the first, unmasked. M counts no key below −τ.
   template <class U>
-  U* falling() {
+  U* falling(U least) {
     const bool grows = options_.relu && options_.accumulate && options_.shift;
-    const bool wanted = tensors_.carry_out || tensors_.memory || tensors_.mask_f;
-    if (!grows || wanted || tensors_.projection.queries) return nullptr;
+    const bool f_is_wanted =
+        problem_.backward ? bool(tensors_.grad_carry_out) : tensors_.carry_out || tensors_.mask_f;
+    const bool m_is_wanted = problem_.backward ? bool(tensors_.grad_memory) : bool(tensors_.memory);
+    if (!grows || f_is_wanted || tensors_.projection.queries) return nullptr;
+    if (m_is_wanted && simd::log2e<U> * U(tensors_.memory_tau) > -least) return nullptr;
     const auto masked = [](T minus_f) { return minus_f != T(0); };
     const Index first = std::clamp<Index>(problem_.query_offset, 0, problem_.keys);
     if (std::any_of(carry_ + first, carry_ + problem_.keys, masked)) return nullptr;

@@ -42,6 +42,7 @@ struct Problem : Shape {
   Index query_offset = 0;    ///< The position of row 0. Key j sits at position j.
   bool placed = false;       ///< Did a stage say so, or is 0 just what is left?
   bool same_tokens = false;  ///< Do queries and keys come from the same tokens?
+  bool backward = false;     ///< Is this the backward pass?
 };
 
 /// One query row of one head.
@@ -104,7 +105,7 @@ struct Panel {
 };
 
 /// No panel is larger.
-inline constexpr Index largest_panel_rows = 96, largest_panel_keys = 128;
+inline constexpr Index largest_panel_rows = 96, largest_panel_keys = 192;
 
 /// Queries and keys of a selection function of its own; empty if a head selects.
 template <class T>
@@ -169,9 +170,10 @@ struct Identity {
   void select(const Panel<T>&) {}
   bool wants_skipped() const { return false; }  ///< select() also on blocks no row sees?
   /// What score() will be raised by in the rows to come, per key, in log2 units, if that can only
-  /// fall and nobody wants to know it: keys may then be dropped, and the array closed up.
+  /// fall and nobody wants to know how far below `least`: keys that are may then be dropped, and
+  /// the array closed up.
   template <class T>
-  T* falling() {
+  T* falling(T /*least*/) {
     return nullptr;
   }
 
@@ -198,8 +200,8 @@ struct Identity {
 
   // Backward. Gradients are those of natural scores; ∂L/∂x is what is handed in for x. Key blocks
   // are outermost: for each, rows first descend, so that what is carried is known at every row
-  // block, and then ascend. In a tile all heads pass grad_carried, then deselect gives the
-  // selecting head what its votes did, and last its scores pass grad_score as the other heads' did.
+  // block, and then ascend. Of a block all heads pass grad_carried, the selecting one last; then
+  // deselect gives it what its votes did, and its scores pass grad_score as the other heads' did.
   static constexpr bool shapes_scores = false;     ///< Does grad_score do anything? If not, score()
                                                    ///< adds what does not depend on s.
   bool shares_gradients() const { return false; }  ///< Does a gradient sum over heads or entries?
@@ -280,7 +282,7 @@ concept Hooks = requires(S s, const S c, const Shape& shape, const Problem& prob
   { c.template projection<T>() } -> std::same_as<Projection<T>>;
   s.select(panel);
   { c.wants_skipped() } -> std::same_as<bool>;
-  { s.template falling<T>() } -> std::same_as<T*>;
+  { s.template falling<T>(t) } -> std::same_as<T*>;
   { c.score(x, at) } -> std::same_as<Batch<T>>;
   { c.visible(m, at) } -> std::same_as<Mask<T>>;
   { c.carried(x, at) } -> std::same_as<Batch<T>>;
@@ -360,9 +362,9 @@ struct Then {
   }
   bool wants_skipped() const { return a.wants_skipped() || b.wants_skipped(); }
   template <class T>
-  T* falling() {
-    T* of_a = a.template falling<T>();
-    return of_a ? of_a : b.template falling<T>();
+  T* falling(T least) {
+    T* of_a = a.template falling<T>(least);
+    return of_a ? of_a : b.template falling<T>(least);
   }
 
   template <class T>

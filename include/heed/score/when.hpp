@@ -77,8 +77,8 @@ struct When {
   }
   bool wants_skipped() const { return on && stage.wants_skipped(); }
   template <class T>
-  T* falling() {
-    return on ? stage.template falling<T>() : nullptr;
+  T* falling(T least) {
+    return on ? stage.template falling<T>(least) : nullptr;
   }
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {

@@ -10,8 +10,7 @@ namespace heed::inline HEED_ABI {
 inline constexpr Index unbounded = std::numeric_limits<Index>::max() / 4;
 
 /// The query at position p sees keys p − left ≤ j ≤ p + right: left + 1 keys under a causal mask.
-/// Costs what it shows: keys outside are not read.                             arXiv:2310.12442
-/// (11)
+/// Costs what it shows: keys outside are not read. arXiv:2310.12442, (11).
 ///
 /// @throws ValueError if a side is negative.
 struct Window : StageOf<Rank::mask> {
@@ -20,6 +19,7 @@ struct Window : StageOf<Rank::mask> {
   Index left = unbounded, right = unbounded;
 
   bool same_tokens() const { return right == 0; }
+  bool plain_past() const { return left >= unbounded; }
   void check(const Problem&) const {
     if (left < 0 || right < 0)
       throw ValueError("window is (", left, ", ", right, "), neither side may be negative");
