@@ -70,7 +70,8 @@ run() {
 
 failed= table= began=$(date +%s)
 for part in "$@"; do
-  start=$(date +%s)
+  start=$(date +%s) failures=build/$part/Testing/Temporary/LastTestsFailed.log
+  rm -f "$failures"
   echo
   echo "== $part"
   if [ "$part" = avx2 ] && [ $avx2 = no ] || [ "$part" = baseline ] && [ $x86 = no ]; then
@@ -79,8 +80,9 @@ for part in "$@"; do
     result=passed
   else
     result=FAILED failed="$failed $part"
+    [ ! -f "$failures" ] || result="FAILED $(cut -d: -f2 "$failures" | tr '\n' ' ')"
   fi
-  table="$table$(printf '  %-9s %s, %s s' "$part" "$result" $(($(date +%s) - start)))
+  table="$table$(printf '  %-9s %s, %s s' "$part" "${result% }" $(($(date +%s) - start)))
 "
 done
 

@@ -77,6 +77,46 @@ TYPED_TEST(DeadBlocks, TakeNoMemory) {
   }
 }
 
+/// Rows far from the first, some keys masked already; few rows give the first of them anything.
+TYPED_TEST(DeadBlocks, AreJudgedByWhatIsCarriedIn) {
+  using T = TypeParam;
+  const Inputs<T> own = inputs<T>({1, 4, 2, 300, 900, 20, 20}, 45, 1.3);
+  const Tensor<T> grad_own = normal<T>(46, 1, 4, 300, 20);
+  Mixture<T> m = this->selection();
+  m.offset = 600;
+  m.carry_in = Tensor<T, 2>(1, 900);
+  for (Index j = 0; j < 900; ++j) m.carry_in(0, j) = T(0 < j && j < 500 ? 300 : 0);
+  const Gradients<T> some = gradients(own, m, grad_own),
+                     all = gradients(own, m, grad_own, {.negligible = 0});
+  EXPECT_LT(some.visited.pairs, all.visited.pairs * 9 / 10);
+  expect_close(some, all);
+  m.carry_in(0, 899) = T(300);  // breaks the bounds
+  EXPECT_EQ(gradients(own, m, grad_own).visited.dropped, 0);
+}
+
+/// ε is a share of every row's weight, and so of what the gradients are made of.
+TYPED_TEST(DeadBlocks, CostNoMoreThanTheCallerAllows) {
+  using T = TypeParam;
+  const Mixture<T> m = this->selection();
+  const Gradients<T> all = gradients(this->in, m, this->grad_out, {.negligible = 0});
+  Workspace workspace;
+  Index pairs = all.visited.pairs;
+  for (const double negligible : {1e-9, 1e-5, 1e-3}) {
+    const Gradients<T> got =
+        gradients(this->in, m, this->grad_out, {.workspace = &workspace, .negligible = negligible});
+    EXPECT_LE(got.visited.dropped, negligible);
+    EXPECT_LE(got.visited.pairs, pairs);
+    pairs = got.visited.pairs;
+    each_gradient(got, all, [&](const char* name, const auto& x, const auto& y) {
+      for (Index i = 0; i < x.size(); ++i)
+        ASSERT_NEAR(x.data()[i], y.data()[i], 1e3 * negligible + 20 * tolerance<T>) << name;
+    });
+  }
+  EXPECT_LT(pairs, all.visited.pairs);
+  EXPECT_THROW(gradients(this->in, m, this->grad_out, {.negligible = 1.5}), ValueError);
+  EXPECT_THROW(gradients(this->in, m, this->grad_out, {.negligible = -1}), ValueError);
+}
+
 /// What comes from the chunk behind may pull at any key's F.
 TYPED_TEST(DeadBlocks, AreAliveWhereTheirMaskIsWanted) {
   using T = TypeParam;
@@ -85,6 +125,37 @@ TYPED_TEST(DeadBlocks, AreAliveWhereTheirMaskIsWanted) {
   const auto [some, all] = this->both(m);
   EXPECT_EQ(some.visited.pairs, all.visited.pairs);
   expect_same_bits(some, all);
+}
+
+/// Of a pool that has no workers, or whose one thread is all of them.
+TYPED_TEST(DeadBlocks, AreFoundByAnyExecutor) {
+  using T = TypeParam;
+  const Mixture<T> m = this->selection();
+  const Mixed<T> known = attend(this->in, m);
+  const Gradients<T> alone = m.backward(this->in, known, this->grad_out);
+  const auto last_first = [](void*, Index tasks, Executor::Body body, void* context) {
+    for (Index task = tasks; task-- > 0;) body(context, task, task % 3);
+  };
+  for (const Executor& executor :
+       {Executor(nullptr, 0, last_first), Executor(nullptr, 3, last_first)})
+    expect_same_bits(alone, m.backward(this->in, known, this->grad_out, {.executor = executor}));
+}
+
+/// A bias whose gradient sums over the keys, which run in parallel.
+TYPED_TEST(DeadBlocks, LeaveSumsOverKeysAlone) {
+  using T = TypeParam;
+  const Inputs<T> own = inputs<T>(tokens(700, 20, 2, 2), 47);
+  const Tensor<T> grad_own = normal<T>(48, 1, 2, 700, 20);
+  for (const Index rows : {1, 700}) {
+    Mixture<T> m = this->selection();
+    m.bias = normal<T>(49, 1, 2, rows, 1);
+    const Mixed<T> known = attend(own, m);
+    const Gradients<T> alone = m.backward(own, known, grad_own);
+    expect_close(alone, oracle_gradients(own, m, grad_own));
+    Eigen::ThreadPool pool(4);
+    for (int time = 0; time < 5; ++time)
+      expect_same_bits(alone, m.backward(own, known, grad_own, {.executor = executor(pool)}));
+  }
 }
 
 }  // namespace

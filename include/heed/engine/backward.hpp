@@ -47,11 +47,11 @@ class BackwardPass {
   }
 
   Visited run(const Options& options) {
+    negligible_ = negligible_weight<T>(options);
     if (problem_.batch == 0 || problem_.heads == 0) return clear_all();
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan();
-    least_ = least_weight<T>(options, problem_);
-    drops_ = carries_ && can_drop(variant_, problem_, least_);
+    drops_ = carries_ && negligible_ > 0 && ScoreBounds<T>::hold(variant_, problem_);
     Arena measure;
     layout(measure, workers);
     Workspace own;
@@ -62,7 +62,9 @@ class BackwardPass {
     Bound& leader = lanes[0].worker.variant;
     leader.clear_gradients();
     pack(leader, options.executor);
-    const Executor executor = leader.shares_gradients() ? serial() : options.executor;
+    const bool shares =
+        leader.shares_gradients() || (carries_ && leader.shares_gradients_over_keys());
+    const Executor executor = shares ? serial() : options.executor;
     if (carries_)
       attend_in_turns(lanes, executor);
     else
@@ -169,7 +171,7 @@ class BackwardPass {
     grad_queries_ = arena.take<T>(problem_.batch * problem_.heads * padded * columns_);
     if (carries_) turns_ = Turns(problem_.batch * blocks_, arena);
     if (drops_) {
-      bounds_ = ScoreBounds<T>(problem_, Tile::block_rows, arena);
+      bounds_ = ScoreBounds<T>(problem_, negligible_, Tile::block_rows, arena);
       dropped_ = arena.take<double>(problem_.batch * key_blocks_);
     }
     projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
@@ -212,12 +214,7 @@ class BackwardPass {
       std::fill_n(grad_selecting_queries_,
                   problem_.batch * blocks_ * Tile::block_rows * selecting_columns_, T(0));
     }
-    if (drops_) {
-      executor(bounds_.tasks(), [&](Index task, Index) {
-        bounds_.measure(task, x_.q, x_.k, variant, problem_.query_offset);
-      });
-      bounds_.finish();
-    }
+    if (drops_) bounds_.measure(x_.q, x_.k, variant, executor);
     executor(problem_.batch * problem_.heads, [&](Index task, Index) {
       const Index h = task % problem_.heads, b = task / problem_.heads,
                   padded = blocks_ * Tile::block_rows;
@@ -318,12 +315,12 @@ class BackwardPass {
   /// the gradients of the queries. Taken in order, none waits for one that nobody has begun.
   void attend_in_turns(Lane* lanes, const Executor& executor) {
     std::atomic<Index> next{0};
-    executor(executor.workers(), [&](Index, Index w) {
+    const Index tasks = problem_.batch * key_blocks_;
+    executor(std::max<Index>(executor.workers(), 1), [&](Index, Index w) {
       Lane& lane = lanes[w];
-      for (Index task;
-           (task = next.fetch_add(1, std::memory_order_relaxed)) < problem_.batch * key_blocks_;)
+      for (Index task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
         attend_key_block(lane, task / key_blocks_, task % key_blocks_);
-      if (lane.batch >= 0) lane.worker.variant.end();
+      leave(lane);
     });
     if (projects())
       for (Index b = 0; b < problem_.batch; ++b)
@@ -332,13 +329,25 @@ class BackwardPass {
 
   void enter(Lane& lane, Index b) {
     if (lane.batch == b) return;
-    Bound& variant = lane.worker.variant;
-    if (lane.batch >= 0) variant.end();
+    leave(lane);
     lane.batch = b;
+    Bound& variant = lane.worker.variant;
     variant.begin(b, false);
     for (Index h = 0; h < problem_.heads; ++h) place(variant, lane.strips + h * blocks_, b, h);
     place_selector(variant, lane.selectors, b);
-    lane.falling = drops_ ? variant.template falling<T>(least_) : nullptr;
+    lane.falling =
+        drops_ && values_are_finite(b) ? variant.template falling<T>(bounds_.least()) : nullptr;
+  }
+  void leave(Lane& lane) {
+    if (lane.batch >= 0) lane.worker.variant.end();
+    lane.batch = -1;
+  }
+  bool values_are_finite(Index b) const {
+    bool all = true;
+    for (Index g = 0; g < problem_.key_heads; ++g)
+      for (Index j = 0; j < problem_.keys; ++j)
+        all &= simd::all_finite(x_.v.row(b, g, j), 0, 1, problem_.value_dim);
+    return all;
   }
 
   /// All heads on one key block. The selecting head's scores descend the rows once, to know what is
@@ -366,7 +375,7 @@ class BackwardPass {
     for (Index i = blocks_; i-- > 0;) {
       turns_.wait(b * blocks_ + i, index);
       if (i < alive && met(lane, i, block)) {
-        if (i + 1 < blocks_) {  // else descend() ended here
+        if (i + 1 < alive) {  // else descend() ended here
           variant.restore(first, last - first, lane.carries + i * Tile::block_keys);
           worker.select(lane.selectors[i], block, projects());
         }
@@ -387,21 +396,17 @@ class BackwardPass {
       any |= overlap(lane.strips[h * blocks_ + i].hull, block);
     return any;
   }
-  /// No row of this block or below gives a key more weight than 2^excess.
-  T excess(const Lane& lane, Index b, Index i, Index key) const {
-    return bounds_.lead(b, i, key) + lane.falling[key];
-  }
   /// Has selection masked all these keys for good, from this row block on?
   bool is_dead(const Lane& lane, Index b, Index i, const KeyBlock<T>& block) const {
     if (lane.falling == nullptr) return false;
     for (Index j = block.first; j < block.last; ++j)
-      if (!(excess(lane, b, i, j) < least_)) return false;
+      if (!bounds_.is_dead(b, i, j, lane.falling[j])) return false;
     return true;
   }
   double weight(const Lane& lane, Index b, Index i, const KeyBlock<T>& block) const {
     double sum = 0;
     for (Index j = block.first; j < block.last; ++j)
-      sum += std::exp2(double(excess(lane, b, i, j)));
+      sum += bounds_.weight(b, i, j, lane.falling[j]);
     return sum;
   }
 
@@ -516,7 +521,7 @@ class BackwardPass {
   const V& variant_;
   Problem problem_;
   bool carries_ = false, drops_ = false;
-  T least_ = 0;
+  double negligible_ = 0;
   Index blocks_ = 0, key_blocks_ = 0, columns_ = 0, value_columns_ = 0, selecting_columns_ = 0,
         task_heads_ = 1;
   Turns turns_;

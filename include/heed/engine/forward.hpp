@@ -17,7 +17,8 @@ struct Options {
   Workspace* workspace = nullptr;  ///< Kept between calls, saves taking memory in each.
   /// Softmax weight that may be lost from a row, of 1 in all: keys that selection has masked so
   /// much that no row to come can give all of them together more are dropped from the work. By
-  /// default half a unit in the last place of 1, 6e-8 for float; 0 drops nothing.
+  /// default half a unit in the last place of 1, 6e-8 for float; 0 drops nothing. backward() leaves
+  /// out whole blocks of such keys, of gradients that carry no more of the weight.
   std::optional<double> negligible{};
 };
 
@@ -35,17 +36,13 @@ Problem problem_of(const Shape& shape, const V& variant) {
   return p;
 }
 
-/// The weight below which keys are dropped, in log2 units: all of them together are negligible.
+/// Options::negligible, or what it is by default.
 template <class T>
-T least_weight(const Options& options, const Problem& p) {
+double negligible_weight(const Options& options) {
   const double all = options.negligible.value_or(std::numeric_limits<T>::epsilon() / 2);
-  return all > 0 ? T(std::log2(all / double(p.keys))) : hidden<T>;
-}
-/// Do ScoreBounds hold?
-template <Stage V, class T>
-bool can_drop(const V& variant, const Problem& p, T least) {
-  return least > hidden<T> && variant.plain_past() && p.query_offset >= 0 &&
-         p.query_offset + p.queries <= p.keys;
+  if (!(0 <= all && all <= 1))
+    throw ValueError("negligible is ", all, ", a share of a row's weight lies in 0 … 1");
+  return all;
 }
 
 /// One forward call, or the part of it that `weights` repeats.
@@ -70,11 +67,11 @@ class Pass {
   const Problem& problem() const { return problem_; }
 
   Visited run(const View<T, 4>& out, const View<T, 3>& lse, const Options& options) {
+    negligible_ = negligible_weight<T>(options);
     if (problem_.batch == 0 || problem_.heads == 0) return {};
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan(workers);
-    least_ = least_weight<T>(options, problem_);
-    drops_ = carries_ && can_drop(variant_, problem_, least_);
+    drops_ = carries_ && negligible_ > 0 && ScoreBounds<T>::hold(variant_, problem_);
 
     Arena measure;
     layout(measure, workers);
@@ -181,7 +178,7 @@ class Pass {
       if (w == 0) {
         keys_ = PackedPanels<T>(k_, Tile::panel_keys, Tile::block_keys, arena);
         values_ = PackedRows<T>(v_, scales_values, Tile::block_keys, arena);
-        if (drops_) bounds_ = ScoreBounds<T>(problem_, block_rows_, arena);
+        if (drops_) bounds_ = ScoreBounds<T>(problem_, negligible_, block_rows_, arena);
         if (projects()) {
           const View<const T, 3>& x = projection_.keys;
           const View<const T, 4> keys(x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)},
@@ -249,12 +246,7 @@ class Pass {
       executor(selecting_keys_.tasks(), [&](Index task, Index) {
         selecting_keys_.pack(task, [](Index, Index, Index) { return T(1); });
       });
-    if (drops_) {
-      executor(bounds_.tasks(), [&](Index task, Index) {
-        bounds_.measure(task, q_, k_, variant, problem_.query_offset);
-      });
-      bounds_.finish();
-    }
+    if (drops_) bounds_.measure(q_, k_, variant, executor);
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
@@ -314,8 +306,9 @@ class Pass {
     worker.variant.begin(batch, share == 0);
     lane.live.begin();
     const Heads heads{from * strip_heads_, to * strip_heads_};
-    T* const falling =
-        drops_ && values_are_finite(batch) ? worker.variant.template falling<T>(least_) : nullptr;
+    T* const falling = drops_ && values_are_finite(batch)
+                           ? worker.variant.template falling<T>(bounds_.least())
+                           : nullptr;
     for (Index row = 0; row < problem_.queries; row += block_rows_) {
       const Index rows = std::min(block_rows_, problem_.queries - row);
       if (falling) drop(lane, falling, batch, row, heads);
@@ -362,10 +355,7 @@ class Pass {
   /// Before a row block: drops the keys that are masked for good.
   void drop(Lane& lane, T* falling, Index batch, Index row, const Heads& heads) {
     const Index end = (problem_.query_offset + row) / Tile::block_keys * Tile::block_keys;
-    const bool dropped = lane.live.drop(end, falling, least_, [&](Index key, T minus_f) {
-      return bounds_.lead(batch, row / block_rows_, key) + minus_f;
-    });
-    if (!dropped) return;
+    if (!lane.live.drop(end, falling, bounds_, batch, row / block_rows_)) return;
     Visited& visited = lane.worker.visited;
     visited.dropped = std::max(visited.dropped, lane.live.dropped());
     const auto pack = [&](Index head) {
@@ -409,7 +399,7 @@ class Pass {
   Projection<T> projection_;
   ScoreBounds<T> bounds_;
   bool carries_ = false, drops_ = false;
-  T least_ = 0;
+  double negligible_ = 0;
   Index block_rows_ = 0, blocks_ = 0, strip_heads_ = 1, shares_ = 1, strips_per_lane_ = 1,
         tasks_ = 0;
 };

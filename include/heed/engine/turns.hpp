@@ -19,8 +19,8 @@ class Turns {
       for (Index place = 0; place < places; ++place) new (next_ + place) std::atomic<Index>(0);
   }
 
-  /// Returns when all visitors before this one have passed the place. They are a block of work
-  /// ahead, so that waiting is short where there is any.
+  /// Returns when all visitors before this one have passed the place. Mostly they are ahead by a
+  /// block of work, and nobody waits.
   void wait(Index place, Index visitor) const {
     while (next_[place].load(std::memory_order_acquire) != visitor) std::this_thread::yield();
   }

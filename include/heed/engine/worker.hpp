@@ -9,7 +9,7 @@ namespace heed::inline HEED_ABI {
 
 /// What a call computed, against what it could have skipped.
 struct Visited {
-  Index pairs = 0;  ///< (query, key, head) in computed register tiles; at least the visible ones
+  Index pairs = 0;  ///< (query, key, head) in computed tiles: all visible ones but those dropped
   Index tiles = 0;  ///< register tiles
   /// No row would have given more softmax weight than this to all keys that were dropped, masked
   /// for good, see Options::negligible.

@@ -86,6 +86,7 @@ struct Bias : StageOf<Rank::bias> {
 
   static constexpr bool shapes_scores = true;
   bool shares_gradients() const { return shared; }
+  bool shares_gradients_over_keys() const { return gradient && gradient.dim(3) == 1; }
   void clear_gradients() {
     for (Index b = 0; b < gradient.dim(0); ++b)
       for (Index h = 0; h < gradient.dim(1); ++h)

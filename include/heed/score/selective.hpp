@@ -96,7 +96,8 @@ class Selecting : public StageOf<Rank::carry> {
         for (Index j = 0; j < problem_.keys; ++j) tensors_.mask_f(batch, i, j) = 0;
   }
   /// F only grows where votes cannot be negative and add up. The bounds on who is masked for good
-  /// rest on rows that see their own key, and the first, unmasked. M counts no key below −τ.
+  /// rest on rows that see their own key, and the first, unmasked. M counts no key whose −F is
+  /// below −τ.
   template <class U>
   U* falling(U least) {
     const bool grows = options_.relu && options_.accumulate && options_.shift;
@@ -138,11 +139,15 @@ class Selecting : public StageOf<Rank::carry> {
   void save(Index key, Index keys, T* to) const { std::copy_n(carry_ + key, keys, to); }
   void restore(Index key, Index keys, const T* from) { std::copy_n(from, keys, carry_ + key); }
   void begin_gradients(Index key, Index keys) {
-    for (Index c = 0; c < block_keys; ++c)
+    columns_ = (keys + simd::width<T> - 1) / simd::width<T> * simd::width<T>;
+    for (Index c = 0; c < columns_; ++c)
       below_[c] =
           tensors_.grad_carry_out && c < keys ? tensors_.grad_carry_out(batch_, key + c) : T(0);
   }
-  void clear_carried_gradient() { std::fill_n(score_grads_, block_rows * block_keys, T(0)); }
+  void clear_carried_gradient() {
+    for (Index r = 0; r < block_rows; ++r)
+      std::fill_n(score_grads_ + r * block_keys, columns_, T(0));
+  }
   HEED_INLINE void grad_carried(const Batch<T>& grad, const Lanes<T>& at) {
     T* sum = score_grads_ + at.block_row * block_keys + at.block_key;
     (simd::load(sum) + grad).store_unaligned(sum);
@@ -303,6 +308,7 @@ class Selecting : public StageOf<Rank::carry> {
   T* penalty_ = nullptr;      ///< −F on the block at hand
   T* score_grads_ = nullptr;  ///< Σ_h ∂L/∂score_h on the block at hand
   T* below_ = nullptr;  ///< per key of the block: ∂L/∂ what is carried into the rows below
+  Index columns_ = 0;   ///< keys of the block that ascends, in whole registers
   Index batch_ = 0;
   bool leader_ = false;
 };

@@ -120,7 +120,7 @@ struct GradProjection {
 };
 
 /// Every hook, doing nothing. The engine calls them all: one hidden with a wrong signature does not
-/// compile.
+/// compile. Past check(), hooks must not throw.
 struct Identity {
   static constexpr bool carries_rows = false;  ///< Does a row depend on the rows above it?
   /// Does it read keys by index? Then it cannot work on a KvBuffer, whose slots are in no order.
@@ -134,8 +134,8 @@ struct Identity {
   bool plain_past() const { return false; }
   void check(const Problem&) const {}  ///< Throws what is wrong with the stage's own tensors.
 
-  // Once a batch entry, and once a task where nothing is carried. Of the workers that walk the rows
-  // of one batch entry in parallel only one, the leader, writes what the stage gives.
+  // Once a worker and batch entry, and once a task where nothing is carried. Of the workers that
+  // walk the rows of one batch entry in parallel only one, the leader, writes what the stage gives.
   void begin(Index /*batch*/, bool /*leader*/) {}
   void end() {}
 
@@ -200,12 +200,15 @@ struct Identity {
 
   // Backward. Gradients are those of natural scores; ∂L/∂x is what is handed in for x. Key blocks
   // are outermost: for each, rows first descend, so that what is carried is known at every row
-  // block, and then ascend. Of a block all heads pass grad_carried, the selecting one last; then
+  // block, and then ascend. In a tile all heads pass grad_carried, the selecting one last; then
   // deselect gives it what its votes did, and its scores pass grad_score as the other heads' did.
-  static constexpr bool shapes_scores = false;     ///< Does grad_score do anything? If not, score()
-                                                   ///< adds what does not depend on s.
-  bool shares_gradients() const { return false; }  ///< Does a gradient sum over heads or entries?
-  void clear_gradients() {}                        ///< Once a call, before all.
+  static constexpr bool shapes_scores = false;  ///< Does grad_score do anything? If not, score()
+                                                ///< adds what does not depend on s.
+  // Does a gradient sum over heads or batch entries? Over keys? Then what would run in parallel
+  // does not: heads always may, blocks of keys where something carries.
+  bool shares_gradients() const { return false; }
+  bool shares_gradients_over_keys() const { return false; }
+  void clear_gradients() {}  ///< Once a call, before all.
   template <class T>
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& /*s*/, const Lanes<T>&) {
     return grad;
@@ -288,6 +291,7 @@ concept Hooks = requires(S s, const S c, const Shape& shape, const Problem& prob
   { c.carried(x, at) } -> std::same_as<Batch<T>>;
   { c.weight(x, at) } -> std::same_as<Batch<T>>;
   { c.shares_gradients() } -> std::same_as<bool>;
+  { c.shares_gradients_over_keys() } -> std::same_as<bool>;
   s.clear_gradients();
   { s.grad_score(x, x, at) } -> std::same_as<Batch<T>>;
   s.grad_query_factor(t, row), s.grad_key_factor(t, i, i, i), s.grad_value_factor(t, i, i, i);
@@ -388,6 +392,9 @@ struct Then {
 
   static constexpr bool shapes_scores = A::shapes_scores || B::shapes_scores;
   bool shares_gradients() const { return a.shares_gradients() || b.shares_gradients(); }
+  bool shares_gradients_over_keys() const {
+    return a.shares_gradients_over_keys() || b.shares_gradients_over_keys();
+  }
   void clear_gradients() { a.clear_gradients(), b.clear_gradients(); }
   template <class T>
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>& at) {

@@ -100,6 +100,7 @@ struct When {
   }
   static constexpr bool shapes_scores = S::shapes_scores;
   bool shares_gradients() const { return on && stage.shares_gradients(); }
+  bool shares_gradients_over_keys() const { return on && stage.shares_gradients_over_keys(); }
   void clear_gradients() {
     if (on) stage.clear_gradients();
   }

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+/// @file Bounds that tell which keys selection has masked for good.
+#pragma once
+
+#include "heed/core/executor.hpp"
+#include "heed/score/stage.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Which keys are dead: masked so much that no row to come can give them any weight. From norms,
+/// |s(i, j)| ≤ |q_i| |k_j|, in log2 units. One set a batch entry, of all heads together, so that
+/// who is dead does not depend on how heads are shared out.
+template <class T>
+class ScoreBounds {
+ public:
+  /// Nobody is dead.
+  ScoreBounds() = default;
+  /// @param negligible  the share of a row's weight that all dead keys together may have had.
+  ScoreBounds(const Problem& p, double negligible, Index block_rows, Arena& arena)
+      : shape_(p),
+        query_offset_(p.query_offset),
+        least_(T(std::log2(negligible / double(p.keys)))),
+        block_rows_(block_rows),
+        blocks_((p.queries + block_rows - 1) / block_rows) {
+    queries_ = arena.take<T>(p.batch * (blocks_ + 1));
+    keys_ = arena.take<T>(p.batch * (p.keys + 1));
+  }
+
+  /// Do the bounds hold of this variant's scores? The row's own key it must see, unmasked.
+  template <Stage V>
+  static bool hold(const V& variant, const Problem& p) {
+    return variant.plain_past() && p.query_offset >= 0 && p.query_offset + p.queries <= p.keys;
+  }
+
+  /// To be called once, before the rest. `variant` is bound.
+  template <class V>
+  void measure(const View<const T, 4>& q, const View<const T, 4>& k, const V& variant,
+               const Executor& executor) const {
+    executor(shape_.batch * (blocks_ + key_blocks()),
+             [&](Index task, Index) { measure(task, q, k, variant); });
+    finish();
+  }
+
+  /// Whose weight stays below 2^least is dead.
+  T least() const { return least_; }
+  /// Is key j dead from this row block on, if −F is this much and falling?
+  bool is_dead(Index b, Index row_block, Index j, T minus_f) const {
+    return lead(b, row_block, j) + minus_f < least_;
+  }
+  /// The most that a row of this block or below gives to key j.
+  double weight(Index b, Index row_block, Index j, T minus_f) const {
+    return std::exp2(double(lead(b, row_block, j) + minus_f));
+  }
+
+ private:
+  /// By how much key j can exceed the key of a row itself, in this row block or a later one.
+  T lead(Index b, Index row_block, Index j) const {
+    const T* keys = keys_ + b * (shape_.keys + 1);
+    return queries_[b * (blocks_ + 1) + row_block] * (keys[j] + keys[shape_.keys]);
+  }
+
+  /// A row block, or as many keys: pieces that can be measured independently.
+  template <class V>
+  void measure(Index task, const View<const T, 4>& q, const View<const T, 4>& k,
+               const V& variant) const {
+    const Index b = task / (blocks_ + key_blocks()), piece = task % (blocks_ + key_blocks());
+    if (piece < blocks_) {
+      T most = 0;
+      const Index first = piece * block_rows_, last = std::min(first + block_rows_, shape_.queries);
+      for (Index h = 0; h < shape_.heads; ++h)
+        for (Index i = first; i < last; ++i)
+          most = std::max(most, std::abs(variant.query_factor(simd::log2e<T>,
+                                                              Row{b, h, i, query_offset_ + i})) *
+                                    norm(q.row(b, h, i), shape_.dim));
+      queries_[b * (blocks_ + 1) + piece] = most;
+    } else {
+      const Index first = (piece - blocks_) * block_rows_,
+                  last = std::min(first + block_rows_, shape_.keys);
+      for (Index j = first; j < last; ++j) {
+        T most = 0;
+        for (Index g = 0; g < shape_.key_heads; ++g)
+          most = std::max(
+              most, std::abs(variant.key_factor(T(1), b, g, j)) * norm(k.row(b, g, j), shape_.dim));
+        keys_[b * (shape_.keys + 1) + j] = most;
+      }
+    }
+  }
+  void finish() const {
+    for (Index b = 0; b < shape_.batch; ++b) {
+      T* queries = queries_ + b * (blocks_ + 1);
+      queries[blocks_] = 0;
+      for (Index i = blocks_; i-- > 0;) queries[i] = std::max(queries[i], queries[i + 1]);
+      T* keys = keys_ + b * (shape_.keys + 1);
+      keys[shape_.keys] = *std::max_element(keys, keys + shape_.keys);
+    }
+  }
+
+  Index key_blocks() const { return (shape_.keys + block_rows_ - 1) / block_rows_; }
+  static T norm(const T* x, Index dim) {
+    Batch<T> squares(T(0));
+    Index d = 0;
+    for (; d + simd::width<T> <= dim; d += simd::width<T>) {
+      const Batch<T> y = simd::load(x + d);
+      squares = simd::fma(y, y, squares);
+    }
+    T sum = simd::reduce_add(squares);
+    for (; d < dim; ++d) sum += x[d] * x[d];
+    return std::sqrt(sum);
+  }
+
+  Shape shape_;
+  Index query_offset_ = 0;
+  T least_ = hidden<T>;
+  Index block_rows_ = 1, blocks_ = 0;
+  T* queries_ = nullptr;  ///< [B][row blocks + 1] of this row block and all below, with its factors
+  T* keys_ = nullptr;     ///< [B][Nk + 1] of each key, and the largest
+};
+
+}  // namespace heed::inline HEED_ABI::detail
