@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+// Bits a byte as a function of what the model may keep:
+//
+//     evaluate --model selective.safetensors --text kjv.txt --evict selection,mass,oldest
+//         --budgets 8,16,32,64,all --csv selective.csv
+//
+// or, with --target, the smallest budgets by which the loss on the validation part stays within it,
+// found greedily layer by layer, and what they cost on the test part. Exit code 2 for anything
+// wrong with the command line or the files, one line about it on stderr.
+#include "heed/kv/budget_search.hpp"
+#include "lm/budgets.hpp"
+#include "lm/score.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <optional>
+#include <sstream>
+
+namespace {
+
+struct Request {
+  std::string model, name, text, csv;
+  std::vector<std::string> evict = {"selection", "mass", "oldest"},
+                           budgets = {"8", "16", "32", "64", "128", "256", "all"};
+  std::int64_t windows = 64, search_windows = 16, context = 0, sinks = 4, start = 4, step = 4;
+  double target = 0;
+};
+
+/// At most `wanted` of a part's windows, spread evenly.
+std::vector<lm::Bytes> windows_of(const lm::Text& text, lm::Part part, std::size_t length,
+                                  std::size_t wanted) {
+  const auto all = text.windows(part, length);
+  if (all.empty())
+    throw lm::FileError("the text's " + lm::name_of(part) + " part holds no window of " +
+                        std::to_string(length) + " bytes");
+  std::vector<lm::Bytes> some;
+  wanted = std::min(wanted, all.size());
+  for (std::size_t i = 0; i < wanted; ++i) some.push_back(all[i * all.size() / wanted]);
+  return some;
+}
+
+/// Rows on disk as they come; a line for each on stdout.
+class Table {
+ public:
+  explicit Table(const std::string& path) : path_(path) {
+    if (path_.empty()) return;
+    std::ofstream file(path_);
+    file << "model,attention,context,part,evict,budgets,found_by,windows,loss,late_loss,kept,"
+            "tokens_per_second\n";
+    if (!file) throw lm::FileError(path_ + ": it cannot be written");
+  }
+
+  void add(const std::string& name, const lm::Model& model, std::int64_t context, lm::Part part,
+           const lm::Forgetting& forgetting, const char* found_by, std::size_t windows,
+           const lm::Score& score) const {
+    const std::string budgets =
+        forgetting.budgets.empty() ? "all" : lm::to_string(forgetting.budgets);
+    const bool forgets = budgets.find_first_of("0123456789") != std::string::npos;
+    const std::string evict = forgets ? lm::name_of(forgetting.evict) : "nothing";
+    std::cout << name << ", " << lm::name_of(part) << ", " << evict << ", keeps " << budgets << ": "
+              << score.loss << " bits a byte, second half " << score.late_loss << ", kept "
+              << score.kept << ", " << std::int64_t(score.tokens_per_second) << " tokens/s"
+              << std::endl;
+    if (path_.empty()) return;
+    std::ofstream file(path_, std::ios::app);
+    file << name << ',' << model.config().attention_name() << ',' << context << ','
+         << lm::name_of(part) << ',' << evict << ",\"" << budgets << "\"," << found_by << ','
+         << windows << ',' << score.loss << ',' << score.late_loss << ',' << score.kept << ','
+         << score.tokens_per_second << '\n';
+    if (!file.flush()) throw lm::FileError(path_ + ": it cannot be written");
+  }
+
+ private:
+  std::string path_;
+};
+
+lm::Forgetting forgetting_of(const std::vector<heed::Index>& budgets, heed::Evict evict,
+                             std::int64_t sinks) {
+  return {{budgets.begin(), budgets.end()}, evict, sinks};
+}
+
+void evaluate(const Request& request) {
+  const lm::Model model(lm::read_checkpoint(request.model));
+  const lm::Text text = lm::Text::read(request.text);
+  const std::int64_t context = request.context ? request.context : model.config().context;
+  const std::string name = request.name.empty() ? request.model : request.name;
+  const auto windows = [&](lm::Part part, std::int64_t wanted) {
+    return windows_of(text, part, std::size_t(context) + 1, std::size_t(wanted));
+  };
+  const auto validation = windows(lm::Part::validation, request.windows),
+             test = windows(lm::Part::test, request.windows),
+             searched = windows(lm::Part::validation, request.search_windows);
+  std::vector<heed::Evict> rules;
+  for (const std::string& word : request.evict) {
+    const heed::Evict evict = lm::evict_of(word);
+    if (evict != heed::Evict::most_masked || model.config().selective) rules.push_back(evict);
+  }
+  const Table table(request.csv);
+
+  if (request.target > 0) {
+    for (const heed::Evict evict : rules) {
+      const heed::Budgets found = heed::grow_budgets(
+          model.config().layers, request.start, request.step, context, request.target,
+          [&](const std::vector<heed::Index>& budgets) {
+            return lm::score(model, forgetting_of(budgets, evict, request.sinks), searched).loss;
+          });
+      const lm::Forgetting forgetting = forgetting_of(found.layers, evict, request.sinks);
+      for (const auto& [part, some] :
+           {std::pair(lm::Part::validation, &validation), std::pair(lm::Part::test, &test)})
+        table.add(name, model, context, part, forgetting,
+                  found.loss <= request.target ? "search" : "search that failed", some->size(),
+                  lm::score(model, forgetting, *some));
+    }
+    return;
+  }
+
+  for (const std::string& word : request.budgets) {
+    const auto budgets = lm::budgets_of(word, model.config().layers);
+    const bool forgets = std::ranges::any_of(budgets, [](auto b) { return b.has_value(); });
+    const auto used = forgets ? rules : std::vector{heed::Evict::oldest};
+    for (const heed::Evict evict : used)
+      for (const auto& [part, some] :
+           {std::pair(lm::Part::validation, &validation), std::pair(lm::Part::test, &test)}) {
+        const lm::Forgetting forgetting{budgets, evict, request.sinks};
+        table.add(name, model, context, part, forgetting, "hand", some->size(),
+                  lm::score(model, forgetting, *some));
+      }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Request r;
+  CLI::App app("Bits a byte as a function of what a model may keep.", "evaluate");
+  const auto integer = [&](const char* option, std::int64_t& into, const char* says,
+                           std::int64_t least = 1) {
+    app.add_option(option, into, says)
+        ->check(CLI::Range(least, std::int64_t(1) << 30))
+        ->type_name("N")
+        ->capture_default_str();
+  };
+  app.add_option("--model", r.model, "A checkpoint, as train writes it")
+      ->required()
+      ->type_name("FILE");
+  app.add_option("--text", r.text, "The text it was trained on")->required()->type_name("FILE");
+  app.add_option("--name", r.name, "What the tables call it")->type_name("NAME");
+  app.add_option("--csv", r.csv, "Where the table goes")->type_name("FILE");
+  app.add_option("--evict", r.evict, "Who goes: by selection, mass (H2O) or oldest")
+      ->delimiter(',')
+      ->type_name("RULE,…");
+  app.add_option("--budgets", r.budgets,
+                 "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer")
+      ->delimiter(',')
+      ->type_name("K,…");
+  app.add_option("--target", r.target,
+                 "Bits a byte that the smallest budgets are to reach on the validation part")
+      ->check(CLI::PositiveNumber)
+      ->type_name("X");
+  integer("--start", r.start, "Budget of each layer that the search begins with", 2);
+  integer("--step", r.step, "Tokens by which it grows one layer");
+  integer("--windows", r.windows, "Windows of each part, at most");
+  integer("--search-windows", r.search_windows, "Windows the search looks at");
+  integer("--context", r.context, "Tokens of a window; 0: as it was trained", 0);
+  integer("--sinks", r.sinks, "First tokens that stay where the oldest go", 0);
+  try {
+    app.parse(argc, argv);
+    for (std::string& word : r.budgets) std::ranges::replace(word, ':', ',');
+    evaluate(r);
+    return 0;
+  } catch (const CLI::CallForHelp&) {
+    std::cout << app.help();
+    return 0;
+  } catch (const std::exception& error) {
+    std::string line = error.what();
+    std::ranges::replace(line, '\n', ' ');
+    std::cerr << "evaluate: " << line << std::endl;
+    return 2;
+  }
+}

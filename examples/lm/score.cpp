@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+#include "lm/score.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <numbers>
+
+namespace lm {
+
+Score score(const Model& model, const Forgetting& forgetting, std::span<const Bytes> windows) {
+  Memory memory(model.config(), forgetting);
+  Score total;
+  std::int64_t late = 0;
+  const auto start = std::chrono::steady_clock::now();
+  for (const Bytes window : windows) {
+    memory.clear();
+    const Bytes inputs = window.first(window.size() - 1);
+    const Matrix logits = model.forward(inputs, memory);
+    for (Eigen::Index i = 0; i < logits.rows(); ++i) {
+      const auto row = logits.row(i).array();
+      const float most = row.maxCoeff();
+      const double bits = (double(most) + std::log(double((row - most).exp().sum())) -
+                           double(row[window[std::size_t(i) + 1]])) /
+                          std::numbers::ln2;
+      total.loss += bits;
+      if (2 * i >= logits.rows()) total.late_loss += bits, ++late;
+    }
+    total.bytes += logits.rows();
+    for (const std::int64_t kept : memory.kept())
+      total.kept += double(kept) / double(inputs.size()) / double(model.config().layers);
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  total.tokens_per_second = double(total.bytes) / seconds.count();
+  total.loss /= double(total.bytes);
+  total.late_loss /= double(late);
+  total.kept /= double(windows.size());
+  return total;
+}
+
+}  // namespace lm
