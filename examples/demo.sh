@@ -6,7 +6,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 sh cmake/setup.sh g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev \
-  libbenchmark-dev libcli11-dev libstb-dev
+  libbenchmark-dev libcli11-dev libstb-dev nlohmann-json3-dev
 
 # The compiler's talk is of no interest unless it fails.
 log=build/demo.log
