@@ -94,8 +94,10 @@ Matrix Model::temperature(const Temperature& of, const Matrix& x, Eigen::Ref<con
   return tau;
 }
 
-Matrix Model::attention(const Layer& layer, const Matrix& x, heed::KvBuffer<float>& buffer,
-                        std::int64_t position) const {
+Matrix Model::attention(std::int64_t l, const Matrix& x, Memory& memory,
+                        const Observer& observer) const {
+  const Layer& layer = layers_[std::size_t(l)];
+  const std::int64_t position = memory.position();
   const Index heads = config_.heads, dim = config_.head_dim, inner = heads * dim;
   Matrix qkv(x.rows(), 3 * inner);
   qkv.noalias() = x * layer.qkv.transpose();
@@ -123,22 +125,24 @@ Matrix Model::attention(const Layer& layer, const Matrix& x, heed::KvBuffer<floa
   const heed::View<const float, 3> factors =
       tempered ? heed::View<const float, 3>(tau.data(), {1, heads, x.rows()})
                : heed::View<const float, 3>();
-  buffer.step(heads_of(qkv, 0, heads, dim), heads_of(qkv, inner, heads, dim),
-              heads_of(qkv, 2 * inner, heads, dim),
-              heed::when(tempered, heed::query_temperature(factors)) | heed::standard,
-              heads_of(out, 0, heads, dim));
+  const auto q = heads_of(qkv, 0, heads, dim), k = heads_of(qkv, inner, heads, dim);
+  memory[l].step(q, k, heads_of(qkv, 2 * inner, heads, dim),
+                 heed::when(tempered, heed::query_temperature(factors)) | heed::standard,
+                 heads_of(out, 0, heads, dim),
+                 observer ? observer(l, q, k) : heed::KvBuffer<float>::Step());
   Matrix mixed(x.rows(), config_.dim);
   mixed.noalias() = out * layer.attention_out.transpose();
   return mixed;
 }
 
-void Model::read_piece(Bytes tokens, Memory& memory, Eigen::Ref<Matrix> logits) const {
+void Model::read_piece(Bytes tokens, Memory& memory, const Observer& observer,
+                       Eigen::Ref<Matrix> logits) const {
   const auto rows = Index(tokens.size());
   Matrix x(rows, config_.dim);
   for (Index i = 0; i < rows; ++i) x.row(i) = embedding_.row(tokens[std::size_t(i)]);
   for (std::int64_t l = 0; l < config_.layers; ++l) {
     const Layer& layer = layers_[std::size_t(l)];
-    x += attention(layer, rms_norm(x, layer.attention_norm), memory[l], memory.position());
+    x += attention(l, rms_norm(x, layer.attention_norm), memory, observer);
     Matrix halves(rows, 2 * config_.hidden);
     halves.noalias() = rms_norm(x, layer.feed_norm) * layer.gate_up.transpose();
     const auto gate = halves.leftCols(config_.hidden).array();
@@ -150,11 +154,12 @@ void Model::read_piece(Bytes tokens, Memory& memory, Eigen::Ref<Matrix> logits) 
   memory.advance(rows);
 }
 
-Matrix Model::forward(Bytes tokens, Memory& memory) const {
+Matrix Model::forward(Bytes tokens, Memory& memory, const Observer& observer) const {
   Matrix logits(Index(tokens.size()), Config::vocabulary);
   for (std::size_t at = 0; at < tokens.size();) {
     const auto count = std::size_t(memory.next_piece(std::int64_t(tokens.size() - at)));
-    read_piece(tokens.subspan(at, count), memory, logits.middleRows(Index(at), Index(count)));
+    read_piece(tokens.subspan(at, count), memory, observer,
+               logits.middleRows(Index(at), Index(count)));
     at += count;
   }
   return logits;

@@ -8,9 +8,16 @@
 
 #include <Eigen/Core>
 
+#include <functional>
+
 namespace lm {
 
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// Is shown each layer's queries and keys before its buffer takes them, [1, H, tokens, D], and says
+/// what else the buffer is to write.
+using Observer = std::function<heed::KvBuffer<float>::Step(
+    std::int64_t layer, const heed::View<float, 4>& q, const heed::View<float, 4>& k)>;
 
 class Model {
  public:
@@ -20,7 +27,7 @@ class Model {
 
   /// Reads tokens: one, a prompt, or a piece of one.
   /// @return [tokens, 256], the logits of each one's successor.
-  Matrix forward(Bytes tokens, Memory& memory) const;
+  Matrix forward(Bytes tokens, Memory& memory, const Observer& observer = {}) const;
 
  private:
   using Vector = Eigen::Matrix<float, 1, Eigen::Dynamic>;
@@ -35,9 +42,9 @@ class Model {
     std::optional<Temperature> query_temperature, value_temperature;
   };
 
-  void read_piece(Bytes tokens, Memory& memory, Eigen::Ref<Matrix> logits) const;
-  Matrix attention(const Layer& layer, const Matrix& x, heed::KvBuffer<float>& buffer,
-                   std::int64_t position) const;
+  void read_piece(Bytes tokens, Memory& memory, const Observer& observer,
+                  Eigen::Ref<Matrix> logits) const;
+  Matrix attention(std::int64_t l, const Matrix& x, Memory& memory, const Observer& observer) const;
   Matrix temperature(const Temperature& of, const Matrix& x, Eigen::Ref<const Matrix> heads,
                      std::int64_t position) const;
 

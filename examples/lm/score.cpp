@@ -7,6 +7,13 @@
 
 namespace lm {
 
+double bits_of(const Eigen::Ref<const Eigen::Matrix<float, 1, Eigen::Dynamic>>& logits,
+               std::uint8_t byte) {
+  const float most = logits.maxCoeff();
+  const double sum = double((logits.array() - most).exp().sum());
+  return (double(most) + std::log(sum) - double(logits[byte])) / std::numbers::ln2;
+}
+
 Score score(const Model& model, const Forgetting& forgetting, std::span<const Bytes> windows) {
   Memory memory(model.config(), forgetting);
   Score total;
@@ -17,11 +24,7 @@ Score score(const Model& model, const Forgetting& forgetting, std::span<const By
     const Bytes inputs = window.first(window.size() - 1);
     const Matrix logits = model.forward(inputs, memory);
     for (Eigen::Index i = 0; i < logits.rows(); ++i) {
-      const auto row = logits.row(i).array();
-      const float most = row.maxCoeff();
-      const double bits = (double(most) + std::log(double((row - most).exp().sum())) -
-                           double(row[window[std::size_t(i) + 1]])) /
-                          std::numbers::ln2;
+      const double bits = bits_of(logits.row(i), window[std::size_t(i) + 1]);
       total.loss += bits;
       if (2 * i >= logits.rows()) total.late_loss += bits, ++late;
     }

@@ -15,6 +15,10 @@ struct Score {
   double tokens_per_second = 0;
 };
 
+/// −log2 of the probability that logits give to a byte.
+double bits_of(const Eigen::Ref<const Eigen::Matrix<float, 1, Eigen::Dynamic>>& logits,
+               std::uint8_t byte);
+
 /// Each window is read by itself, from an empty memory. They are N + 1 bytes for a context of N.
 Score score(const Model& model, const Forgetting& forgetting, std::span<const Bytes> windows);
 

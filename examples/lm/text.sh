@@ -3,7 +3,7 @@
 # Writes a text to learn from to stdout, out of Debian's packages.
 #
 #   sh examples/lm/text.sh kjv > kjv.txt        the King James Bible, 4.2 MB, a verse a line
-#   sh examples/lm/text.sh larger > larger.txt  the same, then GCIDE, a dictionary: 50 MB
+#   sh examples/lm/text.sh larger > larger.txt  the same, then GCIDE, a dictionary: 44 MB
 #
 # Both are the same bytes wherever the packages are of the same version.
 set -eu

@@ -21,11 +21,12 @@
 namespace {
 
 struct Request {
-  std::string model, name, text, csv;
+  std::string model, name, text, csv, reference;
   std::vector<std::string> evict = {"selection", "mass", "oldest"},
                            budgets = {"8", "16", "32", "64", "128", "256", "all"};
-  std::int64_t windows = 64, search_windows = 16, context = 0, sinks = 4, start = 4, step = 4;
-  double target = 0;
+  std::int64_t windows = 64, search_windows = 16, context = 0, sinks = 4, start = 8, step = 8,
+               most = 96;
+  double slack = 0;
 };
 
 /// At most `wanted` of a part's windows, spread evenly.
@@ -99,10 +100,13 @@ void evaluate(const Request& request) {
   }
   const Table table(request.csv);
 
-  if (request.target > 0) {
+  if (!request.reference.empty()) {
+    const double target =
+        lm::score(lm::Model(lm::read_checkpoint(request.reference)), {}, searched).loss +
+        request.slack;
     for (const heed::Evict evict : rules) {
       const heed::Budgets found = heed::grow_budgets(
-          model.config().layers, request.start, request.step, context, request.target,
+          model.config().layers, request.start, request.step, request.most, target,
           [&](const std::vector<heed::Index>& budgets) {
             return lm::score(model, forgetting_of(budgets, evict, request.sinks), searched).loss;
           });
@@ -110,7 +114,7 @@ void evaluate(const Request& request) {
       for (const auto& [part, some] :
            {std::pair(lm::Part::validation, &validation), std::pair(lm::Part::test, &test)})
         table.add(name, model, context, part, forgetting,
-                  found.loss <= request.target ? "search" : "search that failed", some->size(),
+                  found.loss <= target ? "search" : "search that failed", some->size(),
                   lm::score(model, forgetting, *some));
     }
     return;
@@ -155,12 +159,16 @@ int main(int argc, char** argv) {
                  "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer")
       ->delimiter(',')
       ->type_name("K,…");
-  app.add_option("--target", r.target,
-                 "Bits a byte that the smallest budgets are to reach on the validation part")
-      ->check(CLI::PositiveNumber)
-      ->type_name("X");
+  app.add_option("--reference", r.reference,
+                 "The checkpoint whose loss, unpruned, the smallest budgets are to reach")
+      ->type_name("FILE");
+  app.add_option("--slack", r.slack, "Bits a byte by which they may miss it")
+      ->check(CLI::Range(0., 10.))
+      ->type_name("X")
+      ->capture_default_str();
   integer("--start", r.start, "Budget of each layer that the search begins with", 2);
   integer("--step", r.step, "Tokens by which it grows one layer");
+  integer("--most", r.most, "Budget of a layer at which it stops");
   integer("--windows", r.windows, "Windows of each part, at most");
   integer("--search-windows", r.search_windows, "Windows the search looks at");
   integer("--context", r.context, "Tokens of a window; 0: as it was trained", 0);
