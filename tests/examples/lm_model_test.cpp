@@ -116,6 +116,16 @@ TEST(LmModel, AWindowOfOldestTokensWithoutSinksIsTheSpan) {
   EXPECT_LT(distance(a.forward(text, budget), b.forward(text, span)), 1e-5);
 }
 
+TEST(LmModel, ABlockBeginsAsIfNothingHadComeBefore) {
+  const Model model(random_model(false, Spans{{}, {}, 8}));
+  const auto text = bytes(24);
+  const Bytes all = text;
+  Memory memory(model.config(), {}), fresh(model.config(), {});
+  const Matrix whole = model.forward(all, memory);
+  // Rotary positions are relative: where a block stands makes no difference.
+  EXPECT_LT(distance(model.forward(all.subspan(8, 8), fresh), whole.middleRows(8, 8)), 1e-4);
+}
+
 TEST(LmMemory, RefusesWhatTheModelCannot) {
   const auto refusal = [](const Config& c, const Forgetting& forgetting) -> std::string {
     try {
