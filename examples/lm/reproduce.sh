@@ -25,12 +25,14 @@ programs=${HEED_LM:-$here/../../build/torch/examples/lm}
 mkdir -p "$folder" "$here/models" "$here/results"
 [ -s "$folder/kjv.txt" ] || sh "$here/text.sh" kjv >"$folder/kjv.txt"
 
-all="standard selective selective_memory"
+all="standard selective selective_memory ssa spans"
 flags_of() {
   case $1 in
     standard) echo --attention standard ;;
     selective) echo --attention selective ;;
     selective_memory) echo --attention selective --memory-loss 0.01 ;;
+    ssa) echo --attention ssa --ssa-token --ssa-value --ssa-shared ;;
+    spans) echo --attention spans --full-layers 3 --block 64 ;;
     *) echo "reproduce.sh: no run is called $1; there are $all" >&2; exit 2 ;;
   esac
 }

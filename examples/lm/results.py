@@ -84,7 +84,7 @@ def searched(names, search):
 
 def main():
     names = [path.name.split(".")[0] for path in (HERE / "results").glob("*.budgets.csv")]
-    order = ["standard", "selective", "selective_memory"]
+    order = ["standard", "selective", "selective_memory", "ssa", "spans"]
     names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
     standard = next(row for row in rows("standard", "budgets")
                     if row["part"] == "validation" and row["evict"] == "nothing")
