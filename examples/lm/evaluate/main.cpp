@@ -142,7 +142,7 @@ int main(int argc, char** argv) {
   const auto integer = [&](const char* option, std::int64_t& into, const char* says,
                            std::int64_t least = 1) {
     app.add_option(option, into, says)
-        ->check(CLI::Range(least, std::int64_t(1) << 30))
+        ->check(CLI::Range(least, std::int64_t(1) << 30).description(""))
         ->type_name("N")
         ->capture_default_str();
   };
@@ -163,7 +163,7 @@ int main(int argc, char** argv) {
                  "The checkpoint whose loss, unpruned, the smallest budgets are to reach")
       ->type_name("FILE");
   app.add_option("--slack", r.slack, "Bits a byte by which they may miss it")
-      ->check(CLI::Range(0., 10.))
+      ->check(CLI::Range(0., 10.).description(""))
       ->type_name("X")
       ->capture_default_str();
   integer("--start", r.start, "Budget of each layer that the search begins with", 2);

@@ -83,7 +83,7 @@ int main(int argc, char** argv) {
       ->type_name("FILE")
       ->excludes(prompt);
   app.add_option("--tokens", r.tokens, "Bytes to generate")
-      ->check(CLI::Range(std::int64_t(1), std::int64_t(1) << 30))
+      ->check(CLI::Range(std::int64_t(1), std::int64_t(1) << 30).description(""))
       ->type_name("N")
       ->capture_default_str();
   app.add_option("--budget", r.budget, "Tokens each layer keeps: K, or K,K,… one a layer, or all")
@@ -94,11 +94,11 @@ int main(int argc, char** argv) {
       ->type_name("RULE")
       ->capture_default_str();
   app.add_option("--sinks", r.sinks, "First tokens that stay where the oldest go")
-      ->check(CLI::Range(std::int64_t(0), std::int64_t(1) << 20))
+      ->check(CLI::Range(std::int64_t(0), std::int64_t(1) << 20).description(""))
       ->type_name("N")
       ->capture_default_str();
   app.add_option("--temperature", r.temperature, "0 takes the likeliest byte each time")
-      ->check(CLI::Range(0., 100.))
+      ->check(CLI::Range(0., 100.).description(""))
       ->type_name("X")
       ->capture_default_str();
   app.add_option("--seed", r.seed, "Of what is drawn")->capture_default_str();

@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
   const auto integer = [&](const char* name, std::int64_t& into, std::int64_t least,
                            const char* says) {
     app.add_option(name, into, says)
-        ->check(CLI::Range(least, std::int64_t(4096)))
+        ->check(CLI::Range(least, std::int64_t(4096)).description(""))
         ->type_name("N")
         ->capture_default_str();
   };

@@ -81,13 +81,13 @@ std::optional<TrainRequest> parse_train(int argc, const char* const* argv, std::
   const auto integer = [&](const char* name, std::int64_t& into, const char* says,
                            std::int64_t least = 1) {
     return app.add_option(name, into, says)
-        ->check(CLI::Range(least, std::int64_t(1) << 40))
+        ->check(CLI::Range(least, std::int64_t(1) << 40).description(""))
         ->type_name("N")
         ->capture_default_str();
   };
   const auto number = [&](const char* name, double& into, const char* says) {
     return app.add_option(name, into, says)
-        ->check(CLI::Range(0., 1e9))
+        ->check(CLI::Range(0., 1e9).description(""))
         ->type_name("X")
         ->capture_default_str();
   };

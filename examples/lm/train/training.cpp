@@ -115,8 +115,12 @@ void train(const TrainRequest& request, const std::atomic<bool>& stop, std::ostr
 
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : network.parameters()) parameters += tensor.numel();
-  out << settings.config.attention_name() << ", " << parameters << " parameters, steps "
-      << progress.step + 1 << " to " << steps << " of " << a_step << " tokens" << std::endl;
+  out << settings.config.attention_name() << ", " << parameters << " parameters, ";
+  if (progress.step < steps)
+    out << "steps " << progress.step + 1 << " to " << steps << " of " << a_step << " tokens\n";
+  else
+    out << "all of its " << steps << " steps done\n";
+  out.flush();
 
   const auto start = Clock::now();
   const double seconds_before = progress.seconds;
