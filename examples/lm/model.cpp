@@ -125,11 +125,11 @@ Matrix Model::attention(std::int64_t l, const Matrix& x, Memory& memory,
   const heed::View<const float, 3> factors =
       tempered ? heed::View<const float, 3>(tau.data(), {1, heads, x.rows()})
                : heed::View<const float, 3>();
-  const auto q = heads_of(qkv, 0, heads, dim), k = heads_of(qkv, inner, heads, dim);
-  memory[l].step(q, k, heads_of(qkv, 2 * inner, heads, dim),
-                 heed::when(tempered, heed::query_temperature(factors)) | heed::standard,
-                 heads_of(out, 0, heads, dim),
-                 observer ? observer(l, q, k) : heed::KvBuffer<float>::Step());
+  const Heads in{heads_of(qkv, 0, heads, dim), heads_of(qkv, inner, heads, dim),
+                 heads_of(qkv, 2 * inner, heads, dim)};
+  memory[l].step(
+      in.q, in.k, in.v, heed::when(tempered, heed::query_temperature(factors)) | heed::standard,
+      heads_of(out, 0, heads, dim), observer ? observer(l, in) : heed::KvBuffer<float>::Step());
   Matrix mixed(x.rows(), config_.dim);
   mixed.noalias() = out * layer.attention_out.transpose();
   return mixed;

@@ -14,10 +14,12 @@ namespace lm {
 
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// Is shown each layer's queries and keys before its buffer takes them, [1, H, tokens, D], and says
-/// what else the buffer is to write.
-using Observer = std::function<heed::KvBuffer<float>::Step(
-    std::int64_t layer, const heed::View<float, 4>& q, const heed::View<float, 4>& k)>;
+/// A layer's queries, keys and values as its buffer takes them, [1, H, tokens, D].
+struct Heads {
+  heed::View<float, 4> q, k, v;
+};
+/// Is shown them before, and says what else the buffer is to write.
+using Observer = std::function<heed::KvBuffer<float>::Step(std::int64_t layer, const Heads& heads)>;
 
 class Model {
  public:

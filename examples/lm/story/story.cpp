@@ -35,18 +35,18 @@ Reading read_passage(const Model& model, Bytes passage, const Forgetting& forget
 
   // F and the weights come from passes of their own over the same queries and keys.
   Memory whole(c, {});
-  const Observer watch = [&](std::int64_t, const View<float, 4>& q, const View<float, 4>& k) {
+  const Observer watch = [&](std::int64_t, const Heads& in) {
     std::vector<float> f(std::size_t(tokens * tokens)), lse(std::size_t(c.heads * tokens)),
         out(std::size_t(c.heads * tokens * c.head_dim));
     const View<float, 3> lse_view(lse.data(), {1, c.heads, tokens});
-    heed::forward(q, k, k,
+    heed::forward(in.q, in.k, in.v,
                   heed::standard | heed::causal |
                       heed::selective.mask_f(View<float, 3>(f.data(), {1, tokens, tokens})),
                   View<float, 4>(out.data(), {1, c.heads, tokens, c.head_dim}), lse_view);
     std::vector<std::vector<float>> heads;
     for (Index h = 0; h < c.heads; ++h) {
       heads.emplace_back(std::size_t(tokens * tokens));
-      heed::weights(q, k, heed::standard | heed::causal | heed::selective, lse_view,
+      heed::weights(in.q, in.k, heed::standard | heed::causal | heed::selective, lse_view,
                     {.batch = 0, .head = h, .row = 0, .rows = tokens},
                     View<float, 2>(heads.back().data(), {tokens, tokens}));
     }
@@ -59,7 +59,7 @@ Reading read_passage(const Model& model, Bytes passage, const Forgetting& forget
   Memory pruned(c, forgetting);
   reading.evict_row.assign(std::size_t(c.layers),
                            std::vector<std::int64_t>(passage.size(), tokens));
-  const Observer note = [&](std::int64_t l, const View<float, 4>&, const View<float, 4>&) {
+  const Observer note = [&](std::int64_t l, const Heads&) {
     heed::KvBuffer<float>::Step step;
     step.evict_row = {reading.evict_row[std::size_t(l)].data(), {1, tokens}};
     return step;
