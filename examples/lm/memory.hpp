@@ -17,7 +17,7 @@ struct Forgetting {
   /// Tokens each layer may hold; empty: nothing is forgotten.
   std::vector<std::optional<std::int64_t>> budgets;
   heed::Evict evict = heed::Evict::most_masked;
-  std::int64_t sinks = 4;  ///< First tokens that stay where the oldest go.
+  std::int64_t sinks = 1;  ///< First tokens that stay where the oldest go.
 };
 
 class Memory {

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import pathlib
+import statistics
 
 HERE = pathlib.Path(__file__).resolve().parent
 RULES = {"selection": "selection (F)", "mass": "attention mass (H2O)", "oldest": "oldest (window, sinks)",
@@ -43,7 +44,8 @@ def runs(names):
         validated = [row for row in log if row["validation_loss"]]
         yield [name, f"{training['memory_loss']:g}", f"{parameters:,}", str(training["config"]["context"]),
                f"{int(last['tokens']) / 1e6:.2f} M", str(training["seed"]),
-               f"{float(last['seconds']) / 60:.0f} min", f"{float(validated[-1]['validation_loss']):.4f}",
+               f"{statistics.median(float(row['tokens_per_second']) for row in log):,.0f}",
+               f"{float(validated[-1]['validation_loss']):.4f}",
                f"{float(validated[-1]['memory']):.1f}" if validated[-1]["memory"] else ""]
 
 
@@ -99,7 +101,7 @@ def main():
         "## Runs", "",
         "4 layers, bytes of the King James Bible, AdamW, one thread of a machine that others used too.",
         "`M` is the paper's count of tokens not yet masked at the fullest row, mean over layers.", "",
-        *table(["run", "weight of L_mem", "parameters", "context", "tokens", "seed", "time",
+        *table(["run", "weight of L_mem", "parameters", "context", "tokens", "seed", "tokens/s, median",
                 "validation", "M"], runs(names)),
         "## Bits a byte by tokens kept, test part", "",
         f"Every layer keeps as many tokens, of a context of {standard['context']}. 128 windows, each from an",
@@ -108,7 +110,7 @@ def main():
         "Of the second half of each window alone, whose bytes have a past to lose:", "",
         *by_budget(names, "test", "late_loss"),
         "## Memory at equal loss", "",
-        "The smallest budgets, grown greedily layer by layer from 8 to at most 96 in steps of 8, at which",
+        "The smallest budgets, grown greedily layer by layer from 4 to at most 96 in steps of 4, at which",
         "the loss on 16 windows of the validation part is that of the unpruned standard model. Below are",
         "the losses on 128 windows of either part, on which the standard model has",
         f"{float(standard['loss']):.4f} and {float(standard_test['loss']):.4f}. The ratio is of tokens: context × layers over the",

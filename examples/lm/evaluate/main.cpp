@@ -24,7 +24,7 @@ struct Request {
   std::string model, name, text, csv, reference;
   std::vector<std::string> evict = {"selection", "mass", "oldest"},
                            budgets = {"8", "16", "32", "64", "128", "256", "all"};
-  std::int64_t windows = 64, search_windows = 16, context = 0, sinks = 4, start = 8, step = 8,
+  std::int64_t windows = 64, search_windows = 16, context = 0, sinks = 1, start = 4, step = 4,
                most = 96;
   double slack = 0;
 };

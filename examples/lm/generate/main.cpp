@@ -17,7 +17,7 @@ namespace {
 
 struct Request {
   std::string model, prompt, prompt_file, budget = "all", evict = "selection";
-  std::int64_t tokens = 400, sinks = 4;
+  std::int64_t tokens = 400, sinks = 1;
   double temperature = 0.8;
   std::uint64_t seed = 1;
   bool echo = true;

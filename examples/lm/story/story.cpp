@@ -91,8 +91,7 @@ Curve curve_of(const std::string& name, const Model& model, heed::Evict evict,
                std::span<const Bytes> windows, double unpruned) {
   Curve curve{name, unpruned, {}};
   for (const std::int64_t budget : {4, 8, 16, 32, 64, 128, 256}) {
-    const Forgetting forgetting{budgets_of(std::to_string(budget), model.config().layers), evict,
-                                4};
+    const Forgetting forgetting{budgets_of(std::to_string(budget), model.config().layers), evict};
     curve.points.emplace_back(budget, score(model, forgetting, windows).loss);
   }
   return curve;
