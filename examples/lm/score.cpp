@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "lm/score.hpp"
 
+#include "lm/tasks.hpp"
+
 #include <chrono>
 #include <cmath>
 #include <numbers>
@@ -29,6 +31,16 @@ Score score(const Model& model, const Forgetting& forgetting, std::span<const By
       if (2 * i >= logits.rows()) total.late_loss += bits, ++late;
     }
     total.bytes += logits.rows();
+    for (const Answer& answer : answers_in(window)) {
+      bool right = true;
+      for (std::size_t i = answer.first; i < answer.last; ++i) {
+        Eigen::Index likeliest = 0;
+        logits.row(Eigen::Index(i) - 1).maxCoeff(&likeliest);
+        right &= likeliest == window[i];
+      }
+      ++total.answers;
+      total.accuracy += right;
+    }
     for (const std::int64_t kept : memory.kept())
       total.kept += double(kept) / double(inputs.size()) / double(model.config().layers);
   }
@@ -36,6 +48,7 @@ Score score(const Model& model, const Forgetting& forgetting, std::span<const By
   total.tokens_per_second = double(total.bytes) / seconds.count();
   total.loss /= double(total.bytes);
   total.late_loss /= double(late);
+  if (total.answers > 0) total.accuracy /= double(total.answers);
   total.kept /= double(windows.size());
   return total;
 }

@@ -11,6 +11,8 @@ struct Score {
   double loss = 0;       ///< of all bytes but a window's first
   double late_loss = 0;  ///< of those in a window's second half, which have a past to lose
   std::int64_t bytes = 0;
+  std::int64_t answers = 0;  ///< of riddles (lm/tasks.hpp) in the windows
+  double accuracy = 0;       ///< share of them whose every byte was the likeliest
   double kept = 0;  ///< tokens held at the end over tokens read, mean of layers and windows
   double tokens_per_second = 0;
 };

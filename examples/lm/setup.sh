@@ -21,4 +21,4 @@ command -v ccache >/dev/null && launcher=-DCMAKE_CXX_COMPILER_LAUNCHER=ccache
 cmake -S . -B build/torch -G Ninja -Wno-dev -DCMAKE_BUILD_TYPE=Release -DHEED_MARCH=native \
   -DHEED_BUILD_TORCH=ON -DHEED_BUILD_TESTS=ON -DHEED_TEST_PACKAGE=OFF $launcher
 cmake --build build/torch --parallel "${HEED_JOBS:-1}" \
-  --target train generate evaluate half_precision activations story
+  --target train generate evaluate half_precision activations story riddles

@@ -3,6 +3,7 @@
 #include "lm/model.hpp"
 #include "lm/sampler.hpp"
 #include "lm/score.hpp"
+#include "lm/tasks.hpp"
 
 #include <gtest/gtest.h>
 
@@ -166,6 +167,55 @@ TEST(LmScore, IsTheMeanOfEachBytesBits) {
   EXPECT_EQ(result.bytes, 64);
   EXPECT_EQ(result.kept, 1);
   EXPECT_NEAR(score(model, keeping("8"), twice).kept, 0.25, 1e-12);
+}
+
+TEST(LmTasks, AreSolvedByWhatTheyAskFor) {
+  std::mt19937_64 random(3);
+  for (int n = 0; n < 200; ++n) {
+    const auto split = [&](Task task) {
+      const std::string line = riddle(task, random);
+      EXPECT_EQ(line.find('\n'), line.size() - 1);
+      const std::size_t at = line.find('>');
+      return std::pair(line.substr(0, at), line.substr(at + 1, line.size() - at - 2));
+    };
+    const auto [copied, copy] = split(Task::copying);
+    EXPECT_EQ(copied, copy);
+    const auto [bits, sums] = split(Task::parity);
+    int sum = 0;
+    for (std::size_t i = 0; i < bits.size(); ++i)
+      EXPECT_EQ(sums[i] - '0', (sum += bits[i] - '0') % 2);
+    for (const Task task : {Task::assignment, Task::needle}) {
+      const auto [question, value] = split(task);
+      const std::string asked = question.substr(question.size() - 2, 1);
+      const std::size_t last = question.rfind(asked + "=");
+      ASSERT_NE(last, std::string::npos);
+      EXPECT_EQ(question.substr(last + 2, 1), value);
+    }
+  }
+}
+
+TEST(LmTasks, AnswersAreThoseOfWholeLines) {
+  const std::string text = "cut>x\nab>ab\nnone\n>\nq?>7\nx>cu";
+  const auto found = answers_in({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(text.substr(found[0].first, found[0].last - found[0].first), "ab");
+  EXPECT_EQ(text.substr(found[1].first, found[1].last - found[1].first), "7");
+}
+
+TEST(LmScore, CountsAnswersThatAreWhollyRight) {
+  // The embedding alone says what comes next: after each byte itself is the likeliest.
+  Checkpoint echo = random_model(false);
+  for (auto& [name, values] : echo.values)
+    if (name.ends_with("attention_out") || name.ends_with("down"))
+      std::fill(values.begin(), values.end(), 0.f);
+  auto& embedding = echo.values["embedding"];
+  std::mt19937 random(4);
+  for (float& x : embedding) x = random() % 2 ? 1 : -1;  // all equally long
+  const std::string text = "\nx>>>\nx>>y\nx>y\n";
+  const Bytes window(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+  const Score result = score(Model(echo), {}, {&window, 1});
+  EXPECT_EQ(result.answers, 3);
+  EXPECT_NEAR(result.accuracy, 1. / 3, 1e-12);
 }
 
 TEST(LmSampler, DrawsAsTheLogitsSay) {

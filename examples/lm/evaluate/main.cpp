@@ -49,7 +49,7 @@ class Table {
     if (path_.empty()) return;
     std::ofstream file(path_);
     file << "model,attention,context,part,evict,budgets,found_by,windows,loss,late_loss,kept,"
-            "tokens_per_second\n";
+            "tokens_per_second,answers,accuracy\n";
     if (!file) throw lm::FileError(path_ + ": it cannot be written");
   }
 
@@ -62,14 +62,18 @@ class Table {
     const std::string evict = forgets ? lm::name_of(forgetting.evict) : "nothing";
     std::cout << name << ", " << lm::name_of(part) << ", " << evict << ", keeps " << budgets << ": "
               << score.loss << " bits a byte, second half " << score.late_loss << ", kept "
-              << score.kept << ", " << std::int64_t(score.tokens_per_second) << " tokens/s"
-              << std::endl;
+              << score.kept << ", " << std::int64_t(score.tokens_per_second) << " tokens/s";
+    if (score.answers > 0)
+      std::cout << ", " << 100 * score.accuracy << " % of " << score.answers << " answers right";
+    std::cout << std::endl;
     if (path_.empty()) return;
     std::ofstream file(path_, std::ios::app);
     file << name << ',' << model.config().attention_name() << ',' << context << ','
          << lm::name_of(part) << ',' << evict << ",\"" << budgets << "\"," << found_by << ','
          << windows << ',' << score.loss << ',' << score.late_loss << ',' << score.kept << ','
-         << score.tokens_per_second << '\n';
+         << score.tokens_per_second << ',' << score.answers << ',';
+    if (score.answers > 0) file << score.accuracy;
+    file << '\n';
     if (!file.flush()) throw lm::FileError(path_ + ": it cannot be written");
   }
 
