@@ -12,6 +12,7 @@
 #   NAME.budgets.csv    bits a byte by budget and rule of eviction, every layer alike
 #   NAME.search.csv     the smallest budgets, layer by layer, at the standard model's unpruned loss
 #   NAME.own.csv        and at its own, but for 0.005 bits
+#   NAME.forgotten.csv  keys that selection masks, by layer and position
 #
 # HEED_LM=FOLDER is where the programs are, build/torch/examples/lm unless said otherwise.
 set -eu
@@ -53,5 +54,9 @@ for name in "$@"; do
     --csv "$here/results/$name.search.csv"
   "$programs/evaluate" --model "$model" --name "$name" --text "$folder/kjv.txt" \
     --reference "$model" --slack 0.005 --windows 128 --csv "$here/results/$name.own.csv"
+  case $name in selective*)
+    "$programs/activations" --model "$model" --text "$folder/kjv.txt" \
+      --csv "$here/results/$name.forgotten.csv" ;;
+  esac
 done
 python3 "$here/results.py"

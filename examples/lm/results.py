@@ -84,6 +84,19 @@ def searched(names, search):
                    f"{float(test['loss']):.4f}"]
 
 
+def tasks(budgets):
+    for path in sorted((HERE / "results").glob("*.task.csv")):
+        found = [row for row in rows(path.name.split(".")[0], "task") if row["part"] == "test"]
+        unpruned = next(row for row in found if row["evict"] == "nothing")
+        for rule in RULES:
+            cells = [next((f"{100 * float(row['accuracy']):.1f}" for row in found
+                           if row["evict"] == rule and row["budgets"].split(",")[0] == budget), "")
+                     for budget in budgets]
+            if any(cells):
+                yield [unpruned["model"], unpruned["attention"], RULES[rule], *cells,
+                       f"{100 * float(unpruned['accuracy']):.1f}"]
+
+
 def main():
     names = [path.name.split(".")[0] for path in (HERE / "results").glob("*.budgets.csv")]
     order = ["standard", "selective", "selective_memory", "ssa", "spans"]
@@ -121,6 +134,26 @@ def main():
         *table(["model", "evicted by", "budgets", "memory", "validation", "test"],
                searched(names, "own"), 3),
     ]
+    budgets = ["8", "16", "32", "64"]
+    if any((HERE / "results").glob("*.task.csv")):
+        out += [
+            "## Synthetic tasks", "",
+            "Answers that are right to the last byte, per cent, by tokens kept; test part of riddles as in",
+            "`tasks.hpp`, contexts of 256, models of 2 layers of 4 heads of 16, 3 M tokens, one seed.", "",
+            *table(["task", "model", "evicted by", *budgets, "all"], tasks(budgets), 3),
+        ]
+    if any((HERE / "results").glob("*.forgotten.csv")):
+        out += [
+            "## Keys that are masked", "",
+            "Share of the keys a row could see whose F exceeds 1, 8 and 20 nats, mean over 8 windows of the",
+            "test part (`activations`). Beyond 20 a key's weight is nothing in float: this is what dropping",
+            "dead keys can win.", "",
+            *table(["model", "layer", "position", "F > 1", "F > 8", "F > 20"],
+                   [[name, row["layer"], row["position"],
+                     *(f"{100 * float(row[key]):.0f} %" for key in ("above_1", "above_8", "above_20"))]
+                    for name in names for row in rows(name, "forgotten")
+                    if int(row["position"]) in (127, 255, 511)], 1),
+        ]
     (HERE / "RESULTS.md").write_text("\n".join(out).rstrip() + "\n")
 
 
