@@ -48,12 +48,12 @@ for name in "$@"; do
   "$programs/half_precision" "$folder/runs/$name/model.safetensors" "$model"
   cp "$folder/runs/$name/log.csv" "$here/results/$name.training.csv"
   "$programs/evaluate" --model "$model" --name "$name" --text "$folder/kjv.txt" \
-    --budgets 4,8,16,32,64,128,256,all --windows 128 --csv "$here/results/$name.budgets.csv"
+    --budgets 4,8,16,32,64,128,256,all --windows 64 --csv "$here/results/$name.budgets.csv"
   "$programs/evaluate" --model "$model" --name "$name" --text "$folder/kjv.txt" \
-    --reference "$here/models/standard.safetensors" --windows 128 \
+    --reference "$here/models/standard.safetensors" --windows 64 \
     --csv "$here/results/$name.search.csv"
   "$programs/evaluate" --model "$model" --name "$name" --text "$folder/kjv.txt" \
-    --reference "$model" --slack 0.005 --windows 128 --csv "$here/results/$name.own.csv"
+    --reference "$model" --slack 0.005 --windows 64 --csv "$here/results/$name.own.csv"
   case $name in selective*)
     "$programs/activations" --model "$model" --text "$folder/kjv.txt" \
       --csv "$here/results/$name.forgotten.csv" ;;

@@ -39,11 +39,10 @@ def runs(names):
     for name in names:
         notes, parameters = header(name)
         training = json.loads(notes["training"])
-        log = rows(name, "training")
-        last = log[-1]
+        log = [row for row in rows(name, "training") if int(row["step"]) <= int(notes["step"])]
         validated = [row for row in log if row["validation_loss"]]
         yield [name, f"{training['memory_loss']:g}", f"{parameters:,}", str(training["config"]["context"]),
-               f"{int(last['tokens']) / 1e6:.2f} M", str(training["seed"]),
+               f"{int(notes['tokens']) / 1e6:.2f} M of {training['tokens'] / 1e6:g} M", str(training["seed"]),
                f"{statistics.median(float(row['tokens_per_second']) for row in log):,.0f}",
                f"{float(validated[-1]['validation_loss']):.4f}",
                f"{float(validated[-1]['memory']):.1f}" if validated[-1]["memory"] else ""]
@@ -117,7 +116,7 @@ def main():
         *table(["run", "weight of L_mem", "parameters", "context", "tokens", "seed", "tokens/s, median",
                 "validation", "M"], runs(names)),
         "## Bits a byte by tokens kept, test part", "",
-        f"Every layer keeps as many tokens, of a context of {standard['context']}. 128 windows, each from an",
+        f"Every layer keeps as many tokens, of a context of {standard['context']}. 64 windows, each from an",
         "empty memory; all of their bytes count.", "",
         *by_budget(names, "test", "loss"),
         "Of the second half of each window alone, whose bytes have a past to lose:", "",
@@ -125,7 +124,7 @@ def main():
         "## Memory at equal loss", "",
         "The smallest budgets, grown greedily layer by layer from 4 to at most 96 in steps of 4, at which",
         "the loss on 16 windows of the validation part is that of the unpruned standard model. Below are",
-        "the losses on 128 windows of either part, on which the standard model has",
+        "the losses on 64 windows of either part, on which the standard model has",
         f"{float(standard['loss']):.4f} and {float(standard_test['loss']):.4f}. The ratio is of tokens: context × layers over the",
         "sum of budgets.", "",
         *table(["model", "evicted by", "budgets", "memory", "validation", "test"],

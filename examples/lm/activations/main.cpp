@@ -11,9 +11,9 @@
 #include "heed/score/causal.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/standard.hpp"
+#include "lm/command_line.hpp"
 #include "lm/model.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <fstream>
@@ -116,37 +116,15 @@ void look(const Request& request) {
 
 int main(int argc, char** argv) {
   Request r;
-  CLI::App app("What share of a selective model's keys is masked, by layer and position.",
-               "activations");
-  const auto integer = [&](const char* name, std::int64_t& into, std::int64_t least,
-                           const char* says) {
-    app.add_option(name, into, says)
-        ->check(CLI::Range(least, std::int64_t(1) << 20).description(""))
-        ->type_name("N")
-        ->capture_default_str();
-  };
-  app.add_option("--model", r.model, "A checkpoint, as train writes it")
-      ->required()
-      ->type_name("FILE");
-  app.add_option("--text", r.text, "The text it was trained on")->required()->type_name("FILE");
-  app.add_option("--csv", r.csv, "Where the table goes, if not to stdout")->type_name("FILE");
-  app.add_option("--npy", r.npy, "A folder for layerL_q.npy, _k.npy and _v.npy")
-      ->type_name("FOLDER")
+  lm::CommandLine line("activations",
+                       "What share of a selective model's keys is masked, by layer and position.");
+  line.text("--model", r.model, "FILE", "A checkpoint, as train writes it")->required();
+  line.text("--text", r.text, "FILE", "The text it was trained on")->required();
+  line.text("--csv", r.csv, "FILE", "Where the table goes, if not to stdout");
+  line.text("--npy", r.npy, "FOLDER", "For layerL_q.npy, _k.npy and _v.npy")
       ->check(CLI::ExistingDirectory.description(""));
-  integer("--windows", r.windows, 1, "Windows of the test part, at most");
-  integer("--context", r.context, 0, "Tokens of a window; 0: as it was trained");
-  integer("--every", r.every, 2, "Rows from one line of the table to the next");
-  try {
-    app.parse(argc, argv);
-    look(r);
-    return 0;
-  } catch (const CLI::CallForHelp&) {
-    std::cout << app.help();
-    return 0;
-  } catch (const std::exception& error) {
-    std::string line = error.what();
-    std::ranges::replace(line, '\n', ' ');
-    std::cerr << "activations: " << line << std::endl;
-    return 2;
-  }
+  line.integer("--windows", r.windows, 1, "Windows of the test part, at most");
+  line.integer("--context", r.context, 0, "Tokens of a window; 0: as it was trained");
+  line.integer("--every", r.every, 2, "Rows from one line of the table to the next");
+  return line.run(argc, argv, [&] { look(r); });
 }

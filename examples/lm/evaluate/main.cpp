@@ -9,9 +9,9 @@
 // wrong with the command line or the files, one line about it on stderr.
 #include "heed/kv/budget_search.hpp"
 #include "lm/budgets.hpp"
+#include "lm/command_line.hpp"
 #include "lm/score.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fstream>
 #include <iostream>
@@ -142,53 +142,28 @@ void evaluate(const Request& request) {
 
 int main(int argc, char** argv) {
   Request r;
-  CLI::App app("Bits a byte as a function of what a model may keep.", "evaluate");
-  const auto integer = [&](const char* option, std::int64_t& into, const char* says,
-                           std::int64_t least = 1) {
-    app.add_option(option, into, says)
-        ->check(CLI::Range(least, std::int64_t(1) << 30).description(""))
-        ->type_name("N")
-        ->capture_default_str();
-  };
-  app.add_option("--model", r.model, "A checkpoint, as train writes it")
-      ->required()
-      ->type_name("FILE");
-  app.add_option("--text", r.text, "The text it was trained on")->required()->type_name("FILE");
-  app.add_option("--name", r.name, "What the tables call it")->type_name("NAME");
-  app.add_option("--csv", r.csv, "Where the table goes")->type_name("FILE");
-  app.add_option("--evict", r.evict, "Who goes: by selection, mass (H2O) or oldest")
-      ->delimiter(',')
-      ->type_name("RULE,…");
-  app.add_option("--budgets", r.budgets,
-                 "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer")
-      ->delimiter(',')
-      ->type_name("K,…");
-  app.add_option("--reference", r.reference,
-                 "The checkpoint whose loss, unpruned, the smallest budgets are to reach")
-      ->type_name("FILE");
-  app.add_option("--slack", r.slack, "Bits a byte by which they may miss it")
-      ->check(CLI::Range(0., 10.).description(""))
-      ->type_name("X")
-      ->capture_default_str();
-  integer("--start", r.start, "Budget of each layer that the search begins with", 2);
-  integer("--step", r.step, "Tokens by which it grows one layer");
-  integer("--most", r.most, "Budget of a layer at which it stops");
-  integer("--windows", r.windows, "Windows of each part, at most");
-  integer("--search-windows", r.search_windows, "Windows the search looks at");
-  integer("--context", r.context, "Tokens of a window; 0: as it was trained", 0);
-  integer("--sinks", r.sinks, "First tokens that stay where the oldest go", 0);
-  try {
-    app.parse(argc, argv);
+  lm::CommandLine line("evaluate", "Bits a byte as a function of what a model may keep.");
+  line.text("--model", r.model, "FILE", "A checkpoint, as train writes it")->required();
+  line.text("--text", r.text, "FILE", "The text it was trained on")->required();
+  line.text("--name", r.name, "NAME", "What the tables call it");
+  line.text("--csv", r.csv, "FILE", "Where the table goes");
+  line.text("--evict", r.evict, "RULE,…", "Who goes: by selection, mass (H2O) or oldest")
+      ->delimiter(',');
+  line.text("--budgets", r.budgets, "K,…",
+            "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer")
+      ->delimiter(',');
+  line.text("--reference", r.reference, "FILE",
+            "The checkpoint whose loss, unpruned, the smallest budgets are to reach");
+  line.number("--slack", r.slack, "Bits a byte by which they may miss it");
+  line.integer("--start", r.start, 2, "Budget of each layer that the search begins with");
+  line.integer("--step", r.step, 1, "Tokens by which it grows one layer");
+  line.integer("--most", r.most, 2, "Budget of a layer at which it stops");
+  line.integer("--windows", r.windows, 1, "Windows of each part, at most");
+  line.integer("--search-windows", r.search_windows, 1, "Windows the search looks at");
+  line.integer("--context", r.context, 0, "Tokens of a window; 0: as it was trained");
+  line.integer("--sinks", r.sinks, 0, "First tokens that stay where the oldest go");
+  return line.run(argc, argv, [&] {
     for (std::string& word : r.budgets) std::ranges::replace(word, ':', ',');
     evaluate(r);
-    return 0;
-  } catch (const CLI::CallForHelp&) {
-    std::cout << app.help();
-    return 0;
-  } catch (const std::exception& error) {
-    std::string line = error.what();
-    std::ranges::replace(line, '\n', ' ');
-    std::cerr << "evaluate: " << line << std::endl;
-    return 2;
-  }
+  });
 }

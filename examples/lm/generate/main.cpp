@@ -6,9 +6,9 @@
 // The text goes to stdout as it comes, figures to stderr. Exit code 2 for anything wrong with the
 // command line or the files, one line about it on stderr.
 #include "lm/budgets.hpp"
+#include "lm/command_line.hpp"
 #include "lm/sampler.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <iostream>
@@ -74,46 +74,19 @@ void generate(const Request& request) {
 
 int main(int argc, char** argv) {
   Request r;
-  CLI::App app("Continues a prompt through buffers that forget.", "generate");
-  app.add_option("--model", r.model, "A checkpoint, as train writes it")
-      ->required()
-      ->type_name("FILE");
-  auto* prompt = app.add_option("--prompt", r.prompt, "What to go on from")->type_name("TEXT");
-  app.add_option("--prompt-file", r.prompt_file, "The same from a file")
-      ->type_name("FILE")
-      ->excludes(prompt);
-  app.add_option("--tokens", r.tokens, "Bytes to generate")
-      ->check(CLI::Range(std::int64_t(1), std::int64_t(1) << 30).description(""))
-      ->type_name("N")
+  lm::CommandLine line("generate", "Continues a prompt through buffers that forget.");
+  line.text("--model", r.model, "FILE", "A checkpoint, as train writes it")->required();
+  const auto prompt = line.text("--prompt", r.prompt, "TEXT", "What to go on from");
+  line.text("--prompt-file", r.prompt_file, "FILE", "The same from a file")->excludes(prompt);
+  line.integer("--tokens", r.tokens, 1, "Bytes to generate");
+  line.text("--budget", r.budget, "K", "Tokens each layer keeps: K, or K,K,… one a layer, or all")
       ->capture_default_str();
-  app.add_option("--budget", r.budget, "Tokens each layer keeps: K, or K,K,… one a layer, or all")
-      ->type_name("K")
+  line.text("--evict", r.evict, "RULE",
+            "Who goes: by selection, by mass (H2O), or the oldest (a window with sinks)")
       ->capture_default_str();
-  app.add_option("--evict", r.evict,
-                 "Who goes: by selection, by mass (H2O), or the oldest (a window with sinks)")
-      ->type_name("RULE")
-      ->capture_default_str();
-  app.add_option("--sinks", r.sinks, "First tokens that stay where the oldest go")
-      ->check(CLI::Range(std::int64_t(0), std::int64_t(1) << 20).description(""))
-      ->type_name("N")
-      ->capture_default_str();
-  app.add_option("--temperature", r.temperature, "0 takes the likeliest byte each time")
-      ->check(CLI::Range(0., 100.).description(""))
-      ->type_name("X")
-      ->capture_default_str();
-  app.add_option("--seed", r.seed, "Of what is drawn")->capture_default_str();
-  app.add_flag("!--no-echo", r.echo, "Leaves out the prompt");
-  try {
-    app.parse(argc, argv);
-    generate(r);
-    return 0;
-  } catch (const CLI::CallForHelp&) {
-    std::cout << app.help();
-    return 0;
-  } catch (const std::exception& error) {
-    std::string line = error.what();
-    std::ranges::replace(line, '\n', ' ');
-    std::cerr << "generate: " << line << std::endl;
-    return 2;
-  }
+  line.integer("--sinks", r.sinks, 0, "First tokens that stay where the oldest go");
+  line.number("--temperature", r.temperature, "0 takes the likeliest byte each time");
+  line.app().add_option("--seed", r.seed, "Of what is drawn")->capture_default_str();
+  line.app().add_flag("!--no-echo", r.echo, "Leaves out the prompt");
+  return line.run(argc, argv, [&] { generate(r); });
 }

@@ -2,9 +2,9 @@
 // A model that forgets, on a text it never saw: goes on with a prompt, all in memory and on a
 // budget, says what both cost and lose, and writes a page that shows what was forgotten when.
 #include "lm/budgets.hpp"
+#include "lm/command_line.hpp"
 #include "lm/story/page.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
@@ -85,37 +85,16 @@ void tell(const Request& r) {
 
 int main(int argc, char** argv) {
   Request r;
-  CLI::App app("A model that forgets, on a text it never saw.", "story");
-  const auto integer = [&](const char* name, std::int64_t& into, std::int64_t least,
-                           const char* says) {
-    app.add_option(name, into, says)
-        ->check(CLI::Range(least, std::int64_t(4096)).description(""))
-        ->type_name("N")
-        ->capture_default_str();
-  };
-  app.add_option("--models", r.models, "Folder of NAME.safetensors")->type_name("FOLDER");
-  app.add_option("--model", r.model, "Which of them forgets")
-      ->type_name("NAME")
-      ->capture_default_str();
-  app.add_option("--text", r.text, "The text")->type_name("FILE");
-  app.add_option("--page", r.page, "Where the page goes")->type_name("FILE")->capture_default_str();
-  integer("--budget", r.budget, 2, "Tokens each layer keeps");
-  integer("--prompt", r.prompt, 1, "Bytes of the text to go on from");
-  integer("--tokens", r.tokens, 1, "Bytes to generate");
-  integer("--passage", r.passage, 2, "Bytes of the text that the page shows");
-  integer("--windows", r.windows, 1, "Contexts of the text to measure losses on");
-  app.add_flag("!--no-curves", r.curves, "Leaves out the curves of loss by budget");
-  try {
-    app.parse(argc, argv);
-    tell(r);
-    return 0;
-  } catch (const CLI::CallForHelp&) {
-    std::cout << app.help();
-    return 0;
-  } catch (const std::exception& error) {
-    std::string line = error.what();
-    std::ranges::replace(line, '\n', ' ');
-    std::cerr << "story: " << line << std::endl;
-    return 2;
-  }
+  lm::CommandLine line("story", "A model that forgets, on a text it never saw.");
+  line.text("--models", r.models, "FOLDER", "Where NAME.safetensors are");
+  line.text("--model", r.model, "NAME", "Which of them forgets")->capture_default_str();
+  line.text("--text", r.text, "FILE", "The text");
+  line.text("--page", r.page, "FILE", "Where the page goes")->capture_default_str();
+  line.integer("--budget", r.budget, 2, "Tokens each layer keeps");
+  line.integer("--prompt", r.prompt, 1, "Bytes of the text to go on from");
+  line.integer("--tokens", r.tokens, 1, "Bytes to generate");
+  line.integer("--passage", r.passage, 2, "Bytes of the text that the page shows");
+  line.integer("--windows", r.windows, 1, "Contexts of the text to measure losses on");
+  line.app().add_flag("!--no-curves", r.curves, "Leaves out the curves of loss by budget");
+  return line.run(argc, argv, [&] { tell(r); });
 }

@@ -1,30 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "lm/story/page.hpp"
 
+#include "demo/page_frame.hpp"
+
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 namespace lm {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string base64(const std::vector<unsigned char>& bytes) {
-  constexpr std::string_view letters =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    const std::size_t count = std::min<std::size_t>(3, bytes.size() - i);
-    unsigned group = 0;
-    for (std::size_t b = 0; b < 3; ++b) group = group << 8 | (b < count ? bytes[i + b] : 0u);
-    for (std::size_t d = 0; d < 4; ++d)
-      text += d <= count ? letters[group >> (18 - 6 * d) & 63] : '=';
-  }
-  return text;
-}
 
 /// The rows of the lower triangle, each number in a byte.
 template <class Code>
@@ -34,7 +20,7 @@ std::string triangle(const std::vector<float>& map, std::size_t tokens, const Co
     for (std::size_t j = 0; j <= i; ++j)
       bytes.push_back(static_cast<unsigned char>(
           std::clamp(std::round(code(double(map[i * tokens + j]))), 0., 255.)));
-  return base64(bytes);
+  return demo::base64(bytes);
 }
 
 /// c ↦ 2^(−c / 16), within 2.2 %; 255 is next to nothing.
@@ -91,18 +77,7 @@ Json json_of(const Story& s) {
 
 void write_page(const std::filesystem::path& path, const std::filesystem::path& frame,
                 const Story& story) {
-  std::ifstream input(frame, std::ios::binary);
-  std::stringstream content;
-  content << input.rdbuf();
-  if (!input) throw FileError(frame.string() + ": it cannot be read");
-  std::string page = content.str();
-  constexpr std::string_view place = "/*data*/ null";
-  const std::size_t at = page.find(place);
-  if (at == std::string::npos) throw FileError(frame.string() + ": it has no place for the data");
-  page.replace(at, place.size(), json_of(story).dump());
-  std::ofstream output(path, std::ios::binary);
-  output << page;
-  if (!output.flush()) throw FileError(path.string() + ": it cannot be written");
+  demo::write_framed(path, frame, json_of(story).dump());
 }
 
 }  // namespace lm

@@ -18,7 +18,7 @@ struct Story {
 };
 
 /// @param frame  page.html, in which the data take their place.
-/// @throws FileError
+/// @throws std::runtime_error if either cannot be read or written.
 void write_page(const std::filesystem::path& path, const std::filesystem::path& frame,
                 const Story& story);
 

@@ -19,12 +19,6 @@ static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal");
 int main(int argc, char** argv) {
   std::signal(SIGINT, [](int) { stop = true; });
   std::signal(SIGTERM, [](int) { stop = true; });
-  try {
-    if (const auto request = lm::parse_train(argc, argv, std::cout))
-      lm::train(*request, stop, std::cout);
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << "train: " << error.what() << std::endl;
-    return 2;
-  }
+  return lm::with_train_request(
+      argc, argv, [](const lm::TrainRequest& request) { lm::train(request, stop, std::cout); });
 }

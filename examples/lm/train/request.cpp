@@ -1,44 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "lm/train/request.hpp"
 
-#include <CLI/CLI.hpp>
+#include "lm/command_line.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numbers>
-#include <ostream>
+#include <set>
 #include <sstream>
 
 namespace lm {
-namespace {
-
-/// "selective+ssa" → the mechanisms it names.
-struct Mechanisms {
-  bool selective = false, ssa = false, spans = false;
-};
-Mechanisms mechanisms_of(const std::string& text) {
-  Mechanisms on;
-  std::istringstream words(text);
-  for (std::string word; std::getline(words, word, '+');) {
-    bool* flag = word == "selective" ? &on.selective
-                 : word == "ssa"     ? &on.ssa
-                 : word == "spans"   ? &on.spans
-                                     : nullptr;
-    if (word == "standard" && text == word) continue;
-    if (!flag || *flag)
-      throw ConfigError("--attention is '" + text +
-                        "', must be standard, or selective, ssa and spans joined by +");
-    *flag = true;
-  }
-  return on;
-}
-
-void expect_beside(bool given, const char* option, bool needed, const char* what) {
-  if (given && !needed) throw ConfigError(std::string(option) + " needs --attention with " + what);
-}
-
-}  // namespace
-
 std::int64_t TrainingSettings::steps() const {
   const std::int64_t a_step = batch * config.context;
   return (tokens + a_step - 1) / a_step;
@@ -65,108 +37,112 @@ std::string TrainingSettings::to_json() const {
       .dump();
 }
 
-std::optional<TrainRequest> parse_train(int argc, const char* const* argv, std::ostream& out) {
-  TrainRequest r;
-  TrainingSettings& s = r.settings;
-  Config& c = s.config;
+namespace {
+
+/// "selective+ssa" → the mechanisms it names.
+std::set<std::string> mechanisms_of(const std::string& text) {
+  std::set<std::string> on;
+  if (text == "standard") return on;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, '+');)
+    if ((word != "selective" && word != "ssa" && word != "spans") || !on.insert(word).second)
+      on.clear(), words.setstate(std::ios::failbit);
+  if (on.empty())
+    throw ConfigError("--attention is '" + text +
+                      "', must be standard, or selective, ssa and spans joined by +");
+  return on;
+}
+
+/// What the command line says of attention, before it is known which of it counts.
+struct AttentionWords {
   std::string attention = "standard";
   Temperatures temperatures;
   Spans spans;
-  std::int64_t window = 0, block = 0;
+  std::vector<std::pair<CLI::Option*, const char*>> beside;  ///< each with the word it needs
+};
 
-  CLI::App app(
-      "Trains a byte-level language model. --out FOLDER gets model.safetensors, "
-      "state.safetensors (to go on from) and log.csv.",
-      "train");
-  const auto integer = [&](const char* name, std::int64_t& into, const char* says,
-                           std::int64_t least = 1) {
-    return app.add_option(name, into, says)
-        ->check(CLI::Range(least, std::int64_t(1) << 40).description(""))
-        ->type_name("N")
-        ->capture_default_str();
-  };
-  const auto number = [&](const char* name, double& into, const char* says) {
-    return app.add_option(name, into, says)
-        ->check(CLI::Range(0., 1e9).description(""))
-        ->type_name("X")
-        ->capture_default_str();
-  };
-  app.add_option("--text", r.text, "What to learn, any bytes")->required()->type_name("FILE");
-  app.add_option("--out", r.out, "Where results go")->required()->type_name("FOLDER");
+void declare(CommandLine& line, TrainRequest& r, AttentionWords& words) {
+  TrainingSettings& s = r.settings;
+  Config& c = s.config;
+  CLI::App& app = line.app();
+  line.text("--text", r.text, "FILE", "What to learn, any bytes")->required();
+  line.text("--out", r.out, "FOLDER", "Where results go")->required();
   app.add_flag("--resume", r.resume, "Go on from what the folder holds, if it does");
 
   app.option_defaults()->group("Model");
-  integer("--layers", c.layers, "layers");
-  integer("--heads", c.heads, "heads of a layer");
-  integer("--dim", c.dim, "width of the residual stream");
-  integer("--head-dim", c.head_dim, "width of a head");
-  integer("--hidden", c.hidden, "width within the feed-forward layer");
-  integer("--context", c.context, "tokens of a window");
+  line.integer("--layers", c.layers, 1, "layers");
+  line.integer("--heads", c.heads, 1, "heads of a layer");
+  line.integer("--dim", c.dim, 1, "width of the residual stream");
+  line.integer("--head-dim", c.head_dim, 1, "width of a head");
+  line.integer("--hidden", c.hidden, 1, "width within the feed-forward layer");
+  line.integer("--context", c.context, 1, "tokens of a window");
   app.add_flag("--qk-norm", c.qk_norm, "RMSNorm on queries and keys");
 
   app.option_defaults()->group("Attention");
-  app.add_option("--attention", attention, "standard, or selective, ssa and spans joined by +")
-      ->type_name("NAMES")
+  line.text("--attention", words.attention, "NAMES",
+            "standard, or selective, ssa and spans joined by +")
       ->capture_default_str();
-  const auto* memory_loss = number("--memory-loss", s.memory_loss, "weight of L_mem (selective)");
-  const auto* token = app.add_flag("--ssa-token", temperatures.token,
-                                   "temperatures see the token too, not its position alone");
-  const auto* value = app.add_flag("--ssa-value", temperatures.value, "on values too");
-  const auto* shared = app.add_flag("--ssa-shared", temperatures.shared,
-                                    "from the head's own query or value, with shared weights");
-  const auto* full =
-      app.add_option("--full-layers", spans.full_layers, "layers that see all (spans)")
-          ->delimiter(',')
-          ->type_name("L,…");
-  const auto* window_option = integer("--window", window, "tokens the other layers see (spans)");
-  const auto* block_option = integer("--block", block, "or the block they see (spans)");
+  const auto beside = [&](CLI::Option* option, const char* mechanism) {
+    words.beside.emplace_back(option, mechanism);
+  };
+  beside(line.number("--memory-loss", s.memory_loss, "weight of L_mem"), "selective");
+  Temperatures& t = words.temperatures;
+  beside(
+      app.add_flag("--ssa-token", t.token, "temperatures see the token too, not its place alone"),
+      "ssa");
+  beside(app.add_flag("--ssa-value", t.value, "on values too"), "ssa");
+  beside(app.add_flag("--ssa-shared", t.shared, "from the head's own query or value"), "ssa");
+  beside(line.text("--full-layers", words.spans.full_layers, "L,…", "layers that see all")
+             ->delimiter(','),
+         "spans");
+  beside(line.text("--window", words.spans.window, "N", "tokens the other layers see"), "spans");
+  beside(line.text("--block", words.spans.block, "N", "or the block they see"), "spans");
 
   app.option_defaults()->group("Training");
-  integer("--tokens", s.tokens, "tokens to learn from");
-  integer("--batch", s.batch, "windows a step");
-  number("--rate", s.rate, "learning rate");
-  number("--last-rate", s.last_rate, "share of it left at the end of the cosine");
-  integer("--warm-up", s.warm_up, "steps until the full rate", 0);
-  number("--clip", s.clip, "largest norm of the gradient");
-  number("--weight-decay", s.adam.weight_decay, "of matrices");
+  line.integer("--tokens", s.tokens, 1, "tokens to learn from");
+  line.integer("--batch", s.batch, 1, "windows a step");
+  line.number("--rate", s.rate, "learning rate");
+  line.number("--last-rate", s.last_rate, "share of it left at the end of the cosine");
+  line.integer("--warm-up", s.warm_up, 0, "steps until the full rate");
+  line.number("--clip", s.clip, "largest norm of the gradient");
+  line.number("--weight-decay", s.adam.weight_decay, "of matrices");
   app.add_option("--seed", s.seed, "of weights and batches")->capture_default_str();
 
   app.option_defaults()->group("Running");
-  number("--minutes", r.minutes, "stops then, to be resumed; 0: never");
-  integer("--threads", r.threads, "threads");
-  integer("--log-every", r.log_every, "steps");
-  integer("--validate-every", r.validate_every, "steps");
-  integer("--save-every", r.save_every, "steps");
+  line.number("--minutes", r.minutes, "stops then, to be resumed; 0: never");
+  line.integer("--threads", r.threads, 1, "threads");
+  line.integer("--log-every", r.log_every, 1, "steps");
+  line.integer("--validate-every", r.validate_every, 1, "steps");
+  line.integer("--save-every", r.save_every, 1, "steps");
   app.add_flag("--quiet", r.quiet, "no progress line");
+}
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    out << app.help();
-    return std::nullopt;
-  } catch (const CLI::ParseError& error) {
-    std::string line = error.what();
-    std::ranges::replace(line, '\n', ' ');
-    throw ConfigError(line);
-  }
+/// Puts the words together.
+void understand(const AttentionWords& words, Config& config) {
+  const std::set<std::string> on = mechanisms_of(words.attention);
+  for (const auto& [option, mechanism] : words.beside)
+    if (option->count() > 0 && !on.contains(mechanism))
+      throw ConfigError(option->get_name() + " needs --attention with " + mechanism);
+  config.selective = on.contains("selective");
+  if (on.contains("ssa")) config.temperatures = words.temperatures;
+  if (on.contains("spans")) config.spans = words.spans;
+  check(config);
+}
 
-  const Mechanisms on = mechanisms_of(attention);
-  c.selective = on.selective;
-  expect_beside(memory_loss->count() > 0, "--memory-loss", on.selective, "selective");
-  expect_beside(token->count() > 0, "--ssa-token", on.ssa, "ssa");
-  expect_beside(value->count() > 0, "--ssa-value", on.ssa, "ssa");
-  expect_beside(shared->count() > 0, "--ssa-shared", on.ssa, "ssa");
-  expect_beside(full->count() > 0, "--full-layers", on.spans, "spans");
-  expect_beside(window_option->count() > 0, "--window", on.spans, "spans");
-  expect_beside(block_option->count() > 0, "--block", on.spans, "spans");
-  if (on.ssa) c.temperatures = temperatures;
-  if (on.spans) {
-    if (window_option->count() > 0) spans.window = window;
-    if (block_option->count() > 0) spans.block = block;
-    c.spans = spans;
-  }
-  check(c);
-  return r;
+}  // namespace
+
+int with_train_request(int argc, const char* const* argv,
+                       const std::function<void(const TrainRequest&)>& run) {
+  TrainRequest request;
+  AttentionWords words;
+  CommandLine line("train",
+                   "Trains a byte-level language model. --out FOLDER gets model.safetensors, "
+                   "state.safetensors (to go on from) and log.csv.");
+  declare(line, request, words);
+  return line.run(argc, argv, [&] {
+    understand(words, request.settings.config);
+    run(request);
+  });
 }
 
 }  // namespace lm

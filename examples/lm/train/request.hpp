@@ -6,8 +6,7 @@
 #include "lm/train/adamw.hpp"
 
 #include <filesystem>
-#include <iosfwd>
-#include <optional>
+#include <functional>
 
 namespace lm {
 
@@ -39,8 +38,9 @@ struct TrainRequest {
   bool quiet = false;
 };
 
-/// @return nothing if help was asked for and printed.
-/// @throws ConfigError with one line about what is wrong.
-std::optional<TrainRequest> parse_train(int argc, const char* const* argv, std::ostream& out);
+/// Reads the command line and runs what it asks.
+/// @return the program's exit code: 2 if anything is wrong, which stderr then says in one line.
+int with_train_request(int argc, const char* const* argv,
+                       const std::function<void(const TrainRequest&)>& run);
 
 }  // namespace lm
