@@ -11,6 +11,7 @@
 #include <sstream>
 
 namespace lm {
+
 std::int64_t TrainingSettings::steps() const {
   const std::int64_t a_step = batch * config.context;
   return (tokens + a_step - 1) / a_step;
