@@ -17,7 +17,7 @@ struct Request {
   fs::path models = fs::path(HEED_EXAMPLES) / "lm" / "models",
            text = fs::path(HEED_EXAMPLES) / "lm" / "data" / "unseen.txt", page = "forgetting.html";
   std::string model = "selective";
-  std::int64_t budget = 16, prompt = 320, tokens = 320, passage = 256, windows = 16;
+  std::int64_t budget = 16, prompt = 256, tokens = 256, passage = 256, windows = 16;
   bool curves = true;
 };
 
