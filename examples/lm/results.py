@@ -48,6 +48,36 @@ def runs(names):
                f"{float(validated[-1]['memory']):.1f}" if validated[-1]["memory"] else ""]
 
 
+def commands(names):
+    for name in names:
+        training = json.loads(header(name)[0]["training"])
+        config = training["config"]
+        attention = [word for word, on in (("selective", config["selective"]),
+                                           ("ssa", "temperatures" in config),
+                                           ("spans", "spans" in config)) if on]
+        flags = ["--attention " + ("+".join(attention) or "standard")]
+        if training["memory_loss"]:
+            flags.append(f"--memory-loss {training['memory_loss']:g}")
+        flags += [f"--ssa-{word}" for word, on in config.get("temperatures", {}).items() if on]
+        spans = config.get("spans", {})
+        if spans:
+            flags.append("--full-layers " + ",".join(map(str, spans["full_layers"])))
+            flags += [f"--{word} {spans[word]}" for word in ("window", "block") if word in spans]
+        flags.append(f"--tokens {training['tokens']} --seed {training['seed']}")
+        yield f"    train --text kjv.txt --out runs/{name} {' '.join(flags)}"
+    yield ""
+
+
+def unfinished(names):
+    """A warning about the runs that were evaluated before their end."""
+    early = [name for name in names if int(header(name)[0]["tokens"]) <
+             json.loads(header(name)[0]["training"])["tokens"]]
+    if early:
+        yield f"Not at their end yet, their learning rate still high, are {', '.join(early)}: what follows is of"
+        yield "checkpoints on the way."
+        yield ""
+
+
 def by_budget(names, part, column):
     budgets = []
     for name in names:
@@ -77,8 +107,9 @@ def searched(names, search):
             test, validation = of["test"], of["validation"]
             budgets = [int(k) for k in test["budgets"].split(",")]
             ratio = len(budgets) * int(test["context"]) / sum(budgets)
-            reached = test["found_by"] == "search"
-            yield [name, RULES[rule], test["budgets"].replace(",", ", "),
+            reached = not test["found_by"].startswith("not reached")
+            yield [name, RULES[rule], test["found_by"].removeprefix("not reached "),
+                   test["budgets"].replace(",", ", "),
                    f"{ratio:.1f}×" if reached else "not reached", f"{float(validation['loss']):.4f}",
                    f"{float(test['loss']):.4f}"]
 
@@ -115,6 +146,8 @@ def main():
         "`M` is the paper's count of tokens not yet masked at the fullest row, mean over layers.", "",
         *table(["run", "weight of L_mem", "parameters", "context", "tokens", "seed", "tokens/s, median",
                 "validation", "M"], runs(names)),
+        *commands(names),
+        *unfinished(names),
         "## Bits a byte by tokens kept, test part", "",
         f"Every layer keeps as many tokens, of a context of {standard['context']}. 64 windows, each from an",
         "empty memory; all of their bytes count.", "",
@@ -122,16 +155,16 @@ def main():
         "Of the second half of each window alone, whose bytes have a past to lose:", "",
         *by_budget(names, "test", "late_loss"),
         "## Memory at equal loss", "",
-        "The smallest budgets, grown greedily layer by layer from 4 to at most 96 in steps of 4, at which",
-        "the loss on 16 windows of the validation part is that of the unpruned standard model. Below are",
-        "the losses on 64 windows of either part, on which the standard model has",
-        f"{float(standard['loss']):.4f} and {float(standard_test['loss']):.4f}. The ratio is of tokens: context × layers over the",
-        "sum of budgets.", "",
-        *table(["model", "evicted by", "budgets", "memory", "validation", "test"],
-               searched(names, "search"), 3),
+        "The smallest budgets, at most 96 a layer, grown greedily layer by layer until the loss on a few",
+        "windows of the validation part is that of the unpruned standard model. Below are the losses on 64",
+        "windows of either part, on which the standard model has",
+        f"{float(standard['loss']):.4f} and {float(standard_test['loss']):.4f}. The ratio is of tokens: context × layers over",
+        "the sum of budgets.", "",
+        *table(["model", "evicted by", "search", "budgets", "memory", "validation", "test"],
+               searched(names, "search"), 4),
         "The same against each model's own unpruned loss, which may be missed by 0.005 bits:", "",
-        *table(["model", "evicted by", "budgets", "memory", "validation", "test"],
-               searched(names, "own"), 3),
+        *table(["model", "evicted by", "search", "budgets", "memory", "validation", "test"],
+               searched(names, "own"), 4),
     ]
     budgets = ["8", "16", "32", "64"]
     if any((HERE / "results").glob("*.task.csv")):

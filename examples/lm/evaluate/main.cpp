@@ -114,11 +114,14 @@ void evaluate(const Request& request) {
           [&](const std::vector<heed::Index>& budgets) {
             return lm::score(model, forgetting_of(budgets, evict, request.sinks), searched).loss;
           });
+      const std::string how = (found.loss <= target ? "from " : "not reached from ") +
+                              std::to_string(request.start) + " by " +
+                              std::to_string(request.step) + " on " +
+                              std::to_string(searched.size()) + " windows";
       const lm::Forgetting forgetting = forgetting_of(found.layers, evict, request.sinks);
       for (const auto& [part, some] :
            {std::pair(lm::Part::validation, &validation), std::pair(lm::Part::test, &test)})
-        table.add(name, model, context, part, forgetting,
-                  found.loss <= target ? "search" : "search that failed", some->size(),
+        table.add(name, model, context, part, forgetting, how.c_str(), some->size(),
                   lm::score(model, forgetting, *some));
     }
     return;
