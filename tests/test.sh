@@ -33,7 +33,7 @@ done
 
 # qemu-user is the processor without AVX on which the narrow half of a mixed program is run.
 packages="g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev libbenchmark-dev
-          libcli11-dev libstb-dev qemu-user"
+          libcli11-dev libstb-dev nlohmann-json3-dev qemu-user"
 case " $* " in *" clang "*) packages="$packages clang" ;; esac
 # shellcheck disable=SC2086  # a list of words
 sh cmake/setup.sh $packages || exit 1

@@ -1,31 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "demo/page.hpp"
 
+#include "demo/page_frame.hpp"
 #include "heed/version.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <sstream>
-#include <stdexcept>
-#include <string_view>
 
 namespace demo {
 namespace {
-
-std::string base64(const std::vector<unsigned char>& bytes) {
-  constexpr std::string_view letters =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    const std::size_t count = std::min<std::size_t>(3, bytes.size() - i);
-    unsigned group = 0;
-    for (std::size_t b = 0; b < 3; ++b) group = group << 8 | (b < count ? bytes[i + b] : 0u);
-    for (std::size_t d = 0; d < 4; ++d)
-      text += d <= count ? letters[group >> (18 - 6 * d) & 63] : '=';
-  }
-  return text;
-}
 
 /// The rows of the lower triangle, one after the other.
 template <class Code>
@@ -119,20 +103,7 @@ std::string json_of(const Text& text, const Runs& runs) {
 
 void write_page(const std::filesystem::path& path, const std::filesystem::path& frame,
                 const Text& text, const Runs& runs) {
-  std::ifstream input(frame, std::ios::binary);
-  std::stringstream content;
-  content << input.rdbuf();
-  if (!input) throw std::runtime_error(frame.string() + ": cannot be read");
-  std::string page = content.str();
-  constexpr std::string_view place = "/*data*/ null";
-  const std::size_t at = page.find(place);
-  if (at == std::string::npos)
-    throw std::runtime_error(frame.string() + ": has no place for the data");
-  page.replace(at, place.size(), json_of(text, runs));
-
-  std::ofstream output(path, std::ios::binary);
-  output << page;
-  if (!output.flush()) throw std::runtime_error(path.string() + ": cannot be written");
+  write_framed(path, frame, json_of(text, runs));
 }
 
 }  // namespace demo

@@ -11,10 +11,10 @@
 set -eu
 
 cd "$(dirname "$0")/../.."
-# OpenBLAS by name: the reference BLAS, which would do, is 15 times slower. CLI11 and stb are what
-# the other examples want to be configured.
+# OpenBLAS by name: the reference BLAS, which would do, is 15 times slower. CLI11, stb and JSON are
+# what the other examples want to be configured.
 sh cmake/setup.sh g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev \
-  libcli11-dev libstb-dev libtorch-dev python3-torch libopenblas0-pthread
+  libcli11-dev libstb-dev nlohmann-json3-dev libtorch-dev python3-torch libopenblas0-pthread
 
 options=
 [ "${HEED_WERROR:-0}" = 1 ] && options="$options -DCMAKE_COMPILE_WARNING_AS_ERROR=ON"
@@ -24,7 +24,7 @@ command -v ccache >/dev/null && options="$options -DCMAKE_CXX_COMPILER_LAUNCHER=
 # shellcheck disable=SC2086  # a list of words
 cmake -S . -B build/torch -G Ninja -Wno-dev -DCMAKE_BUILD_TYPE=Release -DHEED_MARCH=native \
   -DHEED_BUILD_TORCH=ON -DHEED_BUILD_TESTS=ON -DHEED_TEST_PACKAGE=OFF $options
-cmake --build build/torch --target heed_torch torch.attention_test compare_torch
+cmake --build build/torch --target heed_torch torch.attention_test torch.lm_test compare_torch
 ctest --test-dir build/torch -L torch --output-on-failure --no-tests=error
 
 if [ "${1:-}" = compare ]; then

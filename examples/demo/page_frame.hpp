@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+/// @file A page of HTML and the data that take their place in it.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace demo {
+
+std::string base64(const std::vector<unsigned char>& bytes);
+
+/// Writes `frame` with these data, JSON, in place of its /*data*/ null.
+/// @throws std::runtime_error
+void write_framed(const std::filesystem::path& path, const std::filesystem::path& frame,
+                  const std::string& data);
+
+}  // namespace demo

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+#include "lm/budgets.hpp"
+
+#include <charconv>
+
+namespace lm {
+
+std::vector<std::optional<std::int64_t>> budgets_of(const std::string& text, std::int64_t layers) {
+  std::vector<std::optional<std::int64_t>> budgets;
+  for (std::size_t first = 0; first <= text.size();) {
+    const std::size_t end = std::min(text.find(',', first), text.size());
+    const std::string word = text.substr(first, end - first);
+    std::int64_t budget = 0;
+    const auto [last, error] = std::from_chars(word.data(), word.data() + word.size(), budget);
+    if (word == "all")
+      budgets.emplace_back();
+    else if (error != std::errc() || last != word.data() + word.size() || budget < 2 ||
+             budget > 1 << 24)
+      throw ConfigError("a budget is '" + word + "', must be all or a whole number from 2");
+    else
+      budgets.emplace_back(budget);
+    first = end + 1;
+  }
+  if (budgets.size() == 1) budgets.resize(std::size_t(layers), budgets.front());
+  if (std::int64_t(budgets.size()) != layers)
+    throw ConfigError("there are " + std::to_string(budgets.size()) + " budgets and " +
+                      std::to_string(layers) + " layers");
+  return budgets;
+}
+
+std::string to_string(const std::vector<std::optional<std::int64_t>>& budgets) {
+  std::string text;
+  for (const auto& budget : budgets)
+    text += (text.empty() ? "" : ",") + (budget ? std::to_string(*budget) : std::string("all"));
+  return text;
+}
+
+heed::Evict evict_of(const std::string& text) {
+  for (const auto evict :
+       {heed::Evict::most_masked, heed::Evict::least_attended, heed::Evict::oldest})
+    if (text == name_of(evict)) return evict;
+  throw ConfigError("eviction is by '" + text + "', must be by selection, mass or oldest");
+}
+
+}  // namespace lm

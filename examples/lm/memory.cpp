@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#include "lm/memory.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace lm {
+namespace {
+
+heed::KvOptions options_of(const Config& config, const Forgetting& forgetting, std::int64_t layer) {
+  heed::KvOptions o;
+  o.chunk = 64;
+  o.protect.clear();
+  if (!config.selective) o.select.reset();
+  if (!config.is_full(layer)) {
+    o.evict = heed::Evict::oldest;
+    if (config.spans->window) o.budget = *config.spans->window;
+    return o;
+  }
+  if (forgetting.budgets.empty() || !forgetting.budgets[std::size_t(layer)]) return o;
+  o.budget = *forgetting.budgets[std::size_t(layer)];
+  o.evict = forgetting.evict;
+  switch (o.evict) {
+    case heed::Evict::most_masked:
+      o.protect = {0};
+      break;
+    case heed::Evict::least_attended:  // half of them the last ones, as H2O has it
+      o.recent = std::max<heed::Index>(*o.budget / 2, 1);
+      o.chunk = 1;
+      break;
+    case heed::Evict::oldest:
+      o.protect.resize(std::size_t(std::min<heed::Index>(forgetting.sinks, *o.budget - 1)));
+      std::iota(o.protect.begin(), o.protect.end(), heed::Index(0));
+      break;
+  }
+  return o;
+}
+
+}  // namespace
+
+Memory::Memory(const Config& config, const Forgetting& forgetting)
+    : block_(config.spans ? config.spans->block : std::nullopt) {
+  if (!forgetting.budgets.empty() && std::int64_t(forgetting.budgets.size()) != config.layers)
+    throw ConfigError("there are " + std::to_string(forgetting.budgets.size()) + " budgets and " +
+                      std::to_string(config.layers) + " layers");
+  const bool forgets =
+      std::ranges::any_of(forgetting.budgets, [](auto b) { return b.has_value(); });
+  if (forgets && forgetting.evict == heed::Evict::most_masked && !config.selective)
+    throw ConfigError("the model's attention is " + config.attention_name() +
+                      ", which selects nothing: tokens may go by mass or by age");
+  if (config.selective && block_)
+    throw ConfigError("the model selects within blocks, which a buffer does not");
+  const heed::KvShape shape{.batch = 1,
+                            .heads = config.heads,
+                            .key_heads = config.heads,
+                            .dim = config.head_dim,
+                            .value_dim = config.head_dim};
+  layers_.reserve(std::size_t(config.layers));
+  for (std::int64_t l = 0; l < config.layers; ++l) {
+    layers_.emplace_back(shape, options_of(config, forgetting, l));
+    clears_.push_back(block_ && !config.is_full(l));
+  }
+}
+
+void Memory::clear() {
+  for (auto& layer : layers_) layer.clear(0);
+  position_ = 0;
+}
+
+std::int64_t Memory::next_piece(std::int64_t tokens) const {
+  return block_ ? std::min(tokens, *block_ - position_ % *block_) : tokens;
+}
+
+void Memory::advance(std::int64_t tokens) {
+  position_ += tokens;
+  if (block_ && position_ % *block_ == 0)
+    for (std::size_t l = 0; l < layers_.size(); ++l)
+      if (clears_[l]) layers_[l].clear(0);
+}
+
+std::size_t Memory::bytes() const {
+  std::size_t sum = 0;
+  for (const auto& layer : layers_) sum += layer.bytes();
+  return sum;
+}
+
+std::size_t Memory::key_value_bytes() const {
+  std::size_t sum = 0;
+  for (const auto& layer : layers_)
+    sum += std::size_t(layer.sequence(0).count * layer.shape().key_heads *
+                       (layer.shape().dim + layer.shape().value_dim)) *
+           sizeof(float);
+  return sum;
+}
+
+std::vector<std::int64_t> Memory::kept() const {
+  std::vector<std::int64_t> counts;
+  for (const auto& layer : layers_) counts.push_back(layer.sequence(0).count);
+  return counts;
+}
+
+std::string name_of(heed::Evict evict) {
+  switch (evict) {
+    case heed::Evict::most_masked:
+      return "selection";
+    case heed::Evict::least_attended:
+      return "mass";
+    case heed::Evict::oldest:
+      break;
+  }
+  return "oldest";
+}
+
+}  // namespace lm

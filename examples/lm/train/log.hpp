@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+/// @file A run's figures as CSV, one row at a time, each on disk when it is written.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+namespace lm {
+
+struct LogRow {
+  std::int64_t step = 0, tokens = 0;
+  double seconds = 0;                     ///< of training, stops left out
+  double loss = 0;                        ///< bits a byte, mean since the row before
+  std::optional<double> validation_loss;  ///< bits a byte
+  std::optional<double> memory;           ///< max M over the context, mean of the layers
+  double gradient = 0;                    ///< norm of the last one, before it was clipped
+  double rate = 0;
+  double tokens_per_second = 0;
+};
+
+class TrainingLog {
+ public:
+  /// Goes on with the file's rows up to `step`; those after it are gone. Step 0 begins anew.
+  /// @throws FileError
+  TrainingLog(std::filesystem::path path, std::int64_t step);
+  /// @throws FileError
+  void add(const LogRow& row) const;
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace lm
