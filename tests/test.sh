@@ -8,20 +8,22 @@
 #
 #     release    g++ for this machine: every test; each header's place in the layers; what must not
 #                compile; the package installed, moved and found by CMake and by pkg-config, and as
-#                a subdirectory; two instruction sets in one program; the examples
+#                a subdirectory; several instruction sets in one program; the examples
 #     headers    each header compiled alone
 #     sanitize   every test for plain x86-64, with asserts, AddressSanitizer and
 #                UndefinedBehaviorSanitizer
 #     clang      clang++ for this machine: as release
 #     baseline   every test for plain x86-64, as users build it
 #     avx2       every test for AVX2
+#     neon       64-bit Arm, by a cross compiler and an emulator: registers, forward, backward and
+#                buffer in a program of their own, and the package's kernels
 #
 # It goes on after a part that fails, and ends with a line for each and one for all.
 # CXX names another g++. HEED_WERROR=1 makes a warning an error. HEED_SKIP_SETUP=1 installs nothing.
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
-every_part="release headers sanitize clang baseline avx2"
+every_part="release headers sanitize clang baseline avx2 neon"
 [ $# -gt 0 ] || set -- release headers sanitize clang
 [ "$*" != all ] || set -- $every_part
 for part in "$@"; do
@@ -35,6 +37,7 @@ done
 packages="g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev libbenchmark-dev
           libcli11-dev libstb-dev nlohmann-json3-dev qemu-user"
 case " $* " in *" clang "*) packages="$packages clang" ;; esac
+case " $* " in *" neon "*) packages="$packages g++-aarch64-linux-gnu googletest" ;; esac
 # shellcheck disable=SC2086  # a list of words
 sh cmake/setup.sh $packages || exit 1
 
@@ -60,7 +63,16 @@ configure() {
   cmake --preset "$1" -Wno-dev $options $own
 }
 
+# GoogleTest for Arm, from the source that Debian brings.
+googletest_for_arm() {
+  googletest=build/neon/googletest
+  cmake -S /usr/src/googletest -B $googletest -G Ninja -Wno-dev -DBUILD_GMOCK=OFF \
+        -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake" &&
+  cmake --build $googletest && cmake --install $googletest --prefix $googletest/installed
+}
+
 run() {
+  [ "$1" != neon ] || googletest_for_arm || return 1
   case $1 in
     headers) configure release &&
              cmake --build --preset release --target all_verify_interface_header_sets ;;

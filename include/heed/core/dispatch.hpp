@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// Kernels compiled for several instruction sets, of which the best is chosen at run time.
+///
+/// A table of functions is what the calling unit and the kernels share. Members that are references
+/// cannot be forgotten, and the compiler checks their types:
+///
+///     // attend.hpp
+///     #include <heed/core/dispatch.hpp>
+///     struct Attend {
+///       void (&selective)(const float* q, const float* k, const float* v, float* out, long
+///       tokens);
+///     };
+///
+/// The kernels' source, here attend.cpp, is compiled once for each instruction set. What is in it
+/// stays in it, hence the unnamed namespace:
+///
+///     #include "attend.hpp"
+///     #include <heed/heed.hpp>
+///     namespace {
+///     void selective(const float* q, …) { heed::selective_attention(…); }
+///     }
+///     HEED_KERNELS(Attend, selective);
+///
+/// The caller, compiled as everything else, includes attend.hpp and no other heed header:
+///
+///     const auto kernels = heed::dispatch<Attend>();
+///     kernels->selective(q, …);
+///
+/// CMake's heed_add_kernels(app SOURCES attend.cpp ARCHS x86-64 x86-64-v3) does the compiling. By
+/// hand: attend.cpp with -march=x86-64-v3 -DHEED_KERNEL_ARCH=x86_64_v3, and so on; its callers with
+/// -DHEED_KERNEL_ARCHS=x86_64,x86_64_v3.
+///
+/// Pass pointers and numbers: a heed type is another type in each instruction set, and an inline
+/// function both sides use, one of std::vector's say, is one function, of which the linker may keep
+/// the body that older processors cannot run. What outlives a call, such as a KvBuffer, goes as a
+/// void* that kernels make, use and delete. Exceptions may pass: catch them as std::exception.
+#pragma once
+
+#include "heed/core/error.hpp"
+#include "heed/core/instruction_set.hpp"
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <type_traits>
+
+namespace heed::arch {
+
+/// The table compiled for Arch; HEED_KERNELS defines it.
+template <class Table, class Arch>
+const Table& table_for();
+
+#ifdef HEED_KERNEL_ARCHS
+using Compiled = List<HEED_KERNEL_ARCHS>;
+#else
+using Compiled = void;
+#endif
+
+}  // namespace heed::arch
+
+namespace heed::inline HEED_ABI {
+
+/// The functions of a Table, and what they were compiled for. Cheap to copy.
+template <class Table>
+class Kernels {
+ public:
+  Kernels(const Table& table, const char* arch) : table_(&table), arch_(arch) {}
+  const Table& operator*() const { return *table_; }
+  const Table* operator->() const { return table_; }
+  /// "x86-64-v3", as heed_add_kernels was told.
+  const char* arch() const { return arch_; }
+
+ private:
+  const Table* table_;
+  const char* arch_;
+};
+
+namespace detail {
+
+/// Names with commas, for an error message.
+template <class... Archs>
+std::string names(arch::List<Archs...>) {
+  std::string all;
+  (all.append(all.empty() ? "" : ", ").append(Archs::name), ...);
+  return all;
+}
+
+template <class... Archs>
+const char* name_of_level(int level, arch::List<Archs...>) {
+  const char* name = "none";
+  (void)((Archs::level == level && (name = Archs::name, true)) || ...);
+  return name;
+}
+
+/// The best of Archs up to `offered`; or the one that is asked for, and then no other.
+template <class Table, class... Archs>
+Kernels<Table> choose(arch::List<Archs...> compiled, int offered, const char* asked) {
+  struct Candidate {
+    const char* name;
+    int level;
+    const Table& (*table)();
+  };
+  static constexpr Candidate candidates[] = {
+      {Archs::name, Archs::level, arch::table_for<Table, Archs>}...};
+  const Candidate* best = nullptr;
+  for (const Candidate& one : candidates)
+    if (asked ? std::strcmp(one.name, asked) == 0
+              : one.level <= offered && (!best || one.level > best->level))
+      best = &one;
+  const char* processor = name_of_level(offered, arch::Family());
+  if (asked && !best)
+    throw ValueError("HEED_ARCH is ", asked, ", the kernels are compiled for ",
+                     names(compiled).c_str());
+  if (!best)
+    throw ValueError("the kernels are compiled for ", names(compiled).c_str(),
+                     ", this processor offers ", processor);
+  if (best->level > offered)
+    throw ValueError("HEED_ARCH is ", asked, ", this processor offers ", processor);
+  return {best->table(), best->name};
+}
+
+}  // namespace detail
+
+/// The best kernels that this processor can run, among those compiled for the calling target.
+///
+/// For tests, the environment may choose: HEED_ARCH=x86-64-v3. It is read in each call; keep what
+/// is returned.
+///
+/// @throws ValueError if the processor can run none, or not the one HEED_ARCH asks for.
+template <class Table, class Archs = arch::Compiled>
+Kernels<Table> dispatch() {
+  static_assert(!std::is_void_v<Archs>,
+                "heed: heed::dispatch is called in a target without heed_add_kernels");
+  const char* asked = std::getenv("HEED_ARCH");
+  return detail::choose<Table>(Archs(), offered_level(), asked && *asked ? asked : nullptr);
+}
+
+}  // namespace heed::inline HEED_ABI
+
+#define HEED_KERNELS_PASTE(a, b) a##b
+#define HEED_KERNELS_JOIN(a, b) HEED_KERNELS_PASTE(a, b)
+
+/// HEED_KERNELS(Table, functions…); once for each Table, outside of any namespace: these functions
+/// are Table's members, for the instruction set that this unit is compiled for. They are named
+/// before heed's namespace is entered, where `selective` is something else.
+#ifdef HEED_KERNEL_ARCH
+#define HEED_KERNELS(Table, ...)                                                           \
+  static_assert(heed::arch::HEED_KERNEL_ARCH::level == heed::compiled_level,               \
+                "heed: the flags of this kernel are not those of its instruction set: do " \
+                "CMAKE_CXX_FLAGS hold an -m option?");                                     \
+  static constexpr Table HEED_KERNELS_JOIN(heed_kernels_, __LINE__){__VA_ARGS__};          \
+  template <>                                                                              \
+  const Table& heed::arch::table_for<Table, heed::arch::HEED_KERNEL_ARCH>() {              \
+    return HEED_KERNELS_JOIN(heed_kernels_, __LINE__);                                     \
+  }                                                                                        \
+  static_assert(true)
+#else
+#define HEED_KERNELS(Table, ...)                                              \
+  static_assert(false,                                                        \
+                "heed: a source of kernels is compiled by heed_add_kernels, " \
+                "and is none of the target's other sources")
+#endif

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// The instruction sets a kernel can be compiled for, and which of them this processor offers.
+///
+/// They are the levels of the x86-64 psABI, by the names -march knows them under: with any other
+/// -march a compiler may use instructions nobody thinks to look for, such as movbe or lzcnt. Each
+/// level holds those before it. xsimd::available_architectures does not serve here: xsimd 8 does
+/// not ask whether the operating system saves wide registers, and none asks for all of a level.
+#pragma once
+
+#include "heed/core/abi.hpp"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+/// Names that every unit of a program agrees on, whatever it is compiled for: hence outside of the
+/// ABI namespace, and hence no function with a body.
+namespace heed::arch {
+
+#if defined(__x86_64__)
+
+/// SSE2: what any x86-64 compiler uses when told nothing.
+struct x86_64 {
+  static constexpr const char* name = "x86-64";
+  static constexpr int level = 1;
+};
+/// SSE4.2 and popcnt: Nehalem, 2008.
+struct x86_64_v2 {
+  static constexpr const char* name = "x86-64-v2";
+  static constexpr int level = 2;
+};
+/// AVX2, FMA, BMI: Haswell, 2013; Zen.
+struct x86_64_v3 {
+  static constexpr const char* name = "x86-64-v3";
+  static constexpr int level = 3;
+};
+/// AVX-512 F, BW, CD, DQ, VL: Skylake-X, 2017; Zen 4.
+struct x86_64_v4 {
+  static constexpr const char* name = "x86-64-v4";
+  static constexpr int level = 4;
+};
+
+#elif defined(__aarch64__)
+
+/// NEON, which every 64-bit Arm has.
+struct armv8_a {
+  static constexpr const char* name = "armv8-a";
+  static constexpr int level = 1;
+};
+
+#endif
+
+template <class... Archs>
+struct List {};
+
+/// All of this family, the least first.
+#if defined(__x86_64__)
+using Family = List<x86_64, x86_64_v2, x86_64_v3, x86_64_v4>;
+#elif defined(__aarch64__)
+using Family = List<armv8_a>;
+#else
+using Family = List<>;
+#endif
+
+}  // namespace heed::arch
+
+namespace heed::inline HEED_ABI {
+
+/// The level this unit is compiled for; a part of the next level counts as the whole.
+#if defined(__AVX512F__)
+inline constexpr int compiled_level = 4;
+#elif defined(__AVX__)
+inline constexpr int compiled_level = 3;
+#elif defined(__SSE3__)
+inline constexpr int compiled_level = 2;
+#else
+inline constexpr int compiled_level = 1;
+#endif
+
+namespace detail {
+
+#if defined(__x86_64__)
+
+struct Cpuid {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  /// All nought where the processor has no such leaf.
+  explicit Cpuid(unsigned leaf) { __get_cpuid_count(leaf, 0, &eax, &ebx, &ecx, &edx); }
+};
+
+/// Are these parts of the registers saved when threads change? By XCR0.
+inline bool system_saves(unsigned parts) {
+  unsigned low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & parts) == parts;
+}
+
+inline int ask_processor() {
+  const auto has = [](unsigned word, unsigned bits) { return (word & bits) == bits; };
+  constexpr unsigned ymm = 0x6, zmm = 0xe6;  // xmm and ymm; and mask registers, both halves of zmm
+  const Cpuid basic(1), more(7), extended(0x80000001);
+
+  if (!has(basic.ecx,
+           bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_POPCNT | bit_CMPXCHG16B) ||
+      !has(extended.ecx, bit_LAHF_LM))
+    return 1;
+  // Without OSXSAVE, asking what is saved is itself illegal.
+  if (!has(basic.ecx, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C | bit_MOVBE) ||
+      !has(more.ebx, bit_AVX2 | bit_BMI | bit_BMI2) || !has(extended.ecx, bit_LZCNT) ||
+      !system_saves(ymm))
+    return 2;
+  if (!has(more.ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL) ||
+      !system_saves(zmm))
+    return 3;
+  return 4;
+}
+
+#else
+
+inline int ask_processor() {
+  return 1;
+}
+
+#endif
+
+}  // namespace detail
+
+/// The highest level that this processor has and the operating system lets be used.
+inline int offered_level() {
+  static const int level = detail::ask_processor();
+  return level;
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT
+#include "table.hpp"
+
+int main() {
+  return heed::dispatch<Table>()->fourfold(twice(0));
+}
