@@ -283,13 +283,14 @@ class Worker {
   }
   template <bool Masked>
   HEED_INLINE auto changes(const StripOf& s, Index row, const KeyBlock<T>& block, Index key) const {
-    return [this, &s, &block, row, key](const Batch<T>& weight, int v) {
-      if constexpr (V::changes_weights) {
+    if constexpr (V::changes_weights) {
+      return [this, &s, &block, row, key](const Batch<T>& weight, int v) {
         const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
-        if (!Masked || at.keys > 0) return variant.weight(weight, at);
-      }
-      return weight;
-    };
+        return !Masked || at.keys > 0 ? variant.weight(weight, at) : weight;
+      };
+    } else {
+      return [](const Batch<T>& weight, int) { return weight; };
+    }
   }
 
   /// A whole tile that every row sees whole: from the product to the weights in registers. This is
