@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Everything but core/thread_pool.hpp, whose user links threads, and core/dispatch.hpp, which
-/// is for units that call no kernel themselves.
+/// @file Everything but core/thread_pool.hpp, whose user links threads, and core/dispatch.hpp,
+/// which is for units that call no kernel themselves.
 #pragma once
 
 #include "heed/attention/layer_plan.hpp"

@@ -345,8 +345,7 @@ class BackwardPass {
   bool values_are_finite(Index b) const {
     bool all = true;
     for (Index g = 0; g < problem_.key_heads; ++g)
-      for (Index j = 0; j < problem_.keys; ++j)
-        all &= simd::all_finite(x_.v.row(b, g, j), 0, 1, problem_.value_dim);
+      all &= simd::all_finite(x_.v.row(b, g, 0), x_.v.stride(2), problem_.keys, problem_.value_dim);
     return all;
   }
 
