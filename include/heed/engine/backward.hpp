@@ -123,11 +123,6 @@ class BackwardPass {
   }
   bool projects() const { return bool(projection_.queries); }
 
-  static View<const T, 4> as_heads(const View<const T, 3>& x) {
-    return {
-        x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)}, {x.stride(0), 0, x.stride(1), x.stride(2)}};
-  }
-
   Lane* layout(Arena& arena, Index workers) {
     Lane* lanes = arena.take<Lane>(workers);
     const Index key_heads = carries_ ? problem_.key_heads : 1;
@@ -176,7 +171,7 @@ class BackwardPass {
     }
     projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
     if (!projects()) return;
-    const View<const T, 4> q = as_heads(projection_.queries), k = as_heads(projection_.keys);
+    const View<const T, 4> q = as_one_head(projection_.queries), k = as_one_head(projection_.keys);
     selecting_columns_ = round_up(q.dim(3), simd::width<T>);
     selecting_queries_ = PackedPanels<T>(q, group, rows, arena);
     selecting_query_rows_ = PackedRows<T>(q, true, rows, arena);

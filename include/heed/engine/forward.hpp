@@ -36,6 +36,12 @@ Problem problem_of(const Shape& shape, const V& variant) {
   return p;
 }
 
+/// [B, N, D] as [B, 1, N, D].
+template <class T>
+View<const T, 4> as_one_head(const View<const T, 3>& x) {
+  return {x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)}, {x.stride(0), 0, x.stride(1), x.stride(2)}};
+}
+
 /// Options::negligible, or what it is by default.
 template <class T>
 double negligible_weight(const Options& options) {
@@ -179,12 +185,9 @@ class Pass {
         keys_ = PackedPanels<T>(k_, Tile::panel_keys, Tile::block_keys, arena);
         values_ = PackedRows<T>(v_, scales_values, Tile::block_keys, arena);
         if (drops_) bounds_ = ScoreBounds<T>(problem_, negligible_, block_rows_, arena);
-        if (projects()) {
-          const View<const T, 3>& x = projection_.keys;
-          const View<const T, 4> keys(x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)},
-                                      {x.stride(0), 0, x.stride(1), x.stride(2)});
-          selecting_keys_ = PackedPanels<T>(keys, Tile::panel_keys, Tile::block_keys, arena);
-        }
+        if (projects())
+          selecting_keys_ = PackedPanels<T>(as_one_head(projection_.keys), Tile::panel_keys,
+                                            Tile::block_keys, arena);
       }
       WorkerOf worker(problem_, std::move(variant), arena);
       StripOf selector;
