@@ -250,29 +250,24 @@ class BackwardPass {
     }
   }
 
-  static Rows<T> from(const Rows<T>& rows, Index row, Index block) {
-    return {rows.data + row * rows.stride, rows.stride, rows.finite + row / block};
-  }
   RowSide<T> row_side(Index b, Index h, Index block) const {
     const Index row = block * Tile::block_rows, which = b * problem_.heads + h,
                 padded = blocks_ * Tile::block_rows;
-    return {grads_(b, h) + row * problem_.value_dim, from(grad_rows_(b, h), row, Tile::block_rows),
-            from(query_rows_(b, h), row, Tile::block_rows), delta_ + which * padded + row,
+    return {grads_(b, h) + row * problem_.value_dim, grad_rows_(b, h).from(row, Tile::block_rows),
+            query_rows_(b, h).from(row, Tile::block_rows), delta_ + which * padded + row,
             grad_queries_ + (which * padded + row) * columns_};
   }
   RowSide<T> selecting_row_side(Index b, Index block) const {
     const Index row = block * Tile::block_rows;
     return {nullptr,
             {},
-            from(selecting_query_rows_(b, 0), row, Tile::block_rows),
+            selecting_query_rows_(b, 0).from(row, Tile::block_rows),
             nullptr,
             grad_selecting_queries_ + (b * blocks_ * Tile::block_rows + row) * selecting_columns_};
   }
   KeySide<T> key_side(const Lane& lane, Index b, Index g, Index first, Index slot) const {
     const Index last = std::min(first + Tile::block_keys, problem_.keys);
-    return {{first, last, {keys_(b, g), {}}},
-            values_(b, g),
-            key_rows_(b, g),
+    return {WorkerOf::block(keys_.store(b, g), first, last), values_(b, g), key_rows_(b, g),
             lane.grad_keys + slot * Tile::block_keys * columns_,
             lane.grad_values + slot * Tile::block_keys * value_columns_};
   }
@@ -356,11 +351,9 @@ class BackwardPass {
       std::fill_n(lane.grad_selecting_keys, Tile::block_keys * selecting_columns_, T(0));
     const Index first = index * Tile::block_keys,
                 last = std::min(first + Tile::block_keys, problem_.keys);
-    const KeyBlock<T> block{
-        first,
-        last,
-        {projects() ? selecting_keys_(b, 0) : keys_(b, problem_.key_head(variant.selecting_head())),
-         {}}};
+    const Index selecting = problem_.key_head(variant.selecting_head());
+    const KeyBlock<T> block = WorkerOf::block(
+        projects() ? selecting_keys_.store(b, 0) : keys_.store(b, selecting), first, last);
     const Index alive = descend(lane, b, block);
     if (drops_)
       dropped_[b * key_blocks_ + index] = alive < blocks_ ? weight(lane, b, alive, block) : 0;

@@ -129,7 +129,7 @@ class Pass {
       each_key_block(lane, 1, [&](const KeyBlock<T>& selecting, Index first, Index last) {
         if (carries_) worker.select(lane.selector, selecting, projects());
         if (i + count <= row) return;
-        worker.weigh_known(strip, {first, last, store(batch, head)},
+        worker.weigh_known(strip, WorkerOf::block(store(batch, head), first, last),
                            [&](Index r, const KeyRange& keys, const T* weights) {
                              if (const Index at = i + r - row; 0 <= at && at < rows)
                                for (Index j = keys.first; j < keys.last; ++j)
@@ -228,12 +228,12 @@ class Pass {
   }
 
   KeyStore<T> selecting_store(Index batch, Index head) const {
-    return projects() ? KeyStore<T>{selecting_keys_(batch, 0), {}} : store(batch, head);
+    return projects() ? selecting_keys_.store(batch, 0) : store(batch, head);
   }
 
   KeyStore<T> store(Index batch, Index head) const {
     const Index key_head = problem_.key_head(head);
-    return {keys_(batch, key_head), values_(batch, key_head)};
+    return keys_.store(batch, key_head, values_(batch, key_head));
   }
 
   void pack(const Bound& variant, const Executor& executor) {
@@ -275,7 +275,7 @@ class Pass {
     for (Index i = 0; i < blocks; ++i) {
       const Index first = (lowest + (carries_ ? blocks - 1 - i : i)) * Tile::block_keys,
                   last = std::min(first + Tile::block_keys, problem_.keys);
-      visit(KeyBlock<T>{first, last, selecting}, first, last);
+      visit(WorkerOf::block(selecting, first, last), first, last);
     }
   }
 
@@ -294,7 +294,7 @@ class Pass {
     strip.clear(worker.variant);
     const KeyStore<T> keys = store(batch, head);
     each_key_block(lane, 1, [&](const KeyBlock<T>&, Index first, Index last) {
-      worker.attend(strip, {first, last, keys});
+      worker.attend(strip, WorkerOf::block(keys, first, last));
     });
     strip.finish(out, lse);
     worker.variant.end();
@@ -326,7 +326,7 @@ class Pass {
         for (Index s = from; s < to; ++s) {
           StripOf& strip = lane.strips[s - from];
           const bool selected = !projects() && strip.heads == 1 && strip.head == lane.selector.head;
-          worker.attend(strip, {first, last, store(batch, strip.head)}, selected);
+          worker.attend(strip, WorkerOf::block(store(batch, strip.head), first, last), selected);
         }
       });
       if (lane.live.count() > 0) attend_live(lane, to - from, heads);
@@ -384,10 +384,10 @@ class Pass {
     for (Index first = (count - 1) / Tile::block_keys * Tile::block_keys; first >= 0;
          first -= Tile::block_keys) {
       const Index last = std::min(first + Tile::block_keys, count);
-      worker.select(lane.selector, {first, last, selecting}, false);
+      worker.select(lane.selector, WorkerOf::block(selecting, first, last), false);
       for (Index s = 0; s < strips; ++s) {
         StripOf& strip = lane.strips[s];
-        worker.attend(strip, {first, last, lane.live.store(slot(strip.head, heads))},
+        worker.attend(strip, WorkerOf::block(lane.live.store(slot(strip.head, heads)), first, last),
                       strip.heads == 1 && strip.head == lane.selector.head);
       }
     }

@@ -8,6 +8,35 @@
 
 namespace heed::inline HEED_ABI::detail {
 
+/// Rows of one head, `stride` apart, that can be read to the end of a register.
+template <class T>
+struct Rows {
+  const T* data = nullptr;
+  Index stride = 0;
+  const std::uint8_t* finite = nullptr;  ///< per block of tokens: is every number finite?
+
+  /// From this row on, the first of a block.
+  Rows from(Index row, Index block) const {
+    return finite ? Rows{data + row * stride, stride, finite + row / block} : Rows{};
+  }
+};
+
+/// What the forward pass reads of one key head, from key 0 on.
+template <class T>
+struct KeyStore {
+  const T* panels = nullptr;  ///< [⌈Nk / panel_keys⌉][D][panel_keys]
+  Index dim = 0;
+  Rows<T> values;
+};
+
+/// Keys [first, last), at most a block, and what is read of them.
+template <class T>
+struct KeyBlock {
+  Index first, last;
+  const T* panels;  ///< from `first` on
+  Rows<T> values;
+};
+
 /// Every head of a [B, H, N, D] tensor in panels: [N / width][D][width], `width` tokens side by
 /// side. Panels go on to the end of a block of tokens, zero behind the last.
 template <class T>
@@ -36,6 +65,10 @@ class PackedPanels {
                        [&](Index r) { return factor(batch, head, token + r); }, panels);
   }
 
+  /// One head's, beside its values.
+  KeyStore<T> store(Index batch, Index head, const Rows<T>& values = {}) const {
+    return {(*this)(batch, head), x_.dim(3), values};
+  }
   /// The panels of one head, from token 0.
   T* operator()(Index batch, Index head) const {
     return panels_ + (batch * x_.dim(1) + head) * blocks_ * block_ * x_.dim(3);
@@ -45,14 +78,6 @@ class PackedPanels {
   View<const T, 4> x_;
   Index width_ = 1, block_ = 1, blocks_ = 0;
   T* panels_ = nullptr;
-};
-
-/// Rows of one head, `stride` apart, that can be read to the end of a register.
-template <class T>
-struct Rows {
-  const T* data = nullptr;
-  Index stride = 0;
-  const std::uint8_t* finite = nullptr;  ///< per block of tokens: is every number finite?
 };
 
 /// Every head of a [B, H, N, D] tensor in rows: the tensor itself if its rows end with a register
@@ -104,13 +129,6 @@ class PackedRows {
   bool copies_ = false;
   T* rows_ = nullptr;
   std::uint8_t* finite_ = nullptr;
-};
-
-/// What the forward pass reads of one key head.
-template <class T>
-struct KeyStore {
-  const T* panels = nullptr;  ///< [⌈Nk / panel_keys⌉][D][panel_keys]
-  Rows<T> values;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

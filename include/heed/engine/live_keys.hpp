@@ -80,6 +80,7 @@ class LiveKeys {
   }
   KeyStore<T> store(Index slot) const {
     return {panels_ + slot * capacity_ * dim_,
+            dim_,
             {values_ + slot * capacity_ * columns_, columns_, finite_}};
   }
 

@@ -24,13 +24,6 @@ struct Visited {
 
 namespace detail {
 
-/// A key block: keys [first, last), and the store they come from.
-template <class T>
-struct KeyBlock {
-  Index first, last;
-  KeyStore<T> store;
-};
-
 /// V is the bound variant; every worker has its own copy, and with it its own carry.
 template <class T, class B, class V>
 class Worker {
@@ -53,6 +46,11 @@ class Worker {
     if constexpr (V::carries_rows) scores_ = arena.take<T>(tile_size);
   }
 
+  static KeyBlock<T> block(const KeyStore<T>& store, Index first, Index last) {
+    return {first, last, store.panels + first * store.dim,
+            store.values.from(first, Tile::block_keys)};
+  }
+
   /// The selecting strip's scores on a key block, handed to the variant. With a projection of its
   /// own only masks apply to them.
   void select(StripOf& s, const KeyBlock<T>& block, bool projected) {
@@ -70,15 +68,15 @@ class Worker {
   void attend(StripOf& s, const KeyBlock<T>& block, bool selected = false) {
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
-    const Rows<T>& values = block.store.values;
-    const bool finite = values.finite[block.first / Tile::block_keys];
+    const Rows<T>& values = block.values;
+    const bool finite = *values.finite;
     for (Index g = 0; g < s.groups(); ++g) {
       const KeyRange done =
           weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial, weights_);
       if (done.first >= done.last) continue;
       const Index row = g * Tile::group_rows, count = s.group_count(g);
       const T* p = weights_ + (done.first - block.first);
-      const T* v = values.data + done.first * values.stride;
+      const T* v = values.data + (done.first - block.first) * values.stride;
       T* out = s.out + row * s.columns;
       const Index keys = done.last - done.first;
       const auto sum = [&](auto rows, auto vectors) {
@@ -238,7 +236,7 @@ class Worker {
   void multiply(const StripOf& s, Index g, const KeyBlock<T>& block, Index key, T* out) const {
     simd::store_products<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
         s.queries + g * Tile::group_rows * s.dim, Index(Tile::group_rows),
-        block.store.panels + key * s.dim, Tile::panel_keys * s.dim, s.dim,
+        block.panels + (key - block.first) * s.dim, Tile::panel_keys * s.dim, s.dim,
         out + g * Tile::group_rows * Tile::block_keys + (key - block.first), Tile::block_keys);
   }
 
@@ -301,7 +299,8 @@ class Worker {
     constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
     Batch<T> acc[rows][vectors];
     simd::multiply<rows, vectors, vectors>(s.queries + g * rows * s.dim, Index(rows),
-                                           block.store.panels + key * s.dim, Index(0), s.dim, acc);
+                                           block.panels + (key - block.first) * s.dim, Index(0),
+                                           s.dim, acc);
     const Index row0 = g * rows, at = key - block.first;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {

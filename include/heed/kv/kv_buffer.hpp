@@ -6,6 +6,7 @@
 #include "heed/engine/forward.hpp"
 #include "heed/kv/eviction.hpp"
 #include "heed/kv/kv_state.hpp"
+#include "heed/simd/storage.hpp"
 
 #include <algorithm>
 
@@ -14,6 +15,16 @@ namespace heed::inline HEED_ABI {
 /// The sizes of one layer's buffer.
 struct KvShape {
   Index batch = 1, heads = 1, key_heads = 1, dim = 1, value_dim = 1;
+};
+
+/// What KvBuffer::step takes beside its tensors; all optional.
+template <class T>
+struct KvStep {
+  View<T, 3> lse{};                      ///< [B, H, N], overwritten.
+  View<const std::int64_t, 1> tokens{};  ///< [B] how many of the N rows each sequence has.
+  View<std::int64_t, 2> evict_row{};     ///< [B, ≥ positions] at [b, j], the position of the row
+                                         ///< that no longer sees token j; else untouched.
+  Executor executor{};
 };
 
 namespace detail {
@@ -65,8 +76,12 @@ struct Retained : StageOf<Rank::carry> {
 /// who else is held: pruned attention is unpruned attention under a mask. A chunk of any size gives
 /// the evictions, and up to rounding the outputs, of token by token.
 ///
+/// Keys and values are stored as S: T itself, bfloat16 or binary16 (Eigen::bfloat16, Eigen::half),
+/// rounded to the nearest, or std::int8_t, multiples of |largest| / 127 of each key and value. A
+/// block of them is widened when it is met, and everything computed in T.
+///
 /// Copyable, and so are its sequences: a copy is a snapshot or a fork.
-template <class T>
+template <class T, StorageOf<T> S = T>
 class KvBuffer {
   using B = Blocking<T>;
   using Tile = detail::Tiles<T, B>;
@@ -98,36 +113,31 @@ class KvBuffer {
 
   const KvShape& shape() const { return shape_; }
   const KvOptions& options() const { return options_; }
-  const KvSequence<T>& sequence(Index batch) const { return sequences_[std::size_t(batch)]; }
-  KvSequence<T>& sequence(Index batch) { return sequences_[std::size_t(batch)]; }
+  const KvSequence<T, S>& sequence(Index batch) const { return sequences_[std::size_t(batch)]; }
+  KvSequence<T, S>& sequence(Index batch) { return sequences_[std::size_t(batch)]; }
 
   /// Forgets everything of one sequence; its memory stays.
   void clear(Index batch) {
-    KvSequence<T>& s = sequence(batch);
+    KvSequence<T, S>& s = sequence(batch);
     s.next = s.slots = s.count = 0;
     s.free.clear();
     std::fill(s.finite.begin(), s.finite.end(), std::uint8_t(1));
-    std::fill(s.position.begin(), s.position.end(), KvSequence<T>::nobody);
+    std::fill(s.position.begin(), s.position.end(), KvSequence<T, S>::nobody);
   }
 
   /// Bytes held, everything counted.
   std::size_t bytes() const {
     std::size_t n = workspace_.bytes();
     for (const auto& s : sequences_)
-      n += (s.panels.capacity() + s.values.capacity() + s.carry.capacity() + s.mass.capacity()) *
+      n += (s.panels.capacity() + s.values.capacity()) * sizeof(S) +
+           (s.key_scales.capacity() + s.value_scales.capacity() + s.carry.capacity() +
+            s.mass.capacity()) *
                sizeof(T) +
            (s.position.capacity() + s.free.capacity()) * sizeof(Index) + s.finite.capacity();
     return n;
   }
 
-  /// What a step takes beside its tensors; all optional.
-  struct Step {
-    View<T, 3> lse{};                      ///< [B, H, N], overwritten.
-    View<const std::int64_t, 1> tokens{};  ///< [B] how many of the N rows each sequence has.
-    View<std::int64_t, 2> evict_row{};  ///< [B, ≥ positions] at [b, j], the position of the row
-                                        ///< that no longer sees token j; else untouched.
-    Executor executor{};
-  };
+  using Step = KvStep<T>;
 
   /// Appends N tokens to every sequence and attends from each to what is then held.
   ///
@@ -152,7 +162,7 @@ class KvBuffer {
   }
 
  private:
-  static constexpr Index nobody = KvSequence<T>::nobody;
+  static constexpr Index nobody = KvSequence<T, S>::nobody;
   /// A row no call reaches.
   static constexpr T never = T(Index(1) << 30);
 
@@ -166,36 +176,42 @@ class KvBuffer {
   }
 
   /// Makes room for `capacity` slots; what they hold keeps its slot.
-  void grow(KvSequence<T>& s, Index capacity) {
+  void grow(KvSequence<T, S>& s, Index capacity) {
     const Index before = s.capacity();
     if (capacity <= before) return;
     // Tiles may read some panels past the last; what they find there is hidden.
     const auto panels = [&](Index n) { return n * shape_.dim; };
-    Vector<T> keys(std::size_t(shape_.key_heads * panels(capacity) + panels(3 * Tile::panel_keys)));
-    Vector<T> values(std::size_t(shape_.key_heads * capacity * columns_));
-    for (Index g = 0; g < shape_.key_heads; ++g) {
-      std::copy_n(s.panels.data() + g * panels(before), panels(before),
-                  keys.data() + g * panels(capacity));
-      std::copy_n(s.values.data() + g * before * columns_, before * columns_,
-                  values.data() + g * capacity * columns_);
+    auto keys = grown(s.panels, panels(before), panels(capacity), panels(3 * Tile::panel_keys));
+    auto values = grown(s.values, before * columns_, capacity * columns_);
+    auto finite = grown(s.finite, key_blocks(before), key_blocks(capacity), 0, std::uint8_t(1));
+    Vector<T> key_scales, value_scales;
+    if constexpr (KvSequence<T, S>::is_scaled) {
+      key_scales = grown(s.key_scales, before, capacity);
+      value_scales = grown(s.value_scales, before, capacity);
     }
-    const Index blocks = key_blocks(capacity), blocks_before = key_blocks(before);
-    Vector<std::uint8_t> finite(std::size_t(shape_.key_heads * blocks), 1);
-    for (Index g = 0; g < shape_.key_heads; ++g)
-      std::copy_n(s.finite.data() + g * blocks_before, blocks_before, finite.data() + g * blocks);
     // What may throw comes first; position says the capacity, and is the last of these.
     s.carry.resize(std::size_t(capacity));
     if (options_.evict == Evict::least_attended) s.mass.resize(std::size_t(capacity));
     s.position.resize(std::size_t(capacity), nobody);
     s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
+    s.key_scales = std::move(key_scales), s.value_scales = std::move(value_scales);
+  }
+  /// The same with room for `after` in place of `before` for each key head, and some at the end.
+  template <class X>
+  Vector<X> grown(const Vector<X>& from, Index before, Index after, Index end = 0,
+                  X fill = X(0)) const {
+    Vector<X> to(std::size_t(shape_.key_heads * after + end), fill);
+    for (Index g = 0; g < shape_.key_heads; ++g)
+      std::copy_n(from.data() + g * before, before, to.data() + g * after);
+    return to;
   }
   static Index key_blocks(Index capacity) {
     return (capacity + Tile::block_keys - 1) / Tile::block_keys;
   }
 
   /// Puts a token into a slot of its own.
-  Index append(KvSequence<T>& s, const View<const T, 4>& k, const View<const T, 4>& v, Index batch,
-               Index row) {
+  Index append(KvSequence<T, S>& s, const View<const T, 4>& k, const View<const T, 4>& v,
+               Index batch, Index row) {
     Index slot = s.slots;
     if (!s.free.empty()) {
       slot = s.free.back();
@@ -205,12 +221,21 @@ class KvBuffer {
     }
     const Index capacity = s.capacity(), panel = slot / Tile::panel_keys * Tile::panel_keys;
     for (Index g = 0; g < shape_.key_heads; ++g) {
-      T* key = s.panels.data() + (g * capacity + panel) * shape_.dim + slot % Tile::panel_keys;
-      for (Index d = 0; d < shape_.dim; ++d) key[d * Tile::panel_keys] = k(batch, g, row, d);
-      const T* value = v.row(batch, g, row);
-      std::copy_n(value, shape_.value_dim, s.values.data() + (g * capacity + slot) * columns_);
-      if (!simd::all_finite(value, 0, 1, shape_.value_dim))
-        s.finite[std::size_t(g * key_blocks(capacity) + slot / Tile::block_keys)] = 0;
+      const Index at = g * capacity + slot;
+      const T *key = k.row(batch, g, row), *value = v.row(batch, g, row);
+      S* to_key = s.panels.data() + (g * capacity + panel) * shape_.dim + slot % Tile::panel_keys;
+      S* to_value = s.values.data() + at * columns_;
+      std::uint8_t& finite =
+          s.finite[std::size_t(g * key_blocks(capacity) + slot / Tile::block_keys)];
+      if constexpr (KvSequence<T, S>::is_scaled) {
+        s.key_scales[std::size_t(at)] = simd::quantize(key, shape_.dim, to_key, Tile::panel_keys);
+        s.value_scales[std::size_t(at)] = simd::quantize(value, shape_.value_dim, to_value);
+        finite &= simd::all_finite(value, 0, 1, shape_.value_dim);
+      } else {
+        simd::narrow(key, shape_.dim, to_key, Tile::panel_keys);
+        simd::narrow(value, shape_.value_dim, to_value);
+        finite &= simd::all_finite(to_value, 0, 1, shape_.value_dim);
+      }
     }
     s.position[std::size_t(slot)] = s.next++;
     s.carry[std::size_t(slot)] = T(0);
@@ -219,7 +244,7 @@ class KvBuffer {
     return slot;
   }
 
-  void release(KvSequence<T>& s, Index slot) {
+  void release(KvSequence<T, S>& s, Index slot) {
     s.position[std::size_t(slot)] = nobody;
     s.free.push_back(slot);
   }
@@ -232,7 +257,7 @@ class KvBuffer {
   /// Whose turn it is, for the row at position `current`, among the slots that `held` tells: of
   /// equals, the oldest.
   template <class Held>
-  Index victim(const KvSequence<T>& s, Index current, Held&& held) const {
+  Index victim(const KvSequence<T, S>& s, Index current, Held&& held) const {
     Index best = nobody;
     T most = 0;
     for (Index j = 0; j < s.slots; ++j) {
@@ -252,7 +277,7 @@ class KvBuffer {
   KvShape shape_;
   KvOptions options_;
   Index columns_ = 0;
-  Vector<KvSequence<T>> sequences_;
+  Vector<KvSequence<T, S>> sequences_;
   Workspace workspace_;
 };
 

@@ -2,6 +2,7 @@
 /// @file What a KvBuffer remembers of one sequence.
 #pragma once
 
+#include "heed/core/storage.hpp"
 #include "heed/core/vector.hpp"
 #include "heed/engine/blocking.hpp"
 #include "heed/simd/exp2.hpp"
@@ -11,20 +12,24 @@ namespace heed::inline HEED_ABI {
 /// One sequence: copy it and you have a snapshot, copy it back and you have rolled back.
 ///
 /// Tokens sit in slots, in no order; a slot that was freed is taken by a later token, and no other
-/// token moves. Keys are packed in panels of `panel_keys` slots, the order the kernels read.
-template <class T>
+/// token moves. Keys are packed in panels of `panel_keys` slots, the order the kernels read. Keys
+/// and values are stored as S.
+template <class T, StorageOf<T> S = T>
 struct KvSequence {
   static constexpr Index nobody = -1;
+  static constexpr bool is_scaled = std::is_same_v<S, std::int8_t>;
 
-  Index next = 0;               ///< Position of the next token.
-  Index slots = 0;              ///< Slots in use or once used: 0 … slots − 1.
-  Index count = 0;              ///< Tokens held.
-  Vector<Index> position;       ///< [capacity] of each slot, or `nobody`.
-  Vector<Index> free;           ///< Slots below `slots` that hold nobody.
-  Vector<T> carry;              ///< [capacity] −F of the next row, in log2 units.
-  Vector<T> mass;               ///< [capacity] weights received, where eviction asks for it.
-  Vector<T> panels;             ///< [G][capacity / panel_keys][D][panel_keys]
-  Vector<T> values;             ///< [G][capacity][columns]
+  Index next = 0;          ///< Position of the next token.
+  Index slots = 0;         ///< Slots in use or once used: 0 … slots − 1.
+  Index count = 0;         ///< Tokens held.
+  Vector<Index> position;  ///< [capacity] of each slot, or `nobody`.
+  Vector<Index> free;      ///< Slots below `slots` that hold nobody.
+  Vector<T> carry;         ///< [capacity] −F of the next row, in log2 units.
+  Vector<T> mass;          ///< [capacity] weights received, where eviction asks for it.
+  Vector<S> panels;        ///< [G][capacity / panel_keys][D][panel_keys]
+  Vector<S> values;        ///< [G][capacity][columns]
+  Vector<T> key_scales;    ///< [G][capacity] where S is std::int8_t: what a key is a multiple of
+  Vector<T> value_scales;  ///< [G][capacity] and a value
   Vector<std::uint8_t> finite;  ///< [G][key blocks] were all values the block has held finite?
 
   Index capacity() const { return Index(position.size()); }

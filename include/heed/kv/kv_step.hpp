@@ -9,9 +9,9 @@ namespace heed::inline HEED_ABI {
 /// A step goes chunk by chunk. Of a chunk, first each sequence by itself: the tokens are appended,
 /// the selecting head's scores taken, F followed down the rows and with it who goes at which row.
 /// Then all heads of all sequences attend, under the mask that this left behind.
-template <class T>
+template <class T, StorageOf<T> S>
 template <class Variant>
-class KvBuffer<T>::Call {
+class KvBuffer<T, S>::Call {
   using Chain = Then<Variant, detail::Retained<T>>;
   using Bound = decltype(bound<T>(std::declval<const Chain&>(), std::declval<const Problem&>(),
                                   std::declval<Arena&>()));
@@ -50,7 +50,7 @@ class KvBuffer<T>::Call {
 
     Index capacity = 0;
     for (Index b = 0; b < batch; ++b) {
-      KvSequence<T>& s = buffer_.sequence(b);
+      KvSequence<T, S>& s = buffer_.sequence(b);
       if (!buffer_.options_.budget && s.slots + rows_of(b) > s.capacity())
         buffer_.grow(s, detail::round_up(std::max(2 * s.capacity(), s.slots + rows_of(b)),
                                          Tile::panel_keys));
@@ -80,6 +80,7 @@ class KvBuffer<T>::Call {
   struct Lane {
     WorkerOf worker;
     StripOf strip;
+    T *panels, *values;  ///< a key block, widened, where it is not stored as T
   };
   /// One sequence's, for a chunk. Rows count from the start of the step.
   struct Scratch {
@@ -121,7 +122,10 @@ class KvBuffer<T>::Call {
     for (Index w = 0; w < workers; ++w) {
       WorkerOf worker(problem_, bound<T>(Chain{variant_, {}}, problem_, arena), arena);
       const StripOf strip(problem_.dim, problem_.value_dim, arena);
-      if (!arena.measuring()) new (lanes_ + w) Lane{std::move(worker), strip};
+      constexpr Index widened = std::is_same_v<S, T> ? 0 : Tile::block_keys;
+      T* panels = arena.take<T>(widened * problem_.dim);
+      T* values = arena.take<T>(widened * buffer_.columns_);
+      if (!arena.measuring()) new (lanes_ + w) Lane{std::move(worker), strip, panels, values};
     }
     start_ = arena.take<Index>(problem_.batch);
     scratch_ = arena.take<Scratch>(problem_.batch);
@@ -137,7 +141,7 @@ class KvBuffer<T>::Call {
 
   /// Points a thread's worker at a sequence.
   void enter(WorkerOf& worker, Index b) const {
-    const KvSequence<T>& s = buffer_.sequence(b);
+    const KvSequence<T, S>& s = buffer_.sequence(b);
     const Scratch& x = scratch_[b];
     worker.problem = problem_;
     worker.problem.keys = s.slots;
@@ -155,16 +159,37 @@ class KvBuffer<T>::Call {
         [&](const Row& r) { return lane.worker.variant.query_factor(simd::log2e<T>, r); });
   }
 
+  /// visit(key block) for all of one key head, with their values or without.
   template <class Visit>
-  void each_key_block(Index b, Index key_head, Visit&& visit) const {
-    const KvSequence<T>& s = buffer_.sequence(b);
-    const Index capacity = s.capacity();
-    const detail::KeyStore<T> store{
-        s.panels.data() + key_head * capacity * problem_.dim,
-        {s.values.data() + key_head * capacity * buffer_.columns_, buffer_.columns_,
-         s.finite.data() + key_head * key_blocks(capacity)}};
-    for (Index first = 0; first < s.slots; first += Tile::block_keys)
-      visit(KeyBlockOf{first, std::min(first + Tile::block_keys, s.slots), store});
+  void each_key_block(const Lane& lane, Index b, Index key_head, bool with_values,
+                      Visit&& visit) const {
+    const KvSequence<T, S>& s = buffer_.sequence(b);
+    const Index capacity = s.capacity(), columns = buffer_.columns_;
+    for (Index first = 0; first < s.slots; first += Tile::block_keys) {
+      const Index last = std::min(first + Tile::block_keys, s.slots),
+                  at = key_head * capacity + first;
+      const S *panels = s.panels.data() + at * problem_.dim,
+              *values = s.values.data() + at * columns;
+      const std::uint8_t* finite =
+          s.finite.data() + key_head * key_blocks(capacity) + first / Tile::block_keys;
+      if constexpr (std::is_same_v<S, T>) {
+        visit(KeyBlockOf{first, last, panels, {values, columns, finite}});
+      } else {
+        const Index keys = last - first, dim = problem_.dim;
+        if constexpr (KvSequence<T, S>::is_scaled) {
+          for (Index j = 0; j < keys; j += Tile::panel_keys)
+            simd::widen_panel<Tile::panel_keys>(
+                panels + j * dim, dim, &s.key_scales[std::size_t(at + j)], lane.panels + j * dim);
+          for (Index j = 0; j < keys && with_values; ++j)
+            simd::widen(values + j * columns, columns, s.value_scales[std::size_t(at + j)],
+                        lane.values + j * columns);
+        } else {
+          simd::widen(panels, detail::round_up(keys, Tile::panel_keys) * dim, lane.panels);
+          if (with_values) simd::widen(values, keys * columns, lane.values);
+        }
+        visit(KeyBlockOf{first, last, lane.panels, {lane.values, columns, finite}});
+      }
+    }
   }
 
   /// Appends the chunk's tokens and works out what its rows see.
@@ -172,7 +197,7 @@ class KvBuffer<T>::Call {
     const KvOptions& o = buffer_.options_;
     const Index rows = std::min(o.chunk, rows_of(b) - row);
     if (rows <= 0) return;
-    KvSequence<T>& s = buffer_.sequence(b);
+    KvSequence<T, S>& s = buffer_.sequence(b);
     const Scratch& x = scratch_[b];
     const auto anyone = [](Index) { return true; };
 
@@ -196,9 +221,9 @@ class KvBuffer<T>::Call {
     enter(lane.worker, b);
     if (o.select) {
       place(lane, b, o.select->head, 1, row, rows);
-      each_key_block(b, problem_.key_head(o.select->head), [&](const KeyBlockOf& block) {
-        lane.worker.select(lane.strip, block, false);
-      });
+      each_key_block(
+          lane, b, problem_.key_head(o.select->head), false,
+          [&](const KeyBlockOf& block) { lane.worker.select(lane.strip, block, false); });
     }
     s.count = held;
     for (Index r = 0; r < rows; ++r) {
@@ -216,7 +241,7 @@ class KvBuffer<T>::Call {
   }
 
   /// F of row r for every slot, and the carry below it.
-  void vote(KvSequence<T>& s, const Scratch& x, Index r, T at) const {
+  void vote(KvSequence<T, S>& s, const Scratch& x, Index r, T at) const {
     const SelectOptions& o = *buffer_.options_.select;
     const Batch<T> zero(T(0)), reach(o.forbid_self ? at : at + 1);
     T* penalty = x.penalty + r * stride_;
@@ -237,7 +262,7 @@ class KvBuffer<T>::Call {
     if (first != nobody) penalty[first] = s.carry[std::size_t(first)] = T(0);
   }
 
-  static Index slot_of_first(const KvSequence<T>& s) {
+  static Index slot_of_first(const KvSequence<T, S>& s) {
     const auto at = std::find(s.position.begin(), s.position.begin() + s.slots, Index(0));
     return at == s.position.begin() + s.slots ? nobody : Index(at - s.position.begin());
   }
@@ -249,7 +274,7 @@ class KvBuffer<T>::Call {
     enter(lane.worker, b);
     place(lane, b, head, strip_heads_, row, rows);
     lane.strip.clear(lane.worker.variant);
-    each_key_block(b, problem_.key_head(head),
+    each_key_block(lane, b, problem_.key_head(head), true,
                    [&](const KeyBlockOf& block) { lane.worker.attend(lane.strip, block); });
     lane.strip.finish(out_, step_.lse);
     if (buffer_.options_.evict == Evict::least_attended)
@@ -271,7 +296,7 @@ class KvBuffer<T>::Call {
     const KvOptions& o = buffer_.options_;
     const Index rows = std::min(o.chunk, rows_of(b) - row);
     if (rows <= 0) return;
-    KvSequence<T>& s = buffer_.sequence(b);
+    KvSequence<T, S>& s = buffer_.sequence(b);
     const Scratch& x = scratch_[b];
     const T end = T(row + rows);
     const Index current = start_[b] + row + rows - 1;
@@ -282,7 +307,7 @@ class KvBuffer<T>::Call {
       for (Index h = 0; h < problem_.heads; ++h) {
         place(lane, b, h, 1, row, rows);
         lane.strip.max[0] = x.lse[h];
-        each_key_block(b, problem_.key_head(h), [&](const KeyBlockOf& block) {
+        each_key_block(lane, b, problem_.key_head(h), false, [&](const KeyBlockOf& block) {
           lane.worker.weigh_known(lane.strip, block,
                                   [&](Index, const KeyRange& keys, const T* weights) {
                                     for (Index j = keys.first; j < keys.last; ++j)
@@ -303,13 +328,13 @@ class KvBuffer<T>::Call {
     if (step_.evict_row) step_.evict_row(b, position) = row;
   }
   /// Gone at once: no row of this chunk sees it.
-  void let_go(KvSequence<T>& s, Index b, Index slot, Index row) const {
+  void let_go(KvSequence<T, S>& s, Index b, Index slot, Index row) const {
     log(b, s.position[std::size_t(slot)], row);
     buffer_.release(s, slot);
     --s.count;
   }
   /// Gone for rows from `at` on; its slot is free when the chunk is done.
-  void condemn(KvSequence<T>& s, Index b, Index slot, T at, Index row) const {
+  void condemn(KvSequence<T, S>& s, Index b, Index slot, T at, Index row) const {
     log(b, s.position[std::size_t(slot)], row);
     scratch_[b].dies[slot] = at;
     --s.count;

@@ -7,7 +7,7 @@
 namespace heed::inline HEED_ABI {
 
 /// One KvBuffer a layer, each with a budget of its own.
-template <class T>
+template <class T, StorageOf<T> S = T>
 class LayerBuffers {
  public:
   /// @param budgets  K of each layer; none: that layer forgets nothing.
@@ -22,8 +22,8 @@ class LayerBuffers {
   }
 
   Index size() const { return Index(layers_.size()); }
-  KvBuffer<T>& operator[](Index layer) { return layers_[std::size_t(layer)]; }
-  const KvBuffer<T>& operator[](Index layer) const { return layers_[std::size_t(layer)]; }
+  KvBuffer<T, S>& operator[](Index layer) { return layers_[std::size_t(layer)]; }
+  const KvBuffer<T, S>& operator[](Index layer) const { return layers_[std::size_t(layer)]; }
 
   void clear(Index batch) {
     for (auto& layer : layers_) layer.clear(batch);
@@ -43,7 +43,7 @@ class LayerBuffers {
   }
 
  private:
-  Vector<KvBuffer<T>> layers_;
+  Vector<KvBuffer<T, S>> layers_;
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -2,6 +2,7 @@
 /// @file Rows of a tensor into the order the micro-kernels read them in.
 #pragma once
 
+#include "heed/core/storage.hpp"
 #include "heed/simd/batch.hpp"
 
 namespace heed::inline HEED_ABI::simd {
@@ -81,11 +82,27 @@ void pack_rows(const T* x, Index stride, Index rows, Index dim, Factor&& factor,
   }
 }
 
+namespace detail {
+
+/// A number's bits, and those of them that are all set where it is not finite.
+template <class T>
+struct Exponent {
+  using Bits = std::make_unsigned_t<Int<T>>;
+  static constexpr Bits bits = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+};
+template <class T>
+requires(is_bfloat16<T> || is_binary16<T>) struct Exponent<T> {
+  using Bits = std::uint16_t;
+  static constexpr Bits bits = is_bfloat16<T> ? 0x7f80 : 0x7c00;
+};
+
+}  // namespace detail
+
 /// Is every number of the rows finite? By exponents: -ffast-math folds the comparisons away.
 template <class T>
 bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
-  using Bits = std::make_unsigned_t<Int<T>>;
-  constexpr Bits exponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+  using Bits = typename detail::Exponent<T>::Bits;
+  constexpr Bits exponent = detail::Exponent<T>::bits;
   // As many side by side as a line of cache holds: a loop of fixed length, which g++ -O2
   // vectorises.
   constexpr Index lanes = 64 / sizeof(T);
