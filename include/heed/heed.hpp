@@ -12,6 +12,7 @@
 #include "heed/core/eigen_tensor.hpp"
 #include "heed/engine/backward.hpp"
 #include "heed/engine/merge.hpp"
+#include "heed/engine/quantize.hpp"
 #include "heed/engine/weights.hpp"
 #include "heed/kv/budget_search.hpp"
 #include "heed/kv/layer_buffers.hpp"

@@ -16,8 +16,8 @@ struct Shape {
 
 namespace detail {
 
-template <class T>
-void expect_contiguous_rows(const char* what, const View<T, 4>& x) {
+template <class X>
+void expect_contiguous_rows(const char* what, const X& x) {
   if (x.dim(3) > 1 && x.stride(3) != 1)
     throw ShapeError(what, " has stride ", x.stride(3),
                      " along its last dimension, which must be contiguous");
@@ -28,9 +28,8 @@ void expect_contiguous_rows(const char* what, const View<T, 4>& x) {
 /// The sizes of q [B, H, Nq, D], k [B, G, Nk, D] and v [B, G, Nk, Dv].
 ///
 /// @throws ShapeError if they do not fit one another, or if a row is not contiguous.
-template <class T>
-Shape common_shape(const View<const T, 4>& q, const View<const T, 4>& k,
-                   const View<const T, 4>& v) {
+template <class Q, class K, class V>
+Shape common_shape(const Q& q, const K& k, const V& v) {
   const auto differ = [](const char* a, const auto& x, const char* b, const auto& y,
                          const char* why = "") {
     throw ShapeError(a, " is ", x.dims(), ", ", b, " is ", y.dims(), why);

@@ -32,4 +32,24 @@ struct Quantized {
   View<const T, 3> scale;              ///< [B, G, N]
 };
 
+namespace detail {
+
+template <class X, class T>
+inline constexpr bool stored_for = false;
+template <class X, class T>
+requires TensorLike<X, 4>
+inline constexpr bool stored_for<X, T> = DirectStorageOf<ScalarOf<X>, T>;
+template <class T>
+inline constexpr bool stored_for<Quantized<T>, T> = true;
+
+}  // namespace detail
+
+/// What can be passed as keys or values where T is computed in.
+template <class X, class T>
+concept StoredFor = detail::stored_for<std::remove_cvref_t<X>, T>;
+
+/// What can be passed as keys or values.
+template <class X>
+concept TokensLike = TensorLike<X, 4> || StoredFor<X, float> || StoredFor<X, double>;
+
 }  // namespace heed::inline HEED_ABI

@@ -209,7 +209,7 @@ class BackwardPass {
       std::fill_n(grad_selecting_queries_,
                   problem_.batch * blocks_ * Tile::block_rows * selecting_columns_, T(0));
     }
-    if (drops_) bounds_.measure(x_.q, x_.k, variant, executor);
+    if (drops_) bounds_.measure(x_.q, x_.k, variant, executor, [](Index) -> T* { return nullptr; });
     executor(problem_.batch * problem_.heads, [&](Index task, Index) {
       const Index h = task % problem_.heads, b = task / problem_.heads,
                   padded = blocks_ * Tile::block_rows;

@@ -62,13 +62,14 @@ class Pass {
   using StripOf = Strip<T, B>;
 
  public:
-  Pass(const View<const T, 4>& q, const View<const T, 4>& k, const View<const T, 4>& v,
-       const V& variant)
+  Pass(const View<const T, 4>& q, const Tokens<T>& k, const Tokens<T>& v, const V& variant)
       : q_(q),
         k_(k),
         v_(v),
         variant_(variant),
-        problem_(problem_of(common_shape(q, k, v), variant)) {}
+        problem_(problem_of(common_shape(q, k, v), variant)) {
+    k.check("the scale of k"), v.check("the scale of v");
+  }
 
   const Problem& problem() const { return problem_; }
 
@@ -77,6 +78,7 @@ class Pass {
     if (problem_.batch == 0 || problem_.heads == 0) return {};
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan(workers);
+    plan_spans();
     drops_ = carries_ && negligible_ > 0 && ScoreBounds<T>::hold(variant_, problem_);
 
     Arena measure;
@@ -86,13 +88,30 @@ class Pass {
     Arena arena(workspace.reserve(measure.used()));
     Lane* lanes = layout(arena, workers);
 
-    pack(lanes[0].worker.variant, options.executor);
-    options.executor(tasks_, [&](Index task, Index worker) {
-      if (carries_)
-        descend(lanes[worker], task, out, lse);
-      else
-        attend_rows(lanes[worker], task, out, lse);
-    });
+    if (spans_ == 1) {
+      options.executor(tasks_, [&](Index task, Index worker) {
+        StripOf& strip = lanes[worker].strips[0];
+        attend_span(lanes[worker], task, strip);
+        strip.finish(out, lse);
+      });
+    } else if (spans_ > 1) {
+      options.executor(tasks_ * spans_, [&](Index task, Index worker) {
+        attend_span(lanes[worker], task, gathered_[task]);
+      });
+      options.executor(tasks_, [&](Index task, Index) {
+        StripOf& all = gathered_[task * spans_];
+        for (Index span = 1; span < spans_; ++span) all.add(gathered_[task * spans_ + span]);
+        all.finish(out, lse);
+      });
+    } else {
+      pack(lanes, options.executor);
+      options.executor(tasks_, [&](Index task, Index worker) {
+        if (carries_)
+          descend(lanes[worker], task, out, lse);
+        else
+          attend_rows(lanes[worker], task, out, lse);
+      });
+    }
 
     Visited visited;
     for (Index w = 0; w < workers; ++w) visited += lanes[w].worker.visited;
@@ -108,7 +127,7 @@ class Pass {
     Workspace workspace;
     Arena arena(workspace.reserve(measure.used()));
     Lane& lane = *layout(arena, 1);
-    pack(lane.worker.variant, serial());
+    pack(&lane, serial());
 
     for (Index i = 0; i < rows; ++i)
       for (Index j = 0; j < problem_.keys; ++j) out(i, j) = T(0);
@@ -146,6 +165,8 @@ class Pass {
     StripOf selector;
     StripOf* strips;
     LiveKeys<T, B> live;
+    FreshKeys<T, B> fresh;
+    T* room;  ///< for a panel of keys, where they are not in place
   };
 
   void plan(Index workers) {
@@ -169,6 +190,18 @@ class Pass {
     }
   }
 
+  /// Few queries, all in one strip for each key head: keys are read once, and packing them
+  /// beforehand would read them three times. Long ones are cut into spans, whose number depends on
+  /// nothing but the sizes, so that there is work for some threads.
+  void plan_spans() {
+    if (carries_ || blocks_ != 1 || strip_heads_ != problem_.group()) return;
+    constexpr Index enough_tasks = 16, least_blocks = 8;
+    const Index blocks = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys,
+                most = std::max<Index>(enough_tasks / tasks_, 1);
+    spans_ = std::clamp<Index>(blocks / least_blocks, 1, most);
+    span_keys_ = (blocks + spans_ - 1) / spans_ * Tile::block_keys;
+  }
+
   bool variant_selects() const {
     Arena measure;
     return bound<T>(variant_, problem_, measure).selecting_head() >= 0;
@@ -181,7 +214,11 @@ class Pass {
       Bound variant = bound<T>(variant_, problem_, arena);
       projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
       const bool scales_values = variant.scales_values();
-      if (w == 0) {
+      FreshKeys<T, B> fresh;
+      if (spans_ > 0) {
+        fresh = FreshKeys<T, B>(k_, v_, scales_values, arena);
+        if (w == 0 && spans_ > 1) gathered_ = strips_of(tasks_ * spans_, arena);
+      } else if (w == 0) {
         keys_ = PackedPanels<T>(k_, Tile::panel_keys, Tile::block_keys, arena);
         values_ = PackedRows<T>(v_, scales_values, Tile::block_keys, arena);
         if (drops_) bounds_ = ScoreBounds<T>(problem_, negligible_, block_rows_, arena);
@@ -193,11 +230,7 @@ class Pass {
       StripOf selector;
       if (carries_)
         selector = StripOf(projects() ? projection_.queries.dim(2) : problem_.dim, 0, arena);
-      StripOf* strips = arena.take<StripOf>(strips_per_lane_);
-      for (Index s = 0; s < strips_per_lane_; ++s) {
-        const StripOf strip(problem_.dim, problem_.value_dim, arena);
-        if (!arena.measuring()) new (strips + s) StripOf(strip);
-      }
+      StripOf* strips = strips_of(spans_ > 1 ? 0 : strips_per_lane_, arena);
       LiveKeys<T, B> live;
       if (drops_) {
         const Index heads = strips_per_lane_ * strip_heads_, group = problem_.group();
@@ -205,9 +238,19 @@ class Pass {
         live = LiveKeys<T, B>(problem_,
                               std::min((heads + group - 2) / group + 2, problem_.key_heads), arena);
       }
-      if (!arena.measuring()) new (lanes + w) Lane{std::move(worker), selector, strips, live};
+      T* room = arena.take<T>(k_.in_place() ? 0 : Tile::panel_keys * problem_.dim);
+      if (!arena.measuring())
+        new (lanes + w) Lane{std::move(worker), selector, strips, live, fresh, room};
     }
     return lanes;
+  }
+  StripOf* strips_of(Index count, Arena& arena) const {
+    StripOf* strips = arena.take<StripOf>(count);
+    for (Index s = 0; s < count; ++s) {
+      const StripOf strip(problem_.dim, problem_.value_dim, arena);
+      if (!arena.measuring()) new (strips + s) StripOf(strip);
+    }
+    return strips;
   }
 
   void place(WorkerOf& worker, StripOf& strip, Index batch, Index head, Index heads, Index row,
@@ -236,10 +279,12 @@ class Pass {
     return keys_.store(batch, key_head, values_(batch, key_head));
   }
 
-  void pack(const Bound& variant, const Executor& executor) {
-    executor(keys_.tasks(), [&](Index task, Index) {
-      keys_.pack(task,
-                 [&](Index b, Index g, Index j) { return variant.key_factor(T(1), b, g, j); });
+  void pack(const Lane* lanes, const Executor& executor) {
+    const Bound& variant = lanes[0].worker.variant;
+    executor(keys_.tasks(), [&](Index task, Index worker) {
+      keys_.pack(
+          task, [&](Index b, Index g, Index j) { return variant.key_factor(T(1), b, g, j); },
+          lanes[worker].room);
     });
     executor(values_.tasks(), [&](Index task, Index) {
       values_.pack(task,
@@ -249,7 +294,8 @@ class Pass {
       executor(selecting_keys_.tasks(), [&](Index task, Index) {
         selecting_keys_.pack(task, [](Index, Index, Index) { return T(1); });
       });
-    if (drops_) bounds_.measure(q_, k_, variant, executor);
+    if (drops_)
+      bounds_.measure(q_, k_, variant, executor, [&](Index worker) { return lanes[worker].room; });
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
@@ -297,6 +343,24 @@ class Pass {
       worker.attend(strip, WorkerOf::block(keys, first, last));
     });
     strip.finish(out, lse);
+    worker.variant.end();
+  }
+
+  /// All rows of a strip on one span of the keys, to be gathered.
+  void attend_span(Lane& lane, Index task, StripOf& strip) {
+    const Index strip_index = task / spans_, span = task % spans_,
+                strips = problem_.heads / strip_heads_, batch = strip_index / strips,
+                head = strip_index % strips * strip_heads_;
+    WorkerOf& worker = lane.worker;
+    worker.variant.begin(batch, true);
+    place(worker, strip, batch, head, strip_heads_, 0, problem_.queries);
+    strip.clear(worker.variant, span == 0);
+    const Index begin = std::max(strip.hull.first / Tile::block_keys * Tile::block_keys,
+                                 span * span_keys_),
+                end = std::min(strip.hull.last, (span + 1) * span_keys_);
+    for (Index first = begin; first < end; first += Tile::block_keys)
+      worker.attend(strip, lane.fresh(worker.variant, batch, problem_.key_head(head), first,
+                                      std::min(first + Tile::block_keys, problem_.keys)));
     worker.variant.end();
   }
 
@@ -366,7 +430,7 @@ class Pass {
       lane.live.pack(
           slot(head, heads), k_, batch, g,
           [&](Index key) { return lane.worker.variant.key_factor(T(1), batch, g, key); },
-          values_(batch, g));
+          values_(batch, g), lane.room);
     };
     for (Index h = heads.first; h < heads.last; h += problem_.group() - h % problem_.group())
       pack(h);
@@ -394,7 +458,8 @@ class Pass {
     worker.problem.keys = problem_.keys;
   }
 
-  View<const T, 4> q_, k_, v_;
+  View<const T, 4> q_;
+  Tokens<T> k_, v_;
   const V& variant_;
   Problem problem_;
   PackedPanels<T> keys_, selecting_keys_;
@@ -405,6 +470,8 @@ class Pass {
   double negligible_ = 0;
   Index block_rows_ = 0, blocks_ = 0, strip_heads_ = 1, shares_ = 1, strips_per_lane_ = 1,
         tasks_ = 0;
+  Index spans_ = 0, span_keys_ = 0;  ///< where keys are packed when they are met; else 0 spans
+  StripOf* gathered_ = nullptr;      ///< [tasks][spans]
 };
 
 template <class T>
@@ -427,8 +494,9 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// never reaches a result, be it NaN. A row that sees no key is zero, its lse −∞.
 ///
 /// @param q        [B, H, Nq, D], float or double, finite where visible.
-/// @param k        [B, G, Nk, D], H a multiple of G.
-/// @param v        [B, G, Nk, Dv].
+/// @param k        [B, G, Nk, D], H a multiple of G; also Eigen::half, Eigen::bfloat16 or
+///                 Quantized, which is widened as it is packed.
+/// @param v        [B, G, Nk, Dv], likewise.
 /// @param variant  a stage or several joined by `|`, such as `standard | causal | selective`.
 /// @param out      [B, H, Nq, Dv], overwritten; overlaps none of the others.
 /// @param lse      [B, H, Nq], overwritten.
@@ -438,18 +506,17 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 ///       and O(Nk) a thread. Rows are independent and run in parallel unless a stage carries
 ///       something down them, when heads and batch entries do. Bit for bit the same for any number
 ///       of threads.
-template <class Q, class K, class V, Stage Variant, class Out, class Lse>
-requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<V, 4> && TensorLike<Out, 4> &&
-    TensorLike<Lse, 3>
-        Visited forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
-                        Lse&& lse, const Options& options = {}) {
+template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out, class Lse>
+requires TensorLike<Q, 4> && TensorLike<Out, 4> && TensorLike<Lse, 3> Visited
+forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, Lse&& lse,
+        const Options& options = {}) {
   using T = ScalarOf<Out>;
-  static_assert(std::is_same_v<T, ScalarOf<Q>> && std::is_same_v<T, ScalarOf<K>> &&
-                    std::is_same_v<T, ScalarOf<V>> && std::is_same_v<T, ScalarOf<Lse>>,
-                "heed: q, k, v, out and lse must have one number type");
+  static_assert(std::is_same_v<T, ScalarOf<Q>> && StoredFor<K, T> && StoredFor<V, T> &&
+                    std::is_same_v<T, ScalarOf<Lse>>,
+                "heed: q, k, v, out and lse must have one number type, but k and v may also be "
+                "stored in 16 bits or be Quantized");
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "heed: float or double");
-  detail::Pass<T, Blocking<T>, Variant> pass(View<const T, 4>(q), View<const T, 4>(k),
-                                             View<const T, 4>(v), variant);
+  detail::Pass<T, Blocking<T>, Variant> pass(View<const T, 4>(q), k, v, variant);
   const View<T, 4> to(out);
   const View<T, 3> lse_to(lse);
   detail::check_outputs(pass.problem(), to, lse_to);
@@ -457,7 +524,7 @@ requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<V, 4> && TensorLike<
 }
 
 /// Without the log-sum-exp.
-template <class Q, class K, class V, Stage Variant, class Out>
+template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out>
 Visited forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
                 const Options& options = {}) {
   return forward(q, k, v, variant, out, View<ScalarOf<Out>, 3>{}, options);

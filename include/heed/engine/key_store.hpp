@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/engine/blocking.hpp"
+#include "heed/engine/tokens.hpp"
 #include "heed/score/stage.hpp"
 #include "heed/simd/pack.hpp"
 
@@ -37,13 +38,45 @@ struct KeyBlock {
   Rows<T> values;
 };
 
-/// Every head of a [B, H, N, D] tensor in panels: [N / width][D][width], `width` tokens side by
-/// side. Panels go on to the end of a block of tokens, zero behind the last.
+/// Tokens [first, first + block) of one head in panels: [block / width][D][width], `width` tokens
+/// side by side, zero behind the last. factor(batch, head, token) scales a token.
+///
+/// @param room  [width][D], where tokens are not in place.
+template <class T, class Factor>
+void pack_panels(const Tokens<T>& x, Index batch, Index head, Index first, Index block, Index width,
+                 Factor&& factor, T* room, T* panels) {
+  const Index dim = x.dim(3), stride = x.in_place() ? x.stride(2) : dim;
+  for (Index token = first; token < first + block; token += width, panels += width * dim) {
+    const Index count = std::clamp<Index>(x.dim(2) - token, 0, width);
+    const T* rows = x.rows(batch, head, token, count, room, stride);
+    simd::pack_panel([&](Index r) { return rows + r * stride; }, count, dim, width,
+                     [&](Index r) { return factor(batch, head, token + r); }, panels);
+  }
+}
+
+/// Can tokens not be read where they are, a register behind the other?
+template <class T>
+bool needs_copy(const Tokens<T>& x, bool scaled) {
+  return scaled || !x.in_place() || x.dim(3) % simd::width<T> != 0;
+}
+
+/// The same in rows; returns whether every number of them is finite, scaled as it is.
+template <class T, class Factor>
+bool pack_rows(const Tokens<T>& x, Index batch, Index head, Index first, Index count, Index columns,
+               Factor&& factor, T* copy) {
+  const T* rows = x.rows(batch, head, first, count, copy, columns);
+  simd::pack_rows(
+      rows, x.in_place() ? x.stride(2) : columns, count, x.dim(3),
+      [&](Index r) { return factor(batch, head, first + r); }, copy, columns);
+  return simd::all_finite(copy, columns, count, columns);
+}
+
+/// Every head of a [B, H, N, D] tensor in panels, from pack_panels().
 template <class T>
 class PackedPanels {
  public:
   PackedPanels() = default;
-  PackedPanels(const View<const T, 4>& x, Index width, Index block, Arena& arena)
+  PackedPanels(const Tokens<T>& x, Index width, Index block, Arena& arena)
       : x_(x),
         width_(width),
         block_(block),
@@ -53,16 +86,12 @@ class PackedPanels {
   /// Pieces that can be packed independently.
   Index tasks() const { return x_.dim(0) * x_.dim(1) * blocks_; }
 
-  /// factor(batch, head, token) scales a token.
+  /// factor(batch, head, token) scales a token. `room` is pack_panels()'s.
   template <class Factor>
-  void pack(Index task, Factor&& factor) const {
-    const Index head = task / blocks_ % x_.dim(1), batch = task / blocks_ / x_.dim(1),
-                first = task % blocks_ * block_, dim = x_.dim(3);
-    T* panels = panels_ + task * block_ * dim;
-    for (Index token = first; token < first + block_; token += width_, panels += width_ * dim)
-      simd::pack_panel([&](Index r) { return x_.row(batch, head, token + r); },
-                       std::clamp<Index>(x_.dim(2) - token, 0, width_), dim, width_,
-                       [&](Index r) { return factor(batch, head, token + r); }, panels);
+  void pack(Index task, Factor&& factor, T* room = nullptr) const {
+    const Index head = task / blocks_ % x_.dim(1), batch = task / blocks_ / x_.dim(1);
+    pack_panels(x_, batch, head, task % blocks_ * block_, block_, width_, factor, room,
+                panels_ + task * block_ * x_.dim(3));
   }
 
   /// One head's, beside its values.
@@ -75,59 +104,96 @@ class PackedPanels {
   }
 
  private:
-  View<const T, 4> x_;
+  Tokens<T> x_;
   Index width_ = 1, block_ = 1, blocks_ = 0;
   T* panels_ = nullptr;
 };
 
-/// Every head of a [B, H, N, D] tensor in rows: the tensor itself if its rows end with a register
-/// and nothing scales them, else a copy.
+/// Every head of a [B, H, N, D] tensor in rows: the tensor itself if it can be read where it is,
+/// else a copy.
 template <class T>
 class PackedRows {
  public:
   PackedRows() = default;
-  PackedRows(const View<const T, 4>& x, bool scaled, Index block, Arena& arena)
+  PackedRows(const Tokens<T>& x, bool scaled, Index block, Arena& arena)
       : x_(x),
         block_(block),
         blocks_((x.dim(2) + block - 1) / block),
-        columns_(round_up(x.dim(3), simd::width<T>)) {
+        columns_(round_up(x.dim(3), simd::width<T>)),
+        copies_(needs_copy(x, scaled)) {
     finite_ = arena.take<std::uint8_t>(x.dim(0) * x.dim(1) * blocks_);
-    if (scaled || columns_ != x.dim(3))
-      rows_ = arena.take<T>(x.dim(0) * x.dim(1) * x.dim(2) * columns_);
-    copies_ = scaled || columns_ != x.dim(3);
+    if (copies_) rows_ = arena.take<T>(x.dim(0) * x.dim(1) * x.dim(2) * columns_);
   }
 
   Index tasks() const { return x_.dim(0) * x_.dim(1) * blocks_; }
   Index columns() const { return columns_; }
 
   template <class Factor>
-  void pack(Index task, Factor&& factor) const {
+  void pack(Index task, Factor&& factor, T* = nullptr) const {
     const Index which = task / blocks_, head = which % x_.dim(1), batch = which / x_.dim(1),
                 first = task % blocks_ * block_, rows = std::min(block_, x_.dim(2) - first);
-    const T* x = x_.row(batch, head, first);
-    if (!copies_) {
-      finite_[task] = simd::all_finite(x, x_.stride(2), rows, x_.dim(3));
-      return;
-    }
-    T* copy = rows_ + (which * x_.dim(2) + first) * columns_;
-    simd::pack_rows(
-        x, x_.stride(2), rows, x_.dim(3), [&](Index r) { return factor(batch, head, first + r); },
-        copy, columns_);
-    finite_[task] = simd::all_finite(copy, columns_, rows, columns_);  // scaled, as they are read
+    finite_[task] = copies_ ? pack_rows(x_, batch, head, first, rows, columns_, factor,
+                                        rows_ + (which * x_.dim(2) + first) * columns_)
+                            : simd::all_finite(x_.row(batch, head, first, nullptr), x_.stride(2),
+                                               rows, x_.dim(3));
   }
 
   Rows<T> operator()(Index batch, Index head) const {
     const Index which = batch * x_.dim(1) + head;
-    const T* own = x_.data() + batch * x_.stride(0) + head * x_.stride(1);
-    return {copies_ ? rows_ + which * x_.dim(2) * columns_ : own, copies_ ? columns_ : x_.stride(2),
-            finite_ + which * blocks_};
+    const std::uint8_t* finite = finite_ + which * blocks_;
+    if (copies_) return {rows_ + which * x_.dim(2) * columns_, columns_, finite};
+    return {x_.row(batch, head, 0, nullptr), x_.stride(2), finite};
   }
 
  private:
-  View<const T, 4> x_;
+  Tokens<T> x_;
   Index block_ = 1, blocks_ = 0, columns_ = 0;
   bool copies_ = false;
   T* rows_ = nullptr;
+  std::uint8_t* finite_ = nullptr;
+};
+
+/// The key block in hand, packed when it is met: for keys that are read once.
+template <class T, class B>
+class FreshKeys {
+  using Tile = Tiles<T, B>;
+
+ public:
+  FreshKeys() = default;
+  FreshKeys(const Tokens<T>& k, const Tokens<T>& v, bool scales_values, Arena& arena)
+      : k_(k),
+        v_(v),
+        columns_(round_up(v.dim(3), simd::width<T>)),
+        copies_(needs_copy(v, scales_values)) {
+    room_ = arena.take<T>(k.in_place() ? 0 : Tile::panel_keys * k.dim(3));
+    panels_ = arena.take<T>(Tile::block_keys * k.dim(3));
+    values_ = arena.take<T>(copies_ ? Tile::block_keys * columns_ : 0);
+    finite_ = arena.take<std::uint8_t>(1);
+  }
+
+  /// Keys [first, last) of a head, until the next call.
+  template <class V>
+  KeyBlock<T> operator()(const V& variant, Index b, Index g, Index first, Index last) const {
+    const Index keys = last - first;
+    pack_panels(
+        k_, b, g, first, round_up(keys, Tile::panel_keys), Tile::panel_keys,
+        [&](Index, Index, Index j) { return variant.key_factor(T(1), b, g, j); }, room_, panels_);
+    if (copies_) {
+      *finite_ = pack_rows(
+          v_, b, g, first, keys, columns_,
+          [&](Index, Index, Index j) { return variant.value_factor(T(1), b, g, j); }, values_);
+      return {first, last, panels_, {values_, columns_, finite_}};
+    }
+    const T* values = v_.row(b, g, first, nullptr);
+    *finite_ = simd::all_finite(values, v_.stride(2), keys, v_.dim(3));
+    return {first, last, panels_, {values, v_.stride(2), finite_}};
+  }
+
+ private:
+  Tokens<T> k_, v_;
+  Index columns_ = 0;
+  bool copies_ = false;
+  T *room_ = nullptr, *panels_ = nullptr, *values_ = nullptr;
   std::uint8_t* finite_ = nullptr;
 };
 

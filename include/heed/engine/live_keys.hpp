@@ -66,12 +66,13 @@ class LiveKeys {
   }
 
   /// Packs the live keys of one key head, in its place `slot`, but for those that stand there.
+  /// `room` is for a panel of keys that are not in place.
   template <class Factor>
-  void pack(Index slot, const View<const T, 4>& k, Index b, Index g, Factor&& factor,
-            const Rows<T>& values) const {
+  void pack(Index slot, const Tokens<T>& k, Index b, Index g, Factor&& factor,
+            const Rows<T>& values, T* room) const {
     T* panels = panels_ + slot * capacity_ * dim_;
     for (Index c = packed_ / Tile::panel_keys * Tile::panel_keys; c < count_; c += Tile::panel_keys)
-      simd::pack_panel([&](Index r) { return k.row(b, g, keys_[c + r]); },
+      simd::pack_panel([&](Index r) { return k.row(b, g, keys_[c + r], room + r * dim_); },
                        std::min<Index>(Tile::panel_keys, count_ - c), dim_, Tile::panel_keys,
                        [&](Index r) { return factor(keys_[c + r]); }, panels + c * dim_);
     T* rows = values_ + slot * capacity_ * columns_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/core/executor.hpp"
+#include "heed/engine/tokens.hpp"
 #include "heed/score/stage.hpp"
 
 #include <algorithm>
@@ -35,12 +36,13 @@ class ScoreBounds {
     return variant.plain_past() && p.query_offset >= 0 && p.query_offset + p.queries <= p.keys;
   }
 
-  /// To be called once, before the rest. `variant` is bound.
-  template <class V>
-  void measure(const View<const T, 4>& q, const View<const T, 4>& k, const V& variant,
-               const Executor& executor) const {
+  /// To be called once, before the rest. `variant` is bound; room_of(worker) is for a key, where
+  /// they are not in place.
+  template <class V, class RoomOf>
+  void measure(const View<const T, 4>& q, const Tokens<T>& k, const V& variant,
+               const Executor& executor, RoomOf&& room_of) const {
     executor(shape_.batch * (blocks_ + key_blocks()),
-             [&](Index task, Index) { measure(task, q, k, variant); });
+             [&](Index task, Index worker) { measure(task, q, k, variant, room_of(worker)); });
     finish();
   }
 
@@ -64,8 +66,8 @@ class ScoreBounds {
 
   /// A row block, or as many keys: pieces that can be measured independently.
   template <class V>
-  void measure(Index task, const View<const T, 4>& q, const View<const T, 4>& k,
-               const V& variant) const {
+  void measure(Index task, const View<const T, 4>& q, const Tokens<T>& k, const V& variant,
+               T* room) const {
     const Index b = task / (blocks_ + key_blocks()), piece = task % (blocks_ + key_blocks());
     if (piece < blocks_) {
       T most = 0;
@@ -82,8 +84,8 @@ class ScoreBounds {
       for (Index j = first; j < last; ++j) {
         T most = 0;
         for (Index g = 0; g < shape_.key_heads; ++g)
-          most = std::max(
-              most, std::abs(variant.key_factor(T(1), b, g, j)) * norm(k.row(b, g, j), shape_.dim));
+          most = std::max(most, std::abs(variant.key_factor(T(1), b, g, j)) *
+                                    norm(k.row(b, g, j, room), shape_.dim));
         keys_[b * (shape_.keys + 1) + j] = most;
       }
     }

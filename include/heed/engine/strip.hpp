@@ -104,17 +104,31 @@ struct Strip {
     }
   }
 
-  /// Nothing seen yet, but for each head's sink.
+  /// Nothing seen yet, but for each head's sink, if it counts here.
   template <class V>
-  void clear(const V& variant) {
+  void clear(const V& variant, bool with_sinks = true) {
     const Index padded = groups() * Tile::group_rows;
     std::fill_n(out, padded * columns, T(0));
     std::fill_n(sum, padded * simd::width<T>, T(0));
     for (Index r = 0; r < padded; ++r) {
       const T sink = variant.sink(hidden<T>, rows[r].batch, rows[r].head);
-      const bool has_sink = sink > hidden_below<T>;
+      const bool has_sink = with_sinks && sink > hidden_below<T>;
       max[r] = has_sink ? sink * simd::log2e<T> : hidden<T> / 2;
       if (has_sink) sum[r * simd::width<T>] = T(1);
+    }
+  }
+
+  /// Adds what another strip of the same rows gathered from other keys.
+  void add(const Strip& other) {
+    for (Index r = 0; r < count; ++r) {
+      const T top = std::max(max[r], other.max[r]), own = std::exp2(max[r] - top),
+              others = std::exp2(other.max[r] - top);
+      const auto join = [&](T* to, const T* from, Index numbers) {
+        for (Index d = 0; d < numbers; ++d) to[d] = own * to[d] + others * from[d];
+      };
+      join(out + r * columns, other.out + r * columns, columns);
+      join(sum + r * simd::width<T>, other.sum + r * simd::width<T>, simd::width<T>);
+      max[r] = top;
     }
   }
 

@@ -44,7 +44,8 @@ class KvBuffer<T, S>::Call {
     const Executor& executor = step_.executor;
     const Index batch = problem_.batch, chunk = buffer_.options_.chunk;
     const Index workers = std::max<Index>(executor.workers(), 1);
-    strip_heads_ = std::clamp<Index>(Tile::block_rows / chunk, 1, problem_.group());
+    const Index most_rows = std::clamp<Index>(problem_.queries, 1, chunk);
+    strip_heads_ = std::clamp<Index>(Tile::block_rows / most_rows, 1, problem_.group());
     while (problem_.group() % strip_heads_ != 0) --strip_heads_;
     const Index strips = problem_.heads / strip_heads_;
 
@@ -178,8 +179,8 @@ class KvBuffer<T, S>::Call {
         const Index keys = last - first, dim = problem_.dim;
         if constexpr (KvSequence<T, S>::is_scaled) {
           for (Index j = 0; j < keys; j += Tile::panel_keys)
-            simd::widen_panel<Tile::panel_keys>(
-                panels + j * dim, dim, &s.key_scales[std::size_t(at + j)], lane.panels + j * dim);
+            simd::widen_panel(panels + j * dim, dim, Index(Tile::panel_keys),
+                              &s.key_scales[std::size_t(at + j)], lane.panels + j * dim);
           for (Index j = 0; j < keys && with_values; ++j)
             simd::widen(values + j * columns, columns, s.value_scales[std::size_t(at + j)],
                         lane.values + j * columns);

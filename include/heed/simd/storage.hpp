@@ -4,7 +4,8 @@
 
 #include "heed/simd/pack.hpp"
 
-#ifdef __F16C__
+#if defined(__AVX2__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#define HEED_WIDENS_IN_REGISTERS
 #include <immintrin.h>
 #endif
 
@@ -12,30 +13,58 @@ namespace heed::inline HEED_ABI::simd {
 
 namespace detail {
 
-/// How many numbers are widened side by side: a loop of fixed length, which g++ -O2 vectorises.
-inline constexpr Index widened_at_once = 16;
+#ifdef HEED_WIDENS_IN_REGISTERS
 
-template <class S>
-HEED_INLINE void widen_some(const S* x, float* out) noexcept {
-  if constexpr (is_bfloat16<S>) {
-    std::uint16_t upper[widened_at_once];
-    std::memcpy(upper, x, sizeof upper);
-    for (Index i = 0; i < widened_at_once; ++i)
-      out[i] = std::bit_cast<float>(std::uint32_t(upper[i]) << 16);
-#if defined(__AVX512F__)
-  } else if constexpr (is_binary16<S>) {
-    _mm512_storeu_ps(out, _mm512_cvtph_ps(_mm256_loadu_si256(
-                              static_cast<const __m256i*>(static_cast<const void*>(x)))));
-#elif defined(__F16C__)
-  } else if constexpr (is_binary16<S>) {
-    const auto* eights = static_cast<const __m128i*>(static_cast<const void*>(x));
-    _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128(eights)));
-    _mm256_storeu_ps(out + 8, _mm256_cvtph_ps(_mm_loadu_si128(eights + 1)));
+/// Is a register of these widened by an instruction or two? xsimd 8 has no name for them, and g++
+/// does not find them in a loop.
+template <class S, class T>
+inline constexpr bool widens_in_registers = std::is_same_v<T, float> &&
+                                            (is_bfloat16<S> || std::is_same_v<S, std::int8_t>
+#ifdef __F16C__
+                                             || is_binary16<S>
 #endif
-  } else {
-    for (Index i = 0; i < widened_at_once; ++i) out[i] = float(x[i]);
-  }
+                                            );
+
+template <class Register, class S>
+HEED_INLINE Register bits_of(const S* x) noexcept {
+  Register bits{};
+  std::memcpy(&bits, x, std::size_t(width<float>) * sizeof(S));
+  return bits;
 }
+
+/// As many numbers as a register of float holds.
+template <class S>
+HEED_INLINE Batch<float> widen_register(const S* x) noexcept {
+#ifdef __AVX512F__
+  if constexpr (is_bfloat16<S>)
+    return Batch<float>(
+        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits_of<__m256i>(x)), 16)));
+  else if constexpr (is_binary16<S>)
+    return Batch<float>(_mm512_cvtph_ps(bits_of<__m256i>(x)));
+  else
+    return Batch<float>(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bits_of<__m128i>(x))));
+#else
+  if constexpr (is_bfloat16<S>)
+    return Batch<float>(
+        _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits_of<__m128i>(x)), 16)));
+#ifdef __F16C__
+  else if constexpr (is_binary16<S>)
+    return Batch<float>(_mm256_cvtph_ps(bits_of<__m128i>(x)));
+#endif
+  else
+    return Batch<float>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bits_of<__m128i>(x))));
+#endif
+}
+
+#undef HEED_WIDENS_IN_REGISTERS
+#else
+
+template <class S, class T>
+inline constexpr bool widens_in_registers = false;
+template <class S>
+Batch<float> widen_register(const S*) noexcept;  // nowhere
+
+#endif
 
 }  // namespace detail
 
@@ -43,10 +72,35 @@ HEED_INLINE void widen_some(const S* x, float* out) noexcept {
 template <class S, class T>
 void widen(const S* x, Index count, T* out) noexcept {
   Index i = 0;
-  if constexpr (std::is_same_v<T, float>)
-    for (; i + detail::widened_at_once <= count; i += detail::widened_at_once)
-      detail::widen_some(x + i, out + i);
+  if constexpr (detail::widens_in_registers<S, T>)
+    for (; i + width<T> <= count; i += width<T>)
+      detail::widen_register(x + i).store_unaligned(out + i);
   for (; i < count; ++i) out[i] = T(x[i]);
+}
+
+/// out[i] = scale · x[i] for i < count.
+template <class T>
+void widen(const std::int8_t* x, Index count, T scale, T* out) noexcept {
+  Index i = 0;
+  if constexpr (detail::widens_in_registers<std::int8_t, T>)
+    for (; i + width<T> <= count; i += width<T>)
+      (Batch<T>(scale) * detail::widen_register(x + i)).store_unaligned(out + i);
+  for (; i < count; ++i) out[i] = scale * T(x[i]);
+}
+
+/// out[d · rows + r] = scale[r] · x[d · rows + r] for r < rows: a panel, whose rows have a scale
+/// each.
+template <class T>
+void widen_panel(const std::int8_t* x, Index dim, Index rows, const T* scale, T* out) noexcept {
+  Index r = 0;
+  if constexpr (detail::widens_in_registers<std::int8_t, T>)
+    for (; r + width<T> <= rows; r += width<T>) {
+      const Batch<T> scales = load(scale + r);
+      for (Index d = 0; d < dim; ++d)
+        (scales * detail::widen_register(x + d * rows + r)).store_unaligned(out + d * rows + r);
+    }
+  for (; r < rows; ++r)
+    for (Index d = 0; d < dim; ++d) out[d * rows + r] = scale[r] * T(x[d * rows + r]);
 }
 
 /// out[i · stride] = x[i] for i < count, to the nearest.
@@ -71,22 +125,6 @@ T quantize(const T* x, Index count, std::int8_t* out, Index stride = 1) noexcept
   for (Index i = 0; i < count; ++i)
     out[i * stride] = tiny ? std::int8_t(0) : std::int8_t(std::lrint(x[i] / scale));
   return tiny ? T(0) : scale;
-}
-
-/// out[i] = scale · x[i] for i < count.
-template <class T>
-void widen(const std::int8_t* x, Index count, T scale, T* out) noexcept {
-  Index i = 0;
-  for (; i + detail::widened_at_once <= count; i += detail::widened_at_once)
-    for (Index lane = i; lane < i + detail::widened_at_once; ++lane) out[lane] = scale * T(x[lane]);
-  for (; i < count; ++i) out[i] = scale * T(x[i]);
-}
-
-/// The same for a panel of `Width` rows, each with a scale: out[d][r] = scale[r] · x[d][r].
-template <Index Width, class T>
-void widen_panel(const std::int8_t* x, Index dim, const T* scale, T* out) noexcept {
-  for (Index d = 0; d < dim; ++d, x += Width, out += Width)
-    for (Index r = 0; r < Width; ++r) out[r] = scale[r] * T(x[r]);
 }
 
 }  // namespace heed::inline HEED_ABI::simd

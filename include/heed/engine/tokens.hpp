@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+/// @file Keys or values as the caller stores them.
+#pragma once
+
+#include "heed/core/shape.hpp"
+#include "heed/simd/storage.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// A [B, G, N, D] tensor of T, of 16 bits or quantized, whose rows are read as T.
+template <class T>
+class Tokens {
+ public:
+  Tokens() = default;
+  template <class X>
+  requires TensorLike<X, 4> && StoredFor<X, T> Tokens(const X& tensor) {  // NOLINT: implicit
+    using S = ScalarOf<X>;
+    const View<const S, 4> x(tensor);
+    data_ = x.data(), dims_ = x.dims(), strides_ = x.strides();
+    if constexpr (!std::is_same_v<S, T>)
+      read_ = [](const Tokens& self, Index at, const T*, Index count, T* out, Index out_stride) {
+        const S* from = static_cast<const S*>(self.data_) + at;
+        for (Index r = 0; r < count; ++r)
+          simd::widen(from + r * self.stride(2), self.dim(3), out + r * out_stride);
+      };
+  }
+  Tokens(const Quantized<T>& x)  // NOLINT: implicit on purpose
+      : data_(x.numbers.data()),
+        dims_(x.numbers.dims()),
+        strides_(x.numbers.strides()),
+        scale_(x.scale),
+        read_([](const Tokens& self, Index at, const T* scale, Index count, T* out,
+                 Index out_stride) {
+          const std::int8_t* from = static_cast<const std::int8_t*>(self.data_) + at;
+          for (Index r = 0; r < count; ++r)
+            simd::widen(from + r * self.stride(2), self.dim(3), scale[r * self.scale_.stride(2)],
+                        out + r * out_stride);
+        }) {}
+
+  const Dims<4>& dims() const { return dims_; }
+  Index dim(std::size_t d) const { return dims_[d]; }
+  Index stride(std::size_t d) const { return strides_[d]; }
+
+  /// Are rows where they are, in T? Else rows() widens them.
+  bool in_place() const { return read_ == nullptr; }
+  /// Token j's numbers, and those of `count` − 1 behind it, stride(2) apart where they are in
+  /// place; else they are widened into `room`, `room_stride` apart.
+  const T* rows(Index b, Index g, Index j, Index count, T* room, Index room_stride) const {
+    const Index at = b * strides_[0] + g * strides_[1] + j * strides_[2];
+    if (in_place()) return static_cast<const T*>(data_) + at;
+    read_(*this, at, scale_ && count > 0 ? &scale_(b, g, j) : nullptr, count, room, room_stride);
+    return room;
+  }
+  const T* row(Index b, Index g, Index j, T* room) const { return rows(b, g, j, 1, room, 0); }
+
+  /// @throws ShapeError if the scales are not one a token.
+  void check(const char* what) const {
+    if (scale_)
+      expect_dims(what, scale_.dims(), {dims_[0], dims_[1], dims_[2]}, "one scale per token");
+  }
+
+ private:
+  const void* data_ = nullptr;
+  Dims<4> dims_{}, strides_{};
+  View<const T, 3> scale_{};
+  void (*read_)(const Tokens&, Index at, const T* scale, Index count, T* out,
+                Index out_stride) = nullptr;
+};
+
+}  // namespace heed::inline HEED_ABI::detail

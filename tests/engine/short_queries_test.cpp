@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// Few queries against many keys, which are packed when they are met and, where they are many, cut
+// into spans that are gathered at the end.
+
+#include "heed/core/thread_pool.hpp"
+#include "heed/engine/forward.hpp"
+#include "heed/score/alibi.hpp"
+#include "heed/score/query_offset.hpp"
+#include "heed/score/sinks.hpp"
+#include "heed/score/standard.hpp"
+#include "heed/score/temperature.hpp"
+#include "heed/score/window.hpp"
+#include "reference/masks.hpp"
+#include "support/calls.hpp"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace heed::test {
+namespace {
+
+template <class T>
+class ShortQueries : public testing::Test {};
+TYPED_TEST_SUITE(ShortQueries, Scalars, ScalarName);
+
+/// The shapes at which keys are cut into 1, 2, 3 … spans, and both sides of where they are not:
+/// spans are of whole blocks of 128, eight at least.
+const Shape shapes[] = {
+    {1, 1, 1, 1, 2047, 8, 8},  {1, 1, 1, 1, 2048, 8, 8},  {1, 1, 1, 3, 2049, 5, 3},
+    {1, 4, 1, 2, 3100, 8, 17}, {2, 2, 2, 1, 2300, 16, 8}, {1, 1, 1, 96, 2100, 8, 8},
+    {1, 1, 1, 97, 2100, 8, 8}, {1, 8, 8, 1, 4100, 3, 2},  {1, 1, 1, 2, 19000, 2, 1}};
+
+/// The last rows of a causal text, with a window, sinks and slopes.
+TYPED_TEST(ShortQueries, MatchTheOracle) {
+  using T = TypeParam;
+  for (const Shape& s : shapes)
+    for (const Index left : {Index(1500), unbounded}) {
+      SCOPED_TRACE(describe(s) + ", left " + std::to_string(left));
+      const Inputs<T> in = inputs<T>(s, 11);
+      const Index offset = s.keys - s.queries;
+      Tensor<T, 1> sinks(s.heads), slopes(s.heads);
+      for (Index h = 0; h < s.heads; ++h) sinks(h) = T(h) - 1, slopes(h) = T(.01) * T(h + 1);
+      reference::Rules rules =
+          seeing(left == unbounded ? reference::causal() : reference::window(left, 0));
+      rules.offset = offset, rules.sinks = array(sinks), rules.slopes = array(slopes);
+      expect_oracle(
+          in,
+          query_offset(offset) | standard | alibi(slopes) | window(left, 0) | heed::sinks(sinks),
+          rules);
+    }
+}
+
+/// Whoever computes a span, and whichever comes first.
+TYPED_TEST(ShortQueries, DoNotDependOnTheNumberOfThreads) {
+  for (const Shape& s : shapes) {
+    SCOPED_TRACE(describe(s));
+    const auto in = inputs<TypeParam>(s, 12);
+    const Outputs<TypeParam> one = attend(in, standard);
+    for (const int workers : {2, 5}) {
+      Eigen::ThreadPool pool(workers);
+      expect_same_bits(one, attend(in, standard, {.executor = executor(pool)}));
+    }
+  }
+}
+
+/// Scores that grow with the key, and ones that fall: a span's maximum is above all before it, or
+/// below.
+TYPED_TEST(ShortQueries, GatherSpansOfAnyMaxima) {
+  using T = TypeParam;
+  for (const double slope : {.05, -.05}) {
+    const Index keys = 4000;
+    Inputs<T> in = inputs<T>({1, 1, 1, 2, keys, 4, 2}, 13);
+    for (Index j = 0; j < keys; ++j)
+      for (Index d = 0; d < 4; ++d)
+        in.k(0, 0, j, d) = T(slope * double(j)), in.q(0, 0, 0, d) = T(1);
+    expect_oracle(in, standard, {});
+  }
+}
+
+/// A row whose keys all lie in one span, one that sees nothing, and NaN in a span it does not see.
+TYPED_TEST(ShortQueries, LeaveOutSpansThatARowDoesNotSee) {
+  using T = TypeParam;
+  const Index keys = 4096, nan_at = 100;
+  Inputs<T> in = inputs<T>({1, 1, 1, 2, keys, 4, 3}, 14);
+  for (Index d = 0; d < 4; ++d) in.k(0, 0, nan_at, d) = std::numeric_limits<T>::quiet_NaN();
+  for (Index d = 0; d < 3; ++d) in.v(0, 0, nan_at, d) = std::numeric_limits<T>::quiet_NaN();
+  Inputs<T> clean = in;
+  for (Index d = 0; d < 4; ++d) clean.k(0, 0, nan_at, d) = T(0);
+  for (Index d = 0; d < 3; ++d) clean.v(0, 0, nan_at, d) = T(0);
+  for (const Index offset : {Index(3000), Index(9000)}) {
+    reference::Rules rules = seeing(reference::window(10, 0));
+    rules.offset = offset;
+    expect_close(attend(in, query_offset(offset) | standard | window(10, 0)), oracle(clean, rules));
+  }
+}
+
+/// Keys and values with a temperature are scaled as they are packed.
+TYPED_TEST(ShortQueries, ScaleWhatTheyPack) {
+  using T = TypeParam;
+  const Shape s{1, 2, 1, 3, 2100, 6, 16};
+  const Inputs<T> in = inputs<T>(s, 15);
+  const Tensor<T, 3> tau = normal<T>(16, Index(1), Index(1), s.keys);
+  Inputs<T> scaled = in;
+  for (Index j = 0; j < s.keys; ++j) {
+    for (Index d = 0; d < s.dim; ++d) scaled.k(0, 0, j, d) *= tau(0, 0, j);
+    for (Index d = 0; d < s.value_dim; ++d) scaled.v(0, 0, j, d) *= tau(0, 0, j);
+  }
+  expect_close(attend(in, key_temperature(tau) | value_temperature(tau) | standard),
+               oracle(scaled, {}));
+}
+
+}  // namespace
+}  // namespace heed::test
