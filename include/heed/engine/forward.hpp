@@ -359,8 +359,9 @@ class Pass {
                                  span * span_keys_),
                 end = std::min(strip.hull.last, (span + 1) * span_keys_);
     for (Index first = begin; first < end; first += Tile::block_keys)
-      worker.attend(strip, lane.fresh(worker.variant, batch, problem_.key_head(head), first,
-                                      std::min(first + Tile::block_keys, problem_.keys)));
+      worker.attend(strip,
+                    lane.fresh(worker.variant, batch, problem_.key_head(head), first,
+                               std::min(first + Tile::block_keys, problem_.keys), strip.count));
     worker.variant.end();
   }
 

@@ -36,6 +36,7 @@ struct KeyBlock {
   Index first, last;
   const T* panels;  ///< from `first` on
   Rows<T> values;
+  const StoredBlock<T>* stored = nullptr;  ///< if given, it is all there is
 };
 
 /// Tokens [first, first + block) of one head in panels: [block / width][D][width], `width` tokens
@@ -153,7 +154,8 @@ class PackedRows {
   std::uint8_t* finite_ = nullptr;
 };
 
-/// The key block in hand, packed when it is met: for keys that are read once.
+/// The key block in hand, packed when it is met: for keys that are read once. A few rows read it as
+/// it is stored.
 template <class T, class B>
 class FreshKeys {
   using Tile = Tiles<T, B>;
@@ -169,12 +171,32 @@ class FreshKeys {
     panels_ = arena.take<T>(Tile::block_keys * k.dim(3));
     values_ = arena.take<T>(copies_ ? Tile::block_keys * columns_ : 0);
     finite_ = arena.take<std::uint8_t>(1);
+    key_scale_ = arena.take<T>(2 * Tile::block_keys);
+    stored_ = arena.take<StoredBlock<T>>(1);
   }
 
-  /// Keys [first, last) of a head, until the next call.
+  /// Keys [first, last) of a head for so many rows, until the next call.
   template <class V>
-  KeyBlock<T> operator()(const V& variant, Index b, Index g, Index first, Index last) const {
+  KeyBlock<T> operator()(const V& variant, Index b, Index g, Index first, Index last,
+                         Index rows) const {
     const Index keys = last - first;
+    if (rows <= few_stored_rows) {
+      T* value_scale = key_scale_ + Tile::block_keys;
+      for (Index j = 0; j < keys; ++j) {
+        key_scale_[j] = variant.key_factor(k_.scale(b, g, first + j), b, g, first + j);
+        value_scale[j] = variant.value_factor(v_.scale(b, g, first + j), b, g, first + j);
+      }
+      *stored_ = {k_.stored(b, g, first),
+                  v_.stored(b, g, first),
+                  k_.stride(2),
+                  v_.stride(2),
+                  key_scale_,
+                  value_scale,
+                  rows > 1 && v_.finite(b, g, first, keys),
+                  k_.dot(),
+                  v_.add()};
+      return {first, last, nullptr, {}, stored_};
+    }
     pack_panels(
         k_, b, g, first, round_up(keys, Tile::panel_keys), Tile::panel_keys,
         [&](Index, Index, Index j) { return variant.key_factor(T(1), b, g, j); }, room_, panels_);
@@ -194,6 +216,8 @@ class FreshKeys {
   Index columns_ = 0;
   bool copies_ = false;
   T *room_ = nullptr, *panels_ = nullptr, *values_ = nullptr;
+  T* key_scale_ = nullptr;  ///< [block_keys], and behind it the values'
+  StoredBlock<T>* stored_ = nullptr;
   std::uint8_t* finite_ = nullptr;
 };
 

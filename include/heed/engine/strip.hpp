@@ -21,6 +21,7 @@ struct Strip {
   Row* rows;                   ///< [block_rows]; behind the last, the last again
   KeyRange* ranges;            ///< [block_rows] the interval of keys each row sees
   const T* queries = nullptr;  ///< [groups][dim][group_rows], scaled to log2 units
+  T* query_rows;               ///< [few_stored_rows][dim] the same, where they are few
   T* out;                      ///< [block_rows][columns] Σ 2^(s − max) v
   T* sum;                      ///< [block_rows][width] Σ 2^(s − max), lane by lane
   T* max;                      ///< [block_rows] a score no other exceeds by more than `slack`
@@ -35,6 +36,7 @@ struct Strip {
     rows = arena.take<Row>(Tile::block_rows);
     ranges = arena.take<KeyRange>(Tile::block_rows);
     queries = own_queries_ = arena.take<T>(Tile::block_rows * head_dim);
+    query_rows = arena.take<T>(few_stored_rows * head_dim);
     out = arena.take<T>(Tile::block_rows * columns);
     sum = arena.take<T>(Tile::block_rows * simd::width<T>);
     max = arena.take<T>(Tile::block_rows);
@@ -102,6 +104,10 @@ struct Strip {
                        Tile::group_rows, [&](Index r) { return factor(row[r]); },
                        own_queries_ + g * Tile::group_rows * dim);
     }
+    for (Index r = 0; r < count && count <= few_stored_rows; ++r)
+      for (Index d = 0; d < dim; ++d)
+        query_rows[r * dim + d] =
+            queries[(r / Tile::group_rows * dim + d) * Tile::group_rows + r % Tile::group_rows];
   }
 
   /// Nothing seen yet, but for each head's sink, if it counts here.

@@ -3,9 +3,53 @@
 #pragma once
 
 #include "heed/core/shape.hpp"
-#include "heed/simd/storage.hpp"
+#include "heed/simd/stored_rows.hpp"
 
 namespace heed::inline HEED_ABI::detail {
+
+/// So many rows read keys and values as they are stored; for more it pays to pack or widen them.
+inline constexpr Index few_stored_rows = 12;
+
+/// A block of keys and values as they are stored, for a few rows that read each number once.
+template <class T>
+struct StoredBlock {
+  /// out[r · out_stride + j] = key_scale[j] · q_r · k_j of keys [first, first + count) of the
+  /// block.
+  using Dot = void (*)(const StoredBlock&, const simd::Queries<T>& q, Index first, Index count,
+                       T* out, Index out_stride);
+  /// out_r += Σ_j p[r · p_stride + j] v_j likewise; the values' scale is the caller's to apply.
+  using Add = void (*)(const StoredBlock&, const T* p, Index p_stride, Index rows, Index first,
+                       Index count, Index dim, T* out, Index out_stride);
+
+  const void *keys = nullptr, *values = nullptr;
+  Index key_stride = 0, value_stride = 0;  ///< numbers from token to token, or from panel to panel
+  const T *key_scale = nullptr, *value_scale = nullptr;  ///< of each token of the block
+  bool finite = false;                                   ///< are all values known to be?
+  Dot dot = nullptr;
+  Add add = nullptr;
+
+  template <class S>
+  static void dot_rows(const StoredBlock& x, const simd::Queries<T>& q, Index first, Index count,
+                       T* out, Index out_stride) {
+    simd::dot_rows(q, static_cast<const S*>(x.keys) + first * x.key_stride, x.key_stride, count,
+                   x.key_scale + first, out, out_stride);
+  }
+  /// `first` begins a panel.
+  template <int Vectors, class S>
+  static void dot_panels(const StoredBlock& x, const simd::Queries<T>& q, Index first, Index count,
+                         T* out, Index out_stride) {
+    constexpr Index panel_keys = Vectors * simd::width<T>;
+    simd::dot_panels<Vectors>(q, static_cast<const S*>(x.keys) + first / panel_keys * x.key_stride,
+                              x.key_stride, count, x.key_scale + first, out, out_stride);
+  }
+  template <class S>
+  static void add_rows(const StoredBlock& x, const T* p, Index p_stride, Index rows, Index first,
+                       Index count, Index dim, T* out, Index out_stride) {
+    simd::add_rows(p, p_stride, rows, x.finite,
+                   static_cast<const S*>(x.values) + first * x.value_stride, x.value_stride, count,
+                   dim, out, out_stride);
+  }
+};
 
 /// A [B, G, N, D] tensor of T, of 16 bits or quantized, whose rows are read as T.
 template <class T>
@@ -16,7 +60,13 @@ class Tokens {
   requires TensorLike<X, 4> && StoredFor<X, T> Tokens(const X& tensor) {  // NOLINT: implicit
     using S = ScalarOf<X>;
     const View<const S, 4> x(tensor);
-    data_ = x.data(), dims_ = x.dims(), strides_ = x.strides();
+    data_ = x.data(), dims_ = x.dims(), strides_ = x.strides(), size_ = sizeof(S);
+    dot_ = StoredBlock<T>::template dot_rows<S>;
+    add_ = StoredBlock<T>::template add_rows<S>;
+    finite_ = [](const Tokens& self, Index b, Index g, Index j, Index count) {
+      return simd::all_finite(static_cast<const S*>(self.stored(b, g, j)), self.stride(2), count,
+                              self.dim(3));
+    };
     if constexpr (!std::is_same_v<S, T>)
       read_ = [](const Tokens& self, Index at, const T*, Index count, T* out, Index out_stride) {
         const S* from = static_cast<const S*>(self.data_) + at;
@@ -29,6 +79,12 @@ class Tokens {
         dims_(x.numbers.dims()),
         strides_(x.numbers.strides()),
         scale_(x.scale),
+        size_(1),
+        dot_(StoredBlock<T>::template dot_rows<std::int8_t>),
+        add_(StoredBlock<T>::template add_rows<std::int8_t>),
+        finite_([](const Tokens& self, Index b, Index g, Index j, Index count) {
+          return simd::all_finite(&self.scale_(b, g, j), self.scale_.stride(2), count, 1);
+        }),
         read_([](const Tokens& self, Index at, const T* scale, Index count, T* out,
                  Index out_stride) {
           const std::int8_t* from = static_cast<const std::int8_t*>(self.data_) + at;
@@ -53,6 +109,19 @@ class Tokens {
   }
   const T* row(Index b, Index g, Index j, T* room) const { return rows(b, g, j, 1, room, 0); }
 
+  /// The same where they are, be they narrow; a token's scale, if it has one.
+  const void* stored(Index b, Index g, Index j) const {
+    return static_cast<const std::byte*>(data_) +
+           size_ * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
+  }
+  /// Are all numbers of these tokens finite?
+  bool finite(Index b, Index g, Index j, Index count) const {
+    return finite_(*this, b, g, j, count);
+  }
+  T scale(Index b, Index g, Index j) const { return scale_ ? scale_(b, g, j) : T(1); }
+  typename StoredBlock<T>::Dot dot() const { return dot_; }
+  typename StoredBlock<T>::Add add() const { return add_; }
+
   /// @throws ShapeError if the scales are not one a token.
   void check(const char* what) const {
     if (scale_)
@@ -63,6 +132,10 @@ class Tokens {
   const void* data_ = nullptr;
   Dims<4> dims_{}, strides_{};
   View<const T, 3> scale_{};
+  Index size_ = 0;  ///< bytes of a number
+  typename StoredBlock<T>::Dot dot_ = nullptr;
+  typename StoredBlock<T>::Add add_ = nullptr;
+  bool (*finite_)(const Tokens&, Index b, Index g, Index j, Index count) = nullptr;
   void (*read_)(const Tokens&, Index at, const T* scale, Index count, T* out,
                 Index out_stride) = nullptr;
 };

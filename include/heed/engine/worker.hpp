@@ -69,12 +69,15 @@ class Worker {
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
     const Rows<T>& values = block.values;
-    const bool finite = *values.finite;
     for (Index g = 0; g < s.groups(); ++g) {
       const KeyRange done =
           weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial, weights_);
       if (done.first >= done.last) continue;
       const Index row = g * Tile::group_rows, count = s.group_count(g);
+      if (block.stored) {
+        add_stored(s, row, count, block, done);
+        continue;
+      }
       const T* p = weights_ + (done.first - block.first);
       const T* v = values.data + (done.first - block.first) * values.stride;
       T* out = s.out + row * s.columns;
@@ -83,7 +86,7 @@ class Worker {
         simd::accumulate<rows, vectors, Tile::block_keys, 1>(p, v, values.stride, keys, s.columns,
                                                              out, s.columns);
       };
-      if (!finite)
+      if (!*values.finite)
         simd::accumulate_seen<Tile::block_keys, 1>(count, p, v, values.stride, keys, s.columns, out,
                                                    s.columns);
       else if (count == 1)
@@ -200,7 +203,7 @@ class Worker {
           s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
       if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && shape.rows == Tile::group_rows &&
                     !masked.value)
-        if (!selected) return weigh_full_tile(s, g, block, key, first, weights);
+        if (!selected && !block.stored) return weigh_full_tile(s, g, block, key, first, weights);
       // A score the selecting head hid is hidden whatever the tile.
       weigh_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first, weights,
                                                                   selected);
@@ -234,10 +237,31 @@ class Worker {
   /// serves every variant.
   template <int Rows, int Panels>
   void multiply(const StripOf& s, Index g, const KeyBlock<T>& block, Index key, T* out) const {
+    if (block.stored) return dot_stored(s, g, block, key, Panels * Tile::panel_keys, out);
     simd::store_products<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
         s.queries + g * Tile::group_rows * s.dim, Index(Tile::group_rows),
         block.panels + (key - block.first) * s.dim, Tile::panel_keys * s.dim, s.dim,
         out + g * Tile::group_rows * Tile::block_keys + (key - block.first), Tile::block_keys);
+  }
+
+  /// The same of keys as they are stored.
+  void dot_stored(const StripOf& s, Index g, const KeyBlock<T>& block, Index key, Index keys,
+                  T* out) const {
+    const Index row = g * Tile::group_rows, first = key - block.first;
+    block.stored->dot(*block.stored, {s.query_rows + row * s.dim, s.group_count(g), s.dim}, first,
+                      std::min(keys, block.last - key), out + row * Tile::block_keys + first,
+                      Tile::block_keys);
+  }
+  /// Adds what the weights of a group's rows make of values as they are stored.
+  void add_stored(const StripOf& s, Index row, Index count, const KeyBlock<T>& block,
+                  const KeyRange& done) const {
+    const Index first = done.first - block.first, keys = done.last - done.first;
+    T* p = weights_ + first;
+    for (Index r = 0; r < count; ++r)
+      for (Index j = 0; j < keys; ++j)
+        p[r * Tile::block_keys + j] *= block.stored->value_scale[first + j];
+    block.stored->add(*block.stored, p, Tile::block_keys, count, first, keys, problem.value_dim,
+                      s.out + row * s.columns, s.columns);
   }
 
   template <int Vectors>

@@ -82,6 +82,8 @@ class KvBuffer<T, S>::Call {
     WorkerOf worker;
     StripOf strip;
     T *panels, *values;  ///< a key block, widened, where it is not stored as T
+    T* ones;             ///< [block_keys] the scales of what has none
+    detail::StoredBlock<T>* stored;
   };
   /// One sequence's, for a chunk. Rows count from the start of the step.
   struct Scratch {
@@ -126,7 +128,11 @@ class KvBuffer<T, S>::Call {
       constexpr Index widened = std::is_same_v<S, T> ? 0 : Tile::block_keys;
       T* panels = arena.take<T>(widened * problem_.dim);
       T* values = arena.take<T>(widened * buffer_.columns_);
-      if (!arena.measuring()) new (lanes_ + w) Lane{std::move(worker), strip, panels, values};
+      T* ones = arena.take<T>(widened);
+      auto* stored = arena.take<detail::StoredBlock<T>>(1);
+      if (arena.measuring()) continue;
+      std::fill_n(ones, widened, T(1));
+      new (lanes_ + w) Lane{std::move(worker), strip, panels, values, ones, stored};
     }
     start_ = arena.take<Index>(problem_.batch);
     scratch_ = arena.take<Scratch>(problem_.batch);
@@ -160,7 +166,7 @@ class KvBuffer<T, S>::Call {
         [&](const Row& r) { return lane.worker.variant.query_factor(simd::log2e<T>, r); });
   }
 
-  /// visit(key block) for all of one key head, with their values or without.
+  /// visit(key block) for all of one key head, with their values or without, for the strip in hand.
   template <class Visit>
   void each_key_block(const Lane& lane, Index b, Index key_head, bool with_values,
                       Visit&& visit) const {
@@ -177,6 +183,20 @@ class KvBuffer<T, S>::Call {
         visit(KeyBlockOf{first, last, panels, {values, columns, finite}});
       } else {
         const Index keys = last - first, dim = problem_.dim;
+        if (lane.strip.count <= detail::few_stored_rows) {
+          constexpr bool scaled = KvSequence<T, S>::is_scaled;
+          *lane.stored = {panels,
+                          values,
+                          Tile::panel_keys * dim,
+                          columns,
+                          scaled ? s.key_scales.data() + at : lane.ones,
+                          scaled ? s.value_scales.data() + at : lane.ones,
+                          *finite != 0,
+                          detail::StoredBlock<T>::template dot_panels<Tile::panel_vectors, S>,
+                          detail::StoredBlock<T>::template add_rows<S>};
+          visit(KeyBlockOf{first, last, nullptr, {}, lane.stored});
+          continue;
+        }
         if constexpr (KvSequence<T, S>::is_scaled) {
           for (Index j = 0; j < keys; j += Tile::panel_keys)
             simd::widen_panel(panels + j * dim, dim, Index(Tile::panel_keys),

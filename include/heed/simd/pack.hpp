@@ -82,41 +82,38 @@ void pack_rows(const T* x, Index stride, Index rows, Index dim, Factor&& factor,
   }
 }
 
-namespace detail {
-
-/// A number's bits, and those of them that are all set where it is not finite.
-template <class T>
-struct Exponent {
-  using Bits = std::make_unsigned_t<Int<T>>;
-  static constexpr Bits bits = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
-};
-template <class T>
-requires(is_bfloat16<T> || is_binary16<T>) struct Exponent<T> {
-  using Bits = std::uint16_t;
-  static constexpr Bits bits = is_bfloat16<T> ? 0x7f80 : 0x7c00;
-};
-
-}  // namespace detail
-
 /// Is every number of the rows finite? By exponents: -ffast-math folds the comparisons away.
 template <class T>
 bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
-  using Bits = typename detail::Exponent<T>::Bits;
-  constexpr Bits exponent = detail::Exponent<T>::bits;
+  // Numbers of 16 bits by twos: their exponents are looked at apart, but side by side.
+  constexpr Index together = sizeof(T) == 2 ? 2 : 1;
+  using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+  constexpr Bits exponent = is_bfloat16<T>   ? 0x7f80
+                            : is_binary16<T> ? 0x7c00
+                            : sizeof(T) == 4 ? 0x7f800000
+                                             : Bits(0x7ff) << (8 * sizeof(Bits) - 12);
+  constexpr Bits upper = together == 2 ? exponent << 16 : Bits(0);
   // As many side by side as a line of cache holds: a loop of fixed length, which g++ -O2
   // vectorises.
-  constexpr Index lanes = 64 / sizeof(T);
-  Bits greatest[lanes] = {};
-  const auto see = [&](Index lane, T number) {
-    greatest[lane] = std::max(greatest[lane], Bits(std::bit_cast<Bits>(number) & exponent));
+  constexpr Index lanes = 64 / sizeof(Bits);
+  Bits greatest[lanes] = {}, greatest_upper[lanes] = {};
+  const auto see = [&](Index lane, const T* numbers, Index count) {
+    Bits bits = 0;
+    std::memcpy(&bits, numbers, std::size_t(count) * sizeof(T));
+    greatest[lane] = std::max(greatest[lane], bits & exponent);
+    if constexpr (together == 2)
+      greatest_upper[lane] = std::max(greatest_upper[lane], bits & upper);
   };
   for (Index r = 0; r < rows; ++r, x += stride) {
     Index d = 0;
-    for (; d + lanes <= dim; d += lanes)
-      for (Index lane = 0; lane < lanes; ++lane) see(lane, x[d + lane]);
-    for (; d < dim; ++d) see(0, x[d]);
+    for (; d + lanes * together <= dim; d += lanes * together)
+      for (Index lane = 0; lane < lanes; ++lane) see(lane, x + d + lane * together, together);
+    for (; d < dim; ++d) see(0, x + d, 1);
   }
-  return std::all_of(greatest, greatest + lanes, [](Bits bits) { return bits < exponent; });
+  for (Index lane = 0; lane < lanes; ++lane)
+    if (greatest[lane] == exponent || (together == 2 && greatest_upper[lane] == upper))
+      return false;
+  return true;
 }
 
 }  // namespace heed::inline HEED_ABI::simd
