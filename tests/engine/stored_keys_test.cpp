@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Keys and values that a caller stores in 16 or 8 bits: the same as if they had been widened
-// beforehand, bit for bit.
+// beforehand, bit for bit; but few rows multiply by a token's scale after the product, not before.
 
 #include "heed/engine/quantize.hpp"
 #include "heed/score/causal.hpp"
@@ -56,13 +56,18 @@ void expect_as_if_wide(const Shape& shape, const Variant& variant, double amplit
   got.visited = forward(in.q, k.argument(), v.argument(), variant, got.out, got.lse);
   in.k = k.wide, in.v = v.wide;
   const Outputs<T> want = attend(in, variant);
-  expect_same_bits(got, want);
+  if (std::is_same_v<S, std::int8_t> && shape.queries * shape.heads / shape.key_heads <= 12) {
+    EXPECT_TRUE(close(got.out, array(want.out)));
+    EXPECT_TRUE(close(got.lse, array(want.lse)));
+  } else {
+    expect_same_bits(got, want);
+  }
   EXPECT_EQ(got.visited.pairs, want.visited.pairs);
 }
 
 /// Both sides of a register, of a panel and of a key block; one query, a strip, more.
 TYPED_TEST(StoredKeys, AreWidenedAndNothingElse) {
-  for (const Index queries : {1, 96, 130})
+  for (const Index queries : {1, 3, 6, 7, 96, 130})
     for (const Index dim : {1, 16, 17, 64}) {
       const Shape s{2, 4, 2, queries, 130, dim, dim + 15};
       expect_as_if_wide<TypeParam, float>(s, causally);
@@ -83,7 +88,7 @@ TEST(StoredTokens, MayDiffer) {
   Tensor<float> out(1, 2, 5, 16);
   forward(in.q, k.argument(), v.argument(), standard, out);
   in.k = k.wide, in.v = v.wide;
-  EXPECT_TRUE(same_bits(out, attend(in, standard).out));
+  EXPECT_TRUE(close(out, array(attend(in, standard).out)));
 }
 
 /// Half a scale at most.

@@ -2,12 +2,11 @@
 // Keys and values stored in 16 and 8 bits: the same as if they had been rounded beforehand.
 
 #include "heed/kv/kv_buffer.hpp"
-
 #include "support/buffers.hpp"
 
+#include <Eigen/Core>
 #include <gtest/gtest.h>
 
-#include <Eigen/Core>
 #include <cmath>
 #include <limits>
 
@@ -58,7 +57,8 @@ Buffered<float> run(KvBuffer<float, S>& buffer, const Inputs<float>& in) {
   return answers;
 }
 
-/// Bit for bit: what is stored is widened exactly, and everything computed as ever.
+/// Bit for bit: what is stored is widened exactly, and everything computed as ever. But a scale
+/// multiplies few rows' products, not their factors.
 TYPED_TEST(Storage, RoundsKeysAndValuesAndNothingElse) {
   using Case = std::tuple<Evict, std::optional<Index>, Index>;  // and a chunk
   for (const auto& [evict, budget, chunk] :
@@ -72,7 +72,14 @@ TYPED_TEST(Storage, RoundsKeysAndValuesAndNothingElse) {
       const Inputs<float> in = inputs<float>(shape, 7);
       KvBuffer<float, TypeParam> narrow = TestFixture::buffer(in, o);
       KvBuffer<float> wide = buffer_for(in, o);
-      expect_same_bits(run(narrow, in), run(wide, TestFixture::rounded(in)));
+      const Buffered<float> got = run(narrow, in), want = run(wide, TestFixture::rounded(in));
+      if (std::is_same_v<TypeParam, std::int8_t>) {
+        EXPECT_TRUE(close(got.out, array(want.out)));
+        EXPECT_TRUE(close(got.lse, array(want.lse)));
+        EXPECT_TRUE(same_bits(got.evict_row, want.evict_row));
+      } else {
+        expect_same_bits(got, want);
+      }
       EXPECT_EQ(narrow.sequence(0).position, wide.sequence(0).position);
     }
 }

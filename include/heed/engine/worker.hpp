@@ -258,8 +258,9 @@ class Worker {
     const Index first = done.first - block.first, keys = done.last - done.first;
     T* p = weights_ + first;
     for (Index r = 0; r < count; ++r)
-      for (Index j = 0; j < keys; ++j)
-        p[r * Tile::block_keys + j] *= block.stored->value_scale[first + j];
+      for (Index j = 0; j < keys; ++j)  // what is hidden stays so, be its scale NaN
+        if (T& weight = p[r * Tile::block_keys + j]; weight != T(0))
+          weight *= block.stored->value_scale[first + j];
     block.stored->add(*block.stored, p, Tile::block_keys, count, first, keys, problem.value_dim,
                       s.out + row * s.columns, s.columns);
   }

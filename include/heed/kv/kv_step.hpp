@@ -18,6 +18,7 @@ class KvBuffer<T, S>::Call {
   using WorkerOf = detail::Worker<T, B, Bound>;
   using StripOf = detail::Strip<T, B>;
   using KeyBlockOf = detail::KeyBlock<T>;
+  using Stored = detail::StoredBlock<T>;
 
  public:
   struct Inputs {
@@ -83,7 +84,7 @@ class KvBuffer<T, S>::Call {
     StripOf strip;
     T *panels, *values;  ///< a key block, widened, where it is not stored as T
     T* ones;             ///< [block_keys] the scales of what has none
-    detail::StoredBlock<T>* stored;
+    Stored* stored;      ///< a key block, where few rows read it as it is
   };
   /// One sequence's, for a chunk. Rows count from the start of the step.
   struct Scratch {
@@ -128,10 +129,10 @@ class KvBuffer<T, S>::Call {
       constexpr Index widened = std::is_same_v<S, T> ? 0 : Tile::block_keys;
       T* panels = arena.take<T>(widened * problem_.dim);
       T* values = arena.take<T>(widened * buffer_.columns_);
-      T* ones = arena.take<T>(widened);
-      auto* stored = arena.take<detail::StoredBlock<T>>(1);
+      T* ones = arena.take<T>(Tile::block_keys);
+      Stored* stored = arena.take<Stored>(1);
       if (arena.measuring()) continue;
-      std::fill_n(ones, widened, T(1));
+      std::fill_n(ones, Index(Tile::block_keys), T(1));
       new (lanes_ + w) Lane{std::move(worker), strip, panels, values, ones, stored};
     }
     start_ = arena.take<Index>(problem_.batch);
@@ -171,45 +172,48 @@ class KvBuffer<T, S>::Call {
   void each_key_block(const Lane& lane, Index b, Index key_head, bool with_values,
                       Visit&& visit) const {
     const KvSequence<T, S>& s = buffer_.sequence(b);
-    const Index capacity = s.capacity(), columns = buffer_.columns_;
+    const Index capacity = s.capacity(), columns = buffer_.columns_, dim = problem_.dim;
     for (Index first = 0; first < s.slots; first += Tile::block_keys) {
       const Index last = std::min(first + Tile::block_keys, s.slots),
                   at = key_head * capacity + first;
-      const S *panels = s.panels.data() + at * problem_.dim,
-              *values = s.values.data() + at * columns;
+      const S *panels = s.panels.data() + at * dim, *values = s.values.data() + at * columns;
       const std::uint8_t* finite =
           s.finite.data() + key_head * key_blocks(capacity) + first / Tile::block_keys;
-      if constexpr (std::is_same_v<S, T>) {
+      if (lane.strip.count <= detail::few_stored_rows) {
+        constexpr bool scaled = KvSequence<T, S>::is_scaled;
+        *lane.stored = {.keys = panels,
+                        .values = values,
+                        .key_stride = Tile::panel_keys * dim,
+                        .value_stride = columns,
+                        .key_scale = scaled ? s.key_scales.data() + at : lane.ones,
+                        .value_scale = scaled ? s.value_scales.data() + at : lane.ones,
+                        .finite = *finite != 0,
+                        .dot = Stored::template dot_panels<Tile::panel_vectors, S>,
+                        .add = Stored::template add_rows<S>};
+        visit(KeyBlockOf{first, last, nullptr, {}, lane.stored});
+      } else if constexpr (std::is_same_v<S, T>) {
         visit(KeyBlockOf{first, last, panels, {values, columns, finite}});
       } else {
-        const Index keys = last - first, dim = problem_.dim;
-        if (lane.strip.count <= detail::few_stored_rows) {
-          constexpr bool scaled = KvSequence<T, S>::is_scaled;
-          *lane.stored = {panels,
-                          values,
-                          Tile::panel_keys * dim,
-                          columns,
-                          scaled ? s.key_scales.data() + at : lane.ones,
-                          scaled ? s.value_scales.data() + at : lane.ones,
-                          *finite != 0,
-                          detail::StoredBlock<T>::template dot_panels<Tile::panel_vectors, S>,
-                          detail::StoredBlock<T>::template add_rows<S>};
-          visit(KeyBlockOf{first, last, nullptr, {}, lane.stored});
-          continue;
-        }
-        if constexpr (KvSequence<T, S>::is_scaled) {
-          for (Index j = 0; j < keys; j += Tile::panel_keys)
-            simd::widen_panel(panels + j * dim, dim, Index(Tile::panel_keys),
-                              &s.key_scales[std::size_t(at + j)], lane.panels + j * dim);
-          for (Index j = 0; j < keys && with_values; ++j)
-            simd::widen(values + j * columns, columns, s.value_scales[std::size_t(at + j)],
-                        lane.values + j * columns);
-        } else {
-          simd::widen(panels, detail::round_up(keys, Tile::panel_keys) * dim, lane.panels);
-          if (with_values) simd::widen(values, keys * columns, lane.values);
-        }
+        widen(lane, s, at, last - first, with_values);
         visit(KeyBlockOf{first, last, lane.panels, {lane.values, columns, finite}});
       }
+    }
+  }
+  /// A key block to Lane::panels and, if wanted, Lane::values; `at` is its first slot's place.
+  void widen(const Lane& lane, const KvSequence<T, S>& s, Index at, Index keys,
+             bool with_values) const {
+    const Index dim = problem_.dim, columns = buffer_.columns_;
+    const S *panels = s.panels.data() + at * dim, *values = s.values.data() + at * columns;
+    if constexpr (KvSequence<T, S>::is_scaled) {
+      for (Index j = 0; j < keys; j += Tile::panel_keys)
+        simd::widen_panel(panels + j * dim, dim, Index(Tile::panel_keys),
+                          &s.key_scales[std::size_t(at + j)], lane.panels + j * dim);
+      for (Index j = 0; j < keys && with_values; ++j)
+        simd::widen(values + j * columns, columns, s.value_scales[std::size_t(at + j)],
+                    lane.values + j * columns);
+    } else {
+      simd::widen(panels, detail::round_up(keys, Tile::panel_keys) * dim, lane.panels);
+      if (with_values) simd::widen(values, keys * columns, lane.values);
     }
   }
 

@@ -41,12 +41,21 @@ struct Queries {
 
 namespace detail {
 
+/// Asks for a row that is met some rows from now: several rows' arithmetic is more than the
+/// processor looks ahead by itself.
+template <class S>
+HEED_INLINE void fetch(const S* row, Index stride, Index dim) noexcept {
+  constexpr Index ahead = 12, line = 64 / sizeof(S);
+  for (Index d = 0; d < dim; d += line) __builtin_prefetch(row + ahead * stride + d);
+}
+
 template <int Rows, class T, class S>
 [[gnu::noinline]] void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim,
                                      const T* scale, T* out, Index out_stride) noexcept {
   constexpr int sums = Rows < 4 ? 4 / Rows : 1;  // a row's, so that enough additions are under way
   constexpr Index step = sums * width<T>;
   for (Index j = 0; j < keys; ++j, k += stride) {
+    if (Rows > 1) fetch(k, stride, dim);
     Batch<T> acc[Rows][sums];
     for (auto& row : acc)
       for (auto& sum : row) sum = Batch<T>(T(0));
@@ -110,10 +119,11 @@ template <int Rows, int Vectors, class T, class S>
     dot_some_panels<Rows, 1, Vectors>(q, k, panel_stride, dim, scale + j, out + j, out_stride);
 }
 
-/// `Vectors` registers of the columns. One row leaves out what it does not see.
+/// `Vectors` registers of the columns. One row leaves out what it does not see. Fetches `dim`
+/// numbers of rows to come.
 template <int Rows, int Vectors, class T, class S>
 HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
-                                  T* out, Index out_stride) noexcept {
+                                  Index dim, T* out, Index out_stride) noexcept {
   Batch<T> acc[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
@@ -122,6 +132,7 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
   for (Index j = 0; j < keys; ++j, v += stride) {
     if constexpr (Rows == 1)
       if (p[j] == T(0)) continue;
+    if (Rows > 1) fetch(v, stride, dim);
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) {
       const Batch<T> values = load_stored<T>(v + n * width<T>);
@@ -143,9 +154,10 @@ template <int Rows, class T, class S>
   constexpr int several = Rows == 1 ? 8 : 16 / Rows;
   Index d = 0;
   for (; d + several * width<T> <= dim; d += several * width<T>)
-    add_some_columns<Rows, several>(p, p_stride, v + d, stride, keys, out + d, out_stride);
+    add_some_columns<Rows, several>(p, p_stride, v + d, stride, keys, d == 0 ? dim : 0, out + d,
+                                    out_stride);
   for (; d + width<T> <= dim; d += width<T>)
-    add_some_columns<Rows, 1>(p, p_stride, v + d, stride, keys, out + d, out_stride);
+    add_some_columns<Rows, 1>(p, p_stride, v + d, stride, keys, 0, out + d, out_stride);
   for (; d < dim; ++d)
     for (int r = 0; r < Rows; ++r)
       for (Index j = 0; j < keys; ++j)
