@@ -76,6 +76,46 @@ void row(const char* name, const Variant& variant,
               error_of<double>(variant, expected));
 }
 
+/// Keys and values stored as S, through forward() and, token by token, through a buffer that
+/// forgets nobody: the errors against double, which knows them as they were.
+template <class S>
+void stored_row(const char* name) {
+  const Inputs<float> in;
+  const reference::Array q = heed::test::array(in.q), k = heed::test::array(in.k),
+                         v = heed::test::array(in.v);
+  reference::Rules rules;
+  rules.visible = reference::causal();
+  const reference::Array causal = reference::attention(q, k, v, rules).out,
+                         selective = reference::selective_attention(q, k, v, rules).out;
+  const auto stored = [](const heed::test::Tensor<float>& x) {
+    heed::test::Tensor<S> numbers(x.dimensions());
+    for (Index i = 0; i < x.size(); ++i) numbers.data()[i] = S(x.data()[i]);
+    return numbers;
+  };
+  heed::test::Tensor<float> out(1, heads, tokens, dim);
+  const auto off = [&](const reference::Array& expected) {
+    return error(expected, heed::test::array(out).values.data());
+  };
+  const auto attend = [&](const auto& keys, const auto& values) {
+    heed::forward(in.q, keys, values, heed::standard | heed::causal, out);
+    const double plain = off(causal);
+    heed::forward(in.q, keys, values, heed::standard | heed::causal | heed::selective, out);
+    const double selects = off(selective);
+    heed::KvBuffer<float, S> buffer({1, heads, key_heads, dim, dim}, {});
+    buffer.step(in.q, in.k, in.v, heed::standard, out);
+    std::printf("| %s | %.1e | %.1e | %.1e |\n", name, plain, selects, off(selective));
+  };
+  if constexpr (std::is_same_v<S, std::int8_t>) {
+    heed::test::Tensor<S> k8(in.k.dimensions()), v8(in.v.dimensions());
+    heed::test::Tensor<float, 3> k_scale(1, key_heads, tokens), v_scale(1, key_heads, tokens);
+    heed::quantize(in.k, k8, k_scale), heed::quantize(in.v, v8, v_scale);
+    attend(heed::Quantized<float>{k8, k_scale}, heed::Quantized<float>{v8, v_scale});
+  } else {
+    const auto keys = stored(in.k), values = stored(in.v);
+    attend(keys, values);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -111,4 +151,11 @@ int main() {
         r.tau_q = heed::test::array(in.tau_q);
         r.tau_v = heed::test::array(in.tau_v);
       });
+  std::puts(
+      "\n| keys and values stored in | `standard \\| causal` | `… \\| selective` | `KvBuffer` |\n"
+      "| --- | --- | --- | --- |");
+  stored_row<float>("float");
+  stored_row<Eigen::half>("float16");
+  stored_row<Eigen::bfloat16>("bfloat16");
+  stored_row<std::int8_t>("int8, a scale a token");
 }
