@@ -9,6 +9,10 @@
 #include <new>
 #include <utility>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace heed::inline HEED_ABI {
 
 /// Memory that calls carve up from the front. Grows to the largest call it has served and is kept
@@ -32,15 +36,23 @@ class Workspace {
   std::byte* reserve(std::size_t bytes) {
     if (bytes > bytes_) {
       memory_.reset(), bytes_ = 0;  // before the new block: the two never stand together
-      memory_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t(alignment))));
+      const std::align_val_t start{bytes < huge_page ? alignment : huge_page};
+      memory_ = {static_cast<std::byte*>(::operator new(bytes, start)), Free{start}};
       bytes_ = bytes;
+#ifdef MADV_HUGEPAGE
+      // A wish: backward reads from everywhere, and finds its pages a tenth quicker.
+      if (bytes >= huge_page) ::madvise(memory_.get(), bytes, MADV_HUGEPAGE);
+#endif
     }
     return memory_.get();
   }
 
  private:
+  static constexpr std::size_t huge_page = std::size_t(2) << 20;
+
   struct Free {
-    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t(alignment)); }
+    std::align_val_t start;
+    void operator()(std::byte* p) const { ::operator delete(p, start); }
   };
   std::unique_ptr<std::byte, Free> memory_;
   std::size_t bytes_ = 0;
