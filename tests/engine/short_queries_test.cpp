@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Few queries against many keys, which are packed when they are met and, where they are many, cut
-// into spans that are gathered at the end.
+// Few queries against many keys, which are read as they are stored or packed when they are met,
+// and, where they are many, cut into spans that are gathered at the end.
 
 #include "heed/core/thread_pool.hpp"
 #include "heed/engine/forward.hpp"
@@ -86,12 +86,12 @@ TYPED_TEST(ShortQueries, LeaveOutSpansThatARowDoesNotSee) {
   const Index keys = 4096, nan_at = 100;
   for (const Index queries : {2, 7, 30}) {
     SCOPED_TRACE(std::to_string(queries) + " queries");
-    Inputs<T> in = inputs<T>({1, 1, 1, queries, keys, 4, 3}, 14);
+    Inputs<T> in = inputs<T>({1, 1, 1, queries, keys, 4, 40}, 14);
     for (Index d = 0; d < 4; ++d) in.k(0, 0, nan_at, d) = std::numeric_limits<T>::quiet_NaN();
-    for (Index d = 0; d < 3; ++d) in.v(0, 0, nan_at, d) = std::numeric_limits<T>::quiet_NaN();
+    for (Index d = 0; d < 40; ++d) in.v(0, 0, nan_at, d) = std::numeric_limits<T>::quiet_NaN();
     Inputs<T> clean = in;
     for (Index d = 0; d < 4; ++d) clean.k(0, 0, nan_at, d) = T(0);
-    for (Index d = 0; d < 3; ++d) clean.v(0, 0, nan_at, d) = T(0);
+    for (Index d = 0; d < 40; ++d) clean.v(0, 0, nan_at, d) = T(0);
     for (const Index offset : {Index(3000), Index(9000)}) {
       reference::Rules rules = seeing(reference::window(10, 0));
       rules.offset = offset;
@@ -101,19 +101,27 @@ TYPED_TEST(ShortQueries, LeaveOutSpansThatARowDoesNotSee) {
   }
 }
 
-/// Keys and values with a temperature are scaled as they are packed.
-TYPED_TEST(ShortQueries, ScaleWhatTheyPack) {
+/// Temperatures of keys and values, where they are read as they are stored and where they are
+/// packed; from the middle of a block on.
+TYPED_TEST(ShortQueries, ScaleKeysAndValues) {
   using T = TypeParam;
-  const Shape s{1, 2, 1, 3, 2100, 6, 16};
-  const Inputs<T> in = inputs<T>(s, 15);
-  const Tensor<T, 3> tau = normal<T>(16, Index(1), Index(1), s.keys);
-  Inputs<T> scaled = in;
-  for (Index j = 0; j < s.keys; ++j) {
-    for (Index d = 0; d < s.dim; ++d) scaled.k(0, 0, j, d) *= tau(0, 0, j);
-    for (Index d = 0; d < s.value_dim; ++d) scaled.v(0, 0, j, d) *= tau(0, 0, j);
+  for (const Index queries : {1, 3, 5, 20, 60}) {
+    const Shape s{1, 2, 1, queries, 2100, 6, 40};
+    SCOPED_TRACE(describe(s));
+    const Inputs<T> in = inputs<T>(s, 15);
+    const Tensor<T, 3> tau = normal<T>(16, Index(1), Index(1), s.keys);
+    Inputs<T> scaled = in;
+    for (Index j = 0; j < s.keys; ++j) {
+      for (Index d = 0; d < s.dim; ++d) scaled.k(0, 0, j, d) *= tau(0, 0, j);
+      for (Index d = 0; d < s.value_dim; ++d) scaled.v(0, 0, j, d) *= tau(0, 0, j);
+    }
+    const Index offset = s.keys - queries;
+    reference::Rules rules = seeing(reference::window(1234, 0));
+    rules.offset = offset;
+    expect_close(attend(in, query_offset(offset) | key_temperature(tau) | value_temperature(tau) |
+                                standard | window(1234, 0)),
+                 oracle(scaled, rules));
   }
-  expect_close(attend(in, key_temperature(tau) | value_temperature(tau) | standard),
-               oracle(scaled, {}));
 }
 
 }  // namespace

@@ -44,15 +44,16 @@ class Storage : public testing::Test {
 using Stored = testing::Types<Eigen::half, Eigen::bfloat16, std::int8_t>;
 TYPED_TEST_SUITE(Storage, Stored);
 
-/// All tokens but the last few in one step, those one by one.
+/// Some tokens in one step, more than there was room for in another, and the last few one by one.
 template <class S>
 Buffered<float> run(KvBuffer<float, S>& buffer, const Inputs<float>& in) {
-  const Index tokens = in.q.dimension(2), alone = tokens - 5;
+  const Index tokens = in.q.dimension(2), first = tokens / 7, alone = tokens - 5;
   Buffered<float> answers = answers_to(in);
   const auto take = [&](const Inputs<float>& part, Tensor<float>& out, const KvStep<float>& step) {
     return buffer.step(part.q, part.k, part.v, standard, out, step);
   };
-  step_by(take, in, 0, alone, answers, serial());
+  step_by(take, in, 0, first, answers, serial());
+  step_by(take, in, first, alone, answers, serial());
   for (Index i = alone; i < tokens; ++i) step_by(take, in, i, i + 1, answers, serial());
   return answers;
 }
@@ -95,15 +96,39 @@ TYPED_TEST(Storage, TakesFewerBytes) {
 
 /// A token that is not finite is hidden from everybody once it is evicted, and its NaN with it.
 TYPED_TEST(Storage, KeepsNaNToTheRowsThatSeeIt) {
-  Inputs<float> in = inputs<float>(tokens(40, 8), 3);
-  for (Index d = 0; d < 8; ++d) in.v(0, 0, 3, d) = std::numeric_limits<float>::quiet_NaN();
-  KvBuffer<float, TypeParam> buffer =
-      TestFixture::buffer(in, {.budget = 4, .evict = Evict::oldest, .chunk = 8});
-  const Buffered<float> got = run(buffer, in);
-  const Index gone = got.evict_row(0, 3);
-  ASSERT_LT(gone, 30);
-  for (Index i = 0; i < 40; ++i)
-    EXPECT_EQ(std::isnan(got.out(0, 0, i, 0)), 3 <= i && i < gone) << "row " << i;
+  for (const Index chunk : {1, 8, 24}) {
+    SCOPED_TRACE(testing::Message() << "chunk " << chunk);
+    Inputs<float> in = inputs<float>(tokens(60, 40), 3);
+    for (Index d = 0; d < 40; ++d) in.v(0, 0, 3, d) = std::numeric_limits<float>::quiet_NaN();
+    KvBuffer<float, TypeParam> buffer =
+        TestFixture::buffer(in, {.budget = 4, .evict = Evict::oldest, .chunk = chunk});
+    const Buffered<float> got = run(buffer, in);
+    const Index gone = got.evict_row(0, 3);
+    ASSERT_LT(gone, 30);
+    for (Index i = 0; i < 60; ++i)
+      for (const Index d : {0, 39})
+        EXPECT_EQ(std::isnan(got.out(0, 0, i, d)), 3 <= i && i < gone) << "row " << i;
+  }
+}
+
+/// Who goes does not depend on the chunk, to the last bit: keys are permutations of one another, so
+/// that their claims to go are equal but for rounding.
+TYPED_TEST(Storage, EvictsTheSameForAnyChunk) {
+  constexpr Index count = 200, dim = 64;
+  Inputs<float> in = inputs<float>(tokens(count, dim), 6);
+  for (Index i = 0; i < count; ++i)
+    for (Index d = 0; d < dim; ++d) {
+      in.k(0, 0, i, d) = float((37 * i + 11 * d) % dim) * .02F;
+      in.q(0, 0, i, d) = i % 20 == 19 ? .01F + .001F * float(i) : 0.F;
+    }
+  Tensor<std::int64_t, 2> evicted[2];
+  for (const Index chunk : {1, 16}) {
+    KvBuffer<float, TypeParam> buffer = TestFixture::buffer(in, {.budget = 40, .chunk = chunk});
+    Buffered<float> answers = answers_to(in);
+    buffer.step(in.q, in.k, in.v, standard, answers.out, {.evict_row = answers.evict_row});
+    evicted[chunk == 1 ? 0 : 1] = answers.evict_row;
+  }
+  EXPECT_TRUE(same_bits(evicted[0], evicted[1]));
 }
 
 /// A token of nothing but zeros, or of numbers so small that their step would have no digits.

@@ -31,6 +31,8 @@ struct Quantized {
   View<const std::int8_t, 4> numbers;  ///< [B, G, N, D]
   View<const T, 3> scale;              ///< [B, G, N]
 };
+template <class Numbers, class Scale>
+Quantized(const Numbers&, const Scale&) -> Quantized<ScalarOf<Scale>>;
 
 namespace detail {
 

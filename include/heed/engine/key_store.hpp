@@ -130,7 +130,7 @@ class PackedRows {
   Index columns() const { return columns_; }
 
   template <class Factor>
-  void pack(Index task, Factor&& factor, T* = nullptr) const {
+  void pack(Index task, Factor&& factor) const {
     const Index which = task / blocks_, head = which % x_.dim(1), batch = which / x_.dim(1),
                 first = task % blocks_ * block_, rows = std::min(block_, x_.dim(2) - first);
     finite_[task] = copies_ ? pack_rows(x_, batch, head, first, rows, columns_, factor,

@@ -20,6 +20,8 @@ template <class X, class Numbers, class Scale>
 requires TensorLike<X, 4> && TensorLike<Numbers, 4> && TensorLike<Scale, 3>
 void quantize(const X& x, Numbers&& numbers, Scale&& scale) {
   using T = ScalarOf<Scale>;
+  static_assert(std::is_same_v<T, ScalarOf<X>> && std::is_same_v<ScalarOf<Numbers>, std::int8_t>,
+                "heed: x and scale must have one number type, numbers std::int8_t");
   const View<const T, 4> from(x);
   const View<std::int8_t, 4> to(numbers);
   const View<T, 3> scales(scale);

@@ -21,17 +21,17 @@ struct WeightsOf {
 /// @note Costs the rows asked for; with a variant that carries rows also the selecting head's
 /// scores
 ///       down to them. No other weights are ever in memory.
-template <class Q, class K, Stage Variant, class Lse, class Out>
-requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<Lse, 3> && TensorLike<Out, 2>
+template <class Q, TokensLike K, Stage Variant, class Lse, class Out>
+requires TensorLike<Q, 4> && TensorLike<Lse, 3> && TensorLike<Out, 2>
 void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, const WeightsOf& of,
              Out&& out) {
   using T = ScalarOf<Out>;
-  const View<const T, 4> queries(q), keys(k);
+  const View<const T, 4> queries(q);
+  const detail::Tokens<T> keys(k);
   const View<const T, 3> known(lse);
   const View<T, 2> to(out);
   // No values are needed: a view of no columns.
-  const View<const T, 4> none(keys.data(), {keys.dim(0), keys.dim(1), keys.dim(2), 0},
-                              {0, 0, 0, 1});
+  const View<const T, 4> none(nullptr, {keys.dim(0), keys.dim(1), keys.dim(2), 0}, {0, 0, 0, 1});
   detail::Pass<T, Blocking<T>, Variant> pass(queries, keys, none, variant);
   const Problem& p = pass.problem();
   expect_dims("lse", known.dims(), {p.batch, p.heads, p.queries}, "one number per row of q");

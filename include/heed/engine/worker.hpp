@@ -248,6 +248,9 @@ class Worker {
   void dot_stored(const StripOf& s, Index g, const KeyBlock<T>& block, Index key, Index keys,
                   T* out) const {
     const Index row = g * Tile::group_rows, first = key - block.first;
+    if (key + keys > block.last)  // hooks meet noughts behind the last key, as in packed panels
+      for (Index r = 0; r < s.group_count(g); ++r)
+        std::fill_n(out + (row + r) * Tile::block_keys + first, keys, T(0));
     block.stored->dot(*block.stored, {s.query_rows + row * s.dim, s.group_count(g), s.dim}, first,
                       std::min(keys, block.last - key), out + row * Tile::block_keys + first,
                       Tile::block_keys);
@@ -257,7 +260,7 @@ class Worker {
                   const KeyRange& done) const {
     const Index first = done.first - block.first, keys = done.last - done.first;
     T* p = weights_ + first;
-    for (Index r = 0; r < count; ++r)
+    for (Index r = 0; r < count && block.stored->value_scale; ++r)
       for (Index j = 0; j < keys; ++j)  // what is hidden stays so, be its scale NaN
         if (T& weight = p[r * Tile::block_keys + j]; weight != T(0))
           weight *= block.stored->value_scale[first + j];
@@ -349,8 +352,10 @@ class Worker {
       multiply<Rows, Panels>(s, g, block, key, products_);
       products = products_;
     }
+    // Rows that only fill a group have no product where keys are read as they are stored.
+    const Index count = block.stored ? s.group_count(g) : Rows;
 #pragma GCC unroll 1
-    for (Index r = 0; r < Rows; ++r) {
+    for (Index r = 0; r < count; ++r) {
       Batch<T> x[vectors];
       load_row(products + (row0 + r) * Tile::block_keys + at, x);
       if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);

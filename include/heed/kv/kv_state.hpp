@@ -32,6 +32,13 @@ struct KvSequence {
   Vector<T> value_scales;  ///< [G][capacity] and a value
   Vector<std::uint8_t> finite;  ///< [G][key blocks] were all values the block has held finite?
 
+  KvSequence() = default;
+  KvSequence(const KvSequence&) = default;
+  KvSequence(KvSequence&&) = default;
+  KvSequence& operator=(KvSequence&&) = default;
+  /// All of it or, if memory is short, nothing.
+  KvSequence& operator=(const KvSequence& o) { return *this = KvSequence(o); }
+
   Index capacity() const { return Index(position.size()); }
   /// F of the next row for the token in a slot, in natural units.
   T f(Index slot) const { return -carry[std::size_t(slot)] * simd::ln2<T>; }

@@ -83,7 +83,6 @@ class KvBuffer<T, S>::Call {
     WorkerOf worker;
     StripOf strip;
     T *panels, *values;  ///< a key block, widened, where it is not stored as T
-    T* ones;             ///< [block_keys] the scales of what has none
     Stored* stored;      ///< a key block, where few rows read it as it is
   };
   /// One sequence's, for a chunk. Rows count from the start of the step.
@@ -129,11 +128,9 @@ class KvBuffer<T, S>::Call {
       constexpr Index widened = std::is_same_v<S, T> ? 0 : Tile::block_keys;
       T* panels = arena.take<T>(widened * problem_.dim);
       T* values = arena.take<T>(widened * buffer_.columns_);
-      T* ones = arena.take<T>(Tile::block_keys);
       Stored* stored = arena.take<Stored>(1);
       if (arena.measuring()) continue;
-      std::fill_n(ones, Index(Tile::block_keys), T(1));
-      new (lanes_ + w) Lane{std::move(worker), strip, panels, values, ones, stored};
+      new (lanes_ + w) Lane{std::move(worker), strip, panels, values, stored};
     }
     start_ = arena.take<Index>(problem_.batch);
     scratch_ = arena.take<Scratch>(problem_.batch);
@@ -185,9 +182,9 @@ class KvBuffer<T, S>::Call {
                         .values = values,
                         .key_stride = Tile::panel_keys * dim,
                         .value_stride = columns,
-                        .key_scale = scaled ? s.key_scales.data() + at : lane.ones,
-                        .value_scale = scaled ? s.value_scales.data() + at : lane.ones,
-                        .finite = *finite != 0,
+                        .key_scale = scaled ? s.key_scales.data() + at : nullptr,
+                        .value_scale = scaled ? s.value_scales.data() + at : nullptr,
+                        .finite = scaled || *finite != 0,
                         .dot = Stored::template dot_panels<Tile::panel_vectors, S>,
                         .add = Stored::template add_rows<S>};
         visit(KeyBlockOf{first, last, nullptr, {}, lane.stored});

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// @file One query against keys and values as they are stored: each number is read once, widened in
-/// a register and used. What copies them first is bound by the cache it writes to.
+/// @file A few queries against keys and values as they are stored: each number is read once,
+/// widened in a register and used by all. What copies them first is bound by the cache it writes
+/// to.
 #pragma once
 
 #include "heed/simd/storage.hpp"
@@ -45,8 +46,12 @@ namespace detail {
 /// processor looks ahead by itself.
 template <class S>
 HEED_INLINE void fetch(const S* row, Index stride, Index dim) noexcept {
-  constexpr Index ahead = 12, line = 64 / sizeof(S);
-  for (Index d = 0; d < dim; d += line) __builtin_prefetch(row + ahead * stride + d);
+  constexpr Index ahead = 12, line = 64;
+  // A number, not a pointer: it may lie behind the last row.
+  const auto start =
+      reinterpret_cast<std::uintptr_t>(row) + std::uintptr_t(ahead * stride * Index(sizeof(S)));
+  for (Index at = 0; at < dim * Index(sizeof(S)); at += line)
+    __builtin_prefetch(reinterpret_cast<const void*>(start + std::uintptr_t(at)));
 }
 
 template <int Rows, class T, class S>
@@ -80,29 +85,33 @@ template <int Rows, class T, class S>
   }
 }
 
-/// `Panels` panels of `Vectors` registers.
+/// `Panels` panels of `Vectors` registers. Eight bits are scaled before the product, as where they
+/// are widened beforehand: to the last bit it does not matter how many rows read them.
 template <int Rows, int Panels, int Vectors, class T, class S>
 HEED_INLINE void dot_some_panels(const T* q, const S* k, Index panel_stride, Index dim,
-                                 const T* scale, T* out, Index out_stride) noexcept {
+                                 [[maybe_unused]] const T* scale, T* out,
+                                 Index out_stride) noexcept {
   constexpr int vectors = Panels * Vectors;
-  Batch<T> acc[Rows][vectors];
+  constexpr bool scaled = std::is_same_v<S, std::int8_t>;
+  Batch<T> acc[Rows][vectors], scales[scaled ? vectors : 1];
   for (auto& row : acc)
     for (auto& sum : row) sum = Batch<T>(T(0));
+  if constexpr (scaled)
+    for (int v = 0; v < vectors; ++v) scales[v] = load(scale + v * width<T>);
   for (Index d = 0; d < dim; ++d)
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
-      const Batch<T> keys =
+      Batch<T> keys =
           load_stored<T>(k + v / Vectors * panel_stride + (d * Vectors + v % Vectors) * width<T>);
+      if constexpr (scaled) keys = scales[v] * keys;
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r) acc[r][v] = fma(Batch<T>(q[r * dim + d]), keys, acc[r][v]);
     }
 #pragma GCC unroll 8
-  for (int v = 0; v < vectors; ++v) {
-    const Batch<T> scales = load(scale + v * width<T>);
+  for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r)
-      (acc[r][v] * scales).store_unaligned(out + r * out_stride + v * width<T>);
-  }
+    for (int v = 0; v < vectors; ++v)
+      acc[r][v].store_unaligned(out + r * out_stride + v * width<T>);
 }
 
 template <int Rows, int Vectors, class T, class S>
@@ -111,12 +120,13 @@ template <int Rows, int Vectors, class T, class S>
   // As many multiply-adds under way as the registers allow.
   constexpr int several = Rows >= 8 ? 1 : Rows >= 4 ? 2 : 4;
   constexpr Index panel_keys = Vectors * width<T>;
+  const auto scale_of = [&](Index j) { return scale ? scale + j : nullptr; };
   Index j = 0;
   for (; j + several * panel_keys <= keys; j += several * panel_keys, k += several * panel_stride)
-    dot_some_panels<Rows, several, Vectors>(q, k, panel_stride, dim, scale + j, out + j,
+    dot_some_panels<Rows, several, Vectors>(q, k, panel_stride, dim, scale_of(j), out + j,
                                             out_stride);
   for (; j < keys; j += panel_keys, k += panel_stride)
-    dot_some_panels<Rows, 1, Vectors>(q, k, panel_stride, dim, scale + j, out + j, out_stride);
+    dot_some_panels<Rows, 1, Vectors>(q, k, panel_stride, dim, scale_of(j), out + j, out_stride);
 }
 
 /// `Vectors` registers of the columns. One row leaves out what it does not see. Fetches `dim`
@@ -148,17 +158,23 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
       acc[r][n].store_unaligned(out + r * out_stride + n * width<T>);
 }
 
+/// From column `d` on, by the widest that fit.
+template <int Rows, int Vectors, class T, class S>
+HEED_INLINE void add_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
+                             Index d, Index dim, T* out, Index out_stride) noexcept {
+  for (; d + Vectors * width<T> <= dim; d += Vectors * width<T>)
+    add_some_columns<Rows, Vectors>(p, p_stride, v + d, stride, keys, d == 0 ? dim : 0, out + d,
+                                    out_stride);
+  if constexpr (Vectors > 1)
+    add_columns<Rows, Vectors / 2>(p, p_stride, v, stride, keys, d, dim, out, out_stride);
+}
+
 template <int Rows, class T, class S>
 [[gnu::noinline]] void add_rows(const T* p, Index p_stride, const S* v, Index stride, Index keys,
                                 Index dim, T* out, Index out_stride) noexcept {
-  constexpr int several = Rows == 1 ? 8 : 16 / Rows;
-  Index d = 0;
-  for (; d + several * width<T> <= dim; d += several * width<T>)
-    add_some_columns<Rows, several>(p, p_stride, v + d, stride, keys, d == 0 ? dim : 0, out + d,
-                                    out_stride);
-  for (; d + width<T> <= dim; d += width<T>)
-    add_some_columns<Rows, 1>(p, p_stride, v + d, stride, keys, 0, out + d, out_stride);
-  for (; d < dim; ++d)
+  add_columns<Rows, Rows == 1 ? 8 : 16 / Rows>(p, p_stride, v, stride, keys, 0, dim, out,
+                                               out_stride);
+  for (Index d = dim / width<T> * width<T>; d < dim; ++d)
     for (int r = 0; r < Rows; ++r)
       for (Index j = 0; j < keys; ++j)
         if (const T weight = p[r * p_stride + j]; weight != T(0))
@@ -178,7 +194,7 @@ void dot_rows(const Queries<T>& q, const S* k, Index stride, Index keys, const T
 }
 
 /// The same for keys in panels of `Vectors` registers, `panel_stride` apart; reads and writes to
-/// the end of a panel.
+/// the end of a panel. Only eight bits have a scale.
 template <int Vectors, class T, class S>
 void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys, const T* scale,
                 T* out, Index out_stride) noexcept {
