@@ -105,10 +105,10 @@ def finish(figure, axes, file, legend=True):
             entries.update(reversed(pair) for pair in zip(*one.get_legend_handles_labels()))
         order = [name for name in (*STYLES, *entries) if name in entries]
         order = list(dict.fromkeys(order))
-        right = 1 - 2.0 / figure.get_figwidth()
+        right = 1 - 2.1 / figure.get_figwidth()
         figure.legend([entries[name] for name in order], order, frameon=False, fontsize=9,
                       loc="center left", bbox_to_anchor=(right, 0.5))
-    figure.tight_layout(rect=(0, 0.05, right, 0.97))
+    figure.tight_layout(rect=(0.005, 0.05, right, 0.97))
     figure.savefig(file.with_suffix(".svg"), metadata={"Date": None})
     figure.savefig(file.with_suffix(".png"), dpi=120, metadata={"Software": None})
     plt.close(figure)
@@ -189,13 +189,13 @@ def skipping(file, machine, out):
     """Time over the share of keys that are dead."""
     times = least_times(file)
     sizes = sorted({tokens for _, tokens, _ in times})
-    figure, axes = panels(len(sizes), "Selective attention: keys that were forgotten cost nothing",
+    figure, axes = panels(len(sizes), "Selective attention, forward, float32: leaving forgotten keys out",
                           machine)
     for one, tokens in zip(axes, sizes):
         dead = sorted({share for _, n, share in times if n == tokens})
         every = times["All", tokens, 0][0]
-        for program, name, style in (("All", "every pair computed", "heed, all pairs"),
-                                     ("Dropping", "what is forgotten left out", "heed")):
+        for program, name, style in (("All", "all pairs computed", "heed, all pairs"),
+                                     ("Dropping", "forgotten keys left out", "heed")):
             one.plot(dead, [1e3 * times[program, tokens, share][0] for share in dead], label=name,
                      **STYLES[style])
         ideal = [1e3 * every * times["Dropping", tokens, share][1] / 100 for share in dead]

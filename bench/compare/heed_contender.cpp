@@ -84,7 +84,8 @@ heed::KvBuffer<float> buffer_for(const Case& what) {
     options.evict = heed::Evict::oldest;
     options.select.reset();
     options.protect.clear();
-    options.chunk = 96;  // for read()
+    // For read(). With many rows a chunk, heads that share keys would read them one by one.
+    options.chunk = 16;
   }
   return {{1, what.heads, what.key_heads, what.dim, what.dim}, options};
 }

@@ -3,6 +3,7 @@
 
 #include "roofline.hpp"
 
+#include <algorithm>
 #include <fstream>
 
 namespace compare {
@@ -17,18 +18,23 @@ std::string processor() {
 
 }  // namespace
 
-Machine measured(int threads) {
+Machine this_machine(int threads) {
 #ifdef __clang__
   const char* compiler = __VERSION__;
 #else
   const char* compiler = "GCC " __VERSION__;
 #endif
-  return {processor(),
-          compiler,
-          HEED_COMPARE_FLAGS,
-          threads,
-          roofline::multiply_add_peak<float>(threads),
-          roofline::read_bandwidth(threads)};
+  return {processor(), compiler, HEED_COMPARE_FLAGS, threads};
+}
+
+Limits& Limits::operator|=(const Limits& other) {
+  peak = std::max(peak, other.peak);
+  stream = std::max(stream, other.stream);
+  return *this;
+}
+
+Limits limits(int threads) {
+  return {roofline::multiply_add_peak<float>(threads), roofline::read_bandwidth(threads)};
 }
 
 }  // namespace compare

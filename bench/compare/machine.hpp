@@ -9,11 +9,20 @@ namespace compare {
 struct Machine {
   std::string processor, compiler, flags;
   int threads = 1;
-  double peak = 0;    ///< multiply-adds, FLOP/s, float
-  double stream = 0;  ///< bytes/s read from memory
 };
 
-/// Measures what this machine can do on so many threads.
-Machine measured(int threads);
+Machine this_machine(int threads);
+
+/// What the machine can do on so many threads.
+struct Limits {
+  double peak = 0;    ///< multiply-adds, FLOP/s, float
+  double stream = 0;  ///< bytes/s read from memory
+
+  /// Of two measurements of a machine that others use too.
+  Limits& operator|=(const Limits& other);
+};
+
+/// Measures it, in half a second.
+Limits limits(int threads);
 
 }  // namespace compare

@@ -63,7 +63,7 @@ double checked(const Case& what, Job& heed, const Contender& rival, Job& job) {
 /// One case, by everybody who computes it.
 Measured measure(const Case& what, const Contenders& contenders, const Request& asked) {
   const Inputs inputs(what);
-  Measured measured{what, {}};
+  Measured measured{what, limits(asked.threads), {}};
   std::vector<std::unique_ptr<Job>> jobs;
   for (const auto& contender : contenders) {
     std::unique_ptr<Job> job = contender->prepare(inputs);
@@ -75,6 +75,7 @@ Measured measure(const Case& what, const Contenders& contenders, const Request& 
   }
   const std::vector<Timing> timings = by_turns(jobs, asked.threads, asked.patience);
   for (std::size_t i = 0; i < jobs.size(); ++i) measured.entries[i].timing = timings[i];
+  measured.limits |= limits(asked.threads);
   return measured;
 }
 
@@ -83,7 +84,7 @@ void run(const Request& asked) {
   std::erase_if(contenders, [&](const auto& c) {
     return c != contenders.front() && c->name().find(asked.only) == std::string::npos;
   });
-  Report report(measured(asked.threads), contenders);
+  Report report(this_machine(asked.threads), contenders);
   report.print_head();
   for (const Case& what : asked.cases) report.add(measure(what, contenders, asked));
   if (!asked.json.empty()) report.write_json(asked.json);

@@ -6,7 +6,9 @@
 #include "machine.hpp"
 #include "timing.hpp"
 
-#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace compare {
 
@@ -20,7 +22,18 @@ struct Entry {
 /// heed comes first.
 struct Measured {
   Case what;
+  Limits limits;
   std::vector<Entry> entries;
+
+  /// What a rate is held against: the multiply-add peak, or reading from memory.
+  double limit() const { return what.decodes() ? limits.stream : limits.peak; }
+  /// Of the limit.
+  double share(const Entry& entry) const {
+    return (what.decodes() ? what.bytes() : what.flop()) / entry.timing.least / limit();
+  }
+  double time_over_heed(const Entry& entry) const {
+    return entry.timing.least / entries.front().timing.least;
+  }
 };
 
 class Report {
@@ -35,10 +48,6 @@ class Report {
   void write_json(const std::string& file) const;
 
  private:
-  /// What a time is held against: the multiply-add peak, or reading from memory.
-  double share(const Case& what, double seconds) const;
-  nlohmann::json machine_as_json() const;
-
   Machine machine_;
   std::vector<std::pair<std::string, std::string>> versions_;  ///< name, version
   std::vector<Measured> all_;
