@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <cmath>
 #include <stdexcept>
 #include <torch/csrc/autograd/autograd.h>
