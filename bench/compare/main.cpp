@@ -44,16 +44,27 @@ double tolerance(const Case& what) {
   return what.kind == Kind::selective_training ? 1e-2 : 1e-4;
 }
 
-/// How far the rival's results are from heed's, of every token that comes where the case forgets.
-/// @throws std::runtime_error if that is more than the tolerance.
-double checked(const Case& what, Job& heed, const Contender& rival, Job& job) {
+/// The results of one run, or of every token that comes where the case forgets.
+std::vector<Results> first_results(const Case& what, Job& job) {
   const Index runs = what.kind == Kind::forgetting ? Inputs::coming : 1;
-  double most = 0;
+  std::vector<Results> all;
   for (Index run = 0; run < runs; ++run) {
-    heed.run(), job.run();
-    const double apart = difference(job.results(), heed.results());
+    job.run();
+    all.push_back(job.results());
+  }
+  return all;
+}
+
+/// How far a job's results are from those expected.
+/// @throws std::runtime_error if that is more than the tolerance.
+double checked(const Case& what, const std::vector<Results>& expected, const Contender& by,
+               Job& job) {
+  const std::vector<Results> got = first_results(what, job);
+  double most = 0;
+  for (std::size_t run = 0; run < got.size(); ++run) {
+    const double apart = difference(got[run], expected[run]);
     if (!(apart <= tolerance(what)))
-      throw std::runtime_error(what.label() + ": " + rival.name() + " differs from heed by " +
+      throw std::runtime_error(what.label() + ": " + by.name() + " differs from heed by " +
                                std::to_string(apart));
     most = std::max(most, apart);
   }
@@ -64,15 +75,14 @@ double checked(const Case& what, Job& heed, const Contender& rival, Job& job) {
 Measured measure(const Case& what, const Contenders& contenders, const Request& asked) {
   const Inputs inputs(what);
   Measured measured{what, limits(asked.threads), {}};
+  const std::vector<Results> expected = first_results(what, *contenders.front()->prepare(inputs));
   std::vector<std::unique_ptr<Job>> jobs;
-  for (const auto& contender : contenders) {
-    std::unique_ptr<Job> job = contender->prepare(inputs);
-    if (!job) continue;
-    const std::unique_ptr<Job> heed = contenders.front()->prepare(inputs);
-    const double apart = checked(what, *heed, *contender, *job);
-    measured.entries.push_back({contender->name(), {}, apart});
-    jobs.push_back(std::move(job));
-  }
+  for (const auto& contender : contenders)
+    if (std::unique_ptr<Job> job = contender->prepare(inputs)) {
+      measured.entries.push_back(
+          {contender->name(), {}, checked(what, expected, *contender, *job)});
+      jobs.push_back(std::move(job));
+    }
   const std::vector<Timing> timings = by_turns(jobs, asked.threads, asked.patience);
   for (std::size_t i = 0; i < jobs.size(); ++i) measured.entries[i].timing = timings[i];
   measured.limits |= limits(asked.threads);

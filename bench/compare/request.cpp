@@ -13,8 +13,8 @@ namespace {
 struct Words {
   std::vector<std::string> kinds{kind_names.begin(), kind_names.end()};
   std::vector<Index> tokens{512, 1024, 2048, 4096}, dims{64, 128}, training_dims{64},
-      decode_tokens{512, 1024, 2048, 4096, 8192};
-  Index budget = 512;
+      decode_tokens{512, 1024, 2048, 4096, 8192}, key_heads{32, 8};
+  Index decode_dim = 128, decode_heads = 32, budget = 512;
 
   std::vector<Case> cases() const;
 };
@@ -36,9 +36,11 @@ std::vector<Case> Words::cases() const {
       what.budget = budget;
       each(decode_tokens, what, all);
     } else if (what.kind == Kind::decode) {
-      what.dim = 128, what.heads = 32;
-      for (const Index key_heads : {32, 8}) {
-        what.key_heads = key_heads;
+      what.dim = decode_dim, what.heads = decode_heads;
+      for (const Index shared : key_heads) {
+        if (decode_heads % shared != 0)
+          throw std::runtime_error("--key-heads: query heads are no multiple of them");
+        what.key_heads = shared;
         each(decode_tokens, what, all);
       }
     } else {
@@ -61,15 +63,19 @@ std::optional<Request> request(int argc, const char* const* argv) {
     return app.add_option(name, into, says)->delimiter(',')->type_name(type)->capture_default_str();
   };
   const auto counts = [&](const char* name, auto& into, const char* says) {
-    option(name, into, "N", says)->check(CLI::PositiveNumber);
+    constexpr Index most = Index(1) << 40;
+    option(name, into, "N", says)->check(CLI::Range(Index(1), most).description(""));
   };
-  option("--cases", words.kinds, "NAME", "What to compare")->check(CLI::IsMember(words.kinds));
+  option("--cases", words.kinds, "NAME", "What to compare, of these")
+      ->check(CLI::IsMember(words.kinds).description(""));
   counts("--tokens", words.tokens, "Lengths of the text, but for decoding");
   counts("--dims", words.dims, "Sizes of a head, forward; eight heads");
   counts("--training-dims", words.training_dims, "Sizes of a head, forward and backward");
   counts("--decode-tokens", words.decode_tokens,
-         "Keys a token is decoded over: 32 heads of 128 on 32 and on 8. forgetting: its position, "
-         "of 8 heads of 64");
+         "decode: keys a token is decoded over. forgetting: its position, of 8 heads of 64");
+  counts("--decode-dim", words.decode_dim, "decode: size of a head");
+  counts("--decode-heads", words.decode_heads, "decode: query heads");
+  counts("--key-heads", words.key_heads, "decode: key heads");
   counts("--budget", words.budget, "forgetting: keys that are kept");
   option("--only", asked.only, "TEXT", "Rivals whose name has this in it");
   counts("--rounds", asked.patience.rounds, "Times that every contender has a turn");

@@ -16,7 +16,7 @@ struct Timing {
 
 struct Patience {
   int rounds = 5;
-  double seconds = 60;  ///< After so long there are no more rounds, but three there are.
+  int seconds = 60;  ///< After so long there are no more rounds, but three there are.
 };
 
 /// One timing each. A round takes every job once, for at least five milliseconds, in order.
