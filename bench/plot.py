@@ -45,19 +45,17 @@ plt.rcParams.update({
 
 
 def read(files):
-    """The rows of all files, and one line on the machine of the first."""
-    rows, machine = [], None
-    for file in files:
-        content = json.loads(pathlib.Path(file).read_text())
-        rows += content["results"]
-        machine = machine or content["machine"]
-    return rows, describe(machine)
+    """The rows of all files, and one line on what the first was measured on."""
+    contents = [json.loads(pathlib.Path(file).read_text()) for file in files]
+    return [row for content in contents for row in content["results"]], describe(contents[0])
 
 
-def describe(machine):
-    threads = machine["threads"]
+def describe(content):
+    machine, threads = content["machine"], content["machine"]["threads"]
+    libraries = {name.split(",")[0]: version for name, version in content["versions"].items()}
     return (f"{machine['processor']}, {machine['compiler']} {machine['flags']}, "
-            f"{threads} thread{'s' if threads > 1 else ''}")
+            f"{threads} thread{'s' if threads > 1 else ''}; " +
+            ", ".join(f"{name} {version}" for name, version in libraries.items()))
 
 
 def chosen(rows, **wanted):
@@ -218,7 +216,7 @@ def main():
     for picture in (share, scaling, decode):
         picture(rows, machine, options.out)
     if options.forgetting:
-        skipping(options.forgetting, machine, options.out)
+        skipping(options.forgetting, machine.split(";")[0], options.out)
 
 
 if __name__ == "__main__":
