@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The tests of the library, from a bare Debian: sets up what is missing, builds and runs.
 #
-#   sh tests/test.sh            release, headers, sanitize and clang
+#   sh tests/test.sh            release, headers, sanitize, clang and instructions
 #   sh tests/test.sh all        every part
 #   sh tests/test.sh PART...    some of them:
 #
@@ -13,6 +13,8 @@
 #     sanitize   every test for plain x86-64, with asserts, AddressSanitizer and
 #                UndefinedBehaviorSanitizer
 #     clang      clang++ for this machine: as release
+#     instructions
+#                how many a few small pieces of work take, for AVX2, counted under valgrind
 #     baseline   every test for plain x86-64, as users build it
 #     avx2       every test for AVX2
 #     neon       64-bit Arm, by a cross compiler and an emulator: registers, forward, backward and
@@ -23,8 +25,8 @@
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
-every_part="release headers sanitize clang baseline avx2 neon"
-[ $# -gt 0 ] || set -- release headers sanitize clang
+every_part="release headers sanitize clang instructions baseline avx2 neon"
+[ $# -gt 0 ] || set -- release headers sanitize clang instructions
 [ "$*" != all ] || set -- $every_part
 for part in "$@"; do
   case " $every_part " in
@@ -37,6 +39,7 @@ done
 packages="g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev libbenchmark-dev
           libcli11-dev libstb-dev nlohmann-json3-dev qemu-user"
 case " $* " in *" clang "*) packages="$packages clang" ;; esac
+case " $* " in *" instructions "*) packages="$packages valgrind" ;; esac
 case " $* " in *" neon "*) packages="$packages g++-aarch64-linux-gnu googletest" ;; esac
 # shellcheck disable=SC2086  # a list of words
 sh cmake/setup.sh $packages || exit 1
@@ -71,6 +74,17 @@ googletest_for_arm() {
   cmake --build $googletest && cmake --install $googletest --prefix $googletest/installed
 }
 
+# Why a part cannot run here; nothing if it can.
+hindrance() {
+  case $1 in
+    baseline) [ $x86 = yes ] || echo "this processor cannot run it" ;;
+    avx2) [ $avx2 = yes ] || echo "this processor cannot run it" ;;
+    instructions)
+      [ $avx2 = yes ] || echo "this processor has no AVX2"
+      command -v valgrind >/dev/null || echo "valgrind is missing" ;;
+  esac
+}
+
 run() {
   [ "$1" != neon ] || googletest_for_arm || return 1
   case $1 in
@@ -86,15 +100,16 @@ for part in "$@"; do
   rm -f "$failures"
   echo
   echo "== $part"
-  if [ "$part" = avx2 ] && [ $avx2 = no ] || [ "$part" = baseline ] && [ $x86 = no ]; then
-    result="skipped: this processor cannot run it"
+  reason=$(hindrance "$part")
+  if [ -n "$reason" ]; then
+    result="skipped: $reason"
   elif run "$part"; then
     result=passed
   else
     result=FAILED failed="$failed $part"
     [ ! -f "$failures" ] || result="FAILED $(cut -d: -f2 "$failures" | tr '\n' ' ')"
   fi
-  table="$table$(printf '  %-9s %s, %s s' "$part" "${result% }" $(($(date +%s) - start)))
+  table="$table$(printf '  %-12s %s, %s s' "$part" "${result% }" $(($(date +%s) - start)))
 "
 done
 

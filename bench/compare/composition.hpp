@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+/// @file Attention composed of products and softmax, head by head: what one writes who has a
+/// library of matrices.
+#pragma once
+
+#include "contender.hpp"
+#include "steps.hpp"
+
+namespace compare {
+
+/// For `rows_at_once`: all.
+inline constexpr Index whole = 0;
+
+/// @param steps         whose products and softmax.
+/// @param rows_at_once  Rows whose scores are in memory at once. Fewer than all see no keys behind
+///                      their last, which are then not computed.
+std::unique_ptr<Contender> composition(std::unique_ptr<Steps> (&steps)(), Index rows_at_once);
+
+}  // namespace compare
