@@ -495,8 +495,8 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// never reaches a result, be it NaN. A row that sees no key is zero, its lse −∞.
 ///
 /// @param q        [B, H, Nq, D], float or double, finite where visible.
-/// @param k        [B, G, Nk, D], H a multiple of G; also Eigen::half, Eigen::bfloat16 or
-///                 Quantized, which is widened as it is packed.
+/// @param k        [B, G, Nk, D], H a multiple of G; also stored in 16 bits (Eigen::half,
+///                 Eigen::bfloat16) or Quantized: widened where it is read, computed with in T.
 /// @param v        [B, G, Nk, Dv], likewise.
 /// @param variant  a stage or several joined by `|`, such as `standard | causal | selective`.
 /// @param out      [B, H, Nq, Dv], overwritten; overlaps none of the others.
@@ -505,8 +505,10 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// @throws ShapeError, ValueError naming both sides; nothing is written then.
 /// @note Time 2 (D + Dv) FLOP a visited pair; scratch O(B G Nk (D + Dv)) for packed keys and values
 ///       and O(Nk) a thread. Rows are independent and run in parallel unless a stage carries
-///       something down them, when heads and batch entries do. Bit for bit the same for any number
-///       of threads.
+///       something down them, when heads and batch entries do. So few queries that those of a key
+///       head make one strip, 96 rows, read each key once: nothing is packed beforehand, up to 12
+///       rows read keys and values as they are stored, and long ones are cut into spans that run
+///       in parallel. Bit for bit the same for any number of threads.
 template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out, class Lse>
 requires TensorLike<Q, 4> && TensorLike<Out, 4> && TensorLike<Lse, 3> Visited
 forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, Lse&& lse,

@@ -77,8 +77,8 @@ struct Retained : StageOf<Rank::carry> {
 /// the evictions, and up to rounding the outputs, of token by token.
 ///
 /// Keys and values are stored as S: T itself, bfloat16 or binary16 (Eigen::bfloat16, Eigen::half),
-/// rounded to the nearest, or std::int8_t, multiples of |largest| / 127 of each key and value. A
-/// block of them is widened when it is met, and everything computed in T.
+/// rounded to the nearest, or std::int8_t, multiples of |largest| / 127 of each key and value.
+/// They are widened where they are read, and everything is computed in T.
 ///
 /// Copyable, and so are its sequences: a copy is a snapshot or a fork.
 template <class T, StorageOf<T> S = T>
