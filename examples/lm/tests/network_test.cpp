@@ -76,6 +76,7 @@ std::vector<Case> cases() {
   });
   add("window", [](Config& c) { c.spans = Spans{{1}, 20, {}}; });
   add("block", [](Config& c) { c.spans = Spans{{1}, {}, 32}; });
+  add("selective_block", [](Config& c) { c.selective = true, c.spans = Spans{{1}, {}, 32}; });
   add("selective_window", [](Config& c) { c.selective = true, c.spans = Spans{{2}, 20, {}}; });
   return list;
 }
@@ -159,6 +160,33 @@ TEST(LmTraining, StoppedAndResumedEndsWithTheSameWeights) {
   EXPECT_THROW(train(request, false, out), FileError);
   request.resume = false;
   EXPECT_THROW(train(request, false, out), FileError);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(LmTraining, GoesOnFromACheckpointAtALongerContext) {
+  const auto folder = temporary("from");
+  const auto bytes = random_bytes(20 * Text::block);
+  std::ofstream(folder / "text", std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+  Network before(small(), 3);
+  write_checkpoint(folder / "before", before.checkpoint());
+  TrainRequest request;
+  request.settings.config = small();
+  request.settings.config.context = 200;
+  // A rate of nothing: the weights that come out are those that went in.
+  request.settings.batch = 1, request.settings.tokens = 200, request.settings.rate = 0;
+  request.settings.seed = 9;
+  request.text = folder / "text", request.from = folder / "before", request.out = folder / "after";
+  std::ostringstream out;
+  train(request, false, out);
+  const Checkpoint after = read_checkpoint(folder / "after/model.safetensors");
+  EXPECT_EQ(after.config.context, 200);
+  EXPECT_EQ(after.values, before.checkpoint().values);
+  EXPECT_EQ(after.notes.at("from"), request.from.string());
+
+  request.settings.config.heads = 4, request.settings.config.head_dim = 4;
+  request.out = folder / "other";
+  EXPECT_THROW(train(request, false, out), ConfigError);  // the same shapes, another model
   std::filesystem::remove_all(folder);
 }
 

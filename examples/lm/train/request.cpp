@@ -69,6 +69,8 @@ void declare(CommandLine& line, TrainRequest& r, AttentionWords& words) {
   line.text("--text", r.text, "FILE", "What to learn, any bytes")->required();
   line.text("--out", r.out, "FOLDER", "Where results go")->required();
   app.add_flag("--resume", r.resume, "Go on from what the folder holds, if it does");
+  line.text("--from", r.from, "FILE",
+            "A checkpoint to begin with, of the same model but for its context");
 
   app.option_defaults()->group("Model");
   line.integer("--layers", c.layers, 1, "layers");
@@ -93,8 +95,7 @@ void declare(CommandLine& line, TrainRequest& r, AttentionWords& words) {
       "ssa");
   beside(app.add_flag("--ssa-value", t.value, "on values too"), "ssa");
   beside(app.add_flag("--ssa-shared", t.shared, "from the head's own query or value"), "ssa");
-  beside(line.text("--full-layers", words.spans.full_layers, "L,…", "layers that see all")
-             ->delimiter(','),
+  beside(line.list("--full-layers", words.spans.full_layers, "L,…", "layers that see all"),
          "spans");
   beside(line.text("--window", words.spans.window, "N", "tokens the other layers see"), "spans");
   beside(line.text("--block", words.spans.block, "N", "or the block they see"), "spans");

@@ -32,6 +32,7 @@ struct TrainingSettings {
 struct TrainRequest {
   TrainingSettings settings;
   std::filesystem::path text, out;
+  std::filesystem::path from;  ///< a checkpoint to begin with; empty: weights drawn by the seed
   bool resume = false;
   double minutes = 0;  ///< 0: no limit
   std::int64_t threads = 1, log_every = 20, validate_every = 200, save_every = 200;

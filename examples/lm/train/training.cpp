@@ -23,6 +23,25 @@ std::uint64_t fingerprint(Bytes bytes) {
   return hash;
 }
 
+/// What training begins with, and what load_state() is to know of it.
+struct Beginning {
+  Network network;
+  std::string told;
+};
+Beginning beginning_of(const TrainRequest& request) {
+  const TrainingSettings& settings = request.settings;
+  if (request.from.empty()) return {Network(settings.config, settings.seed), ""};
+  Checkpoint checkpoint = read_checkpoint(request.from);
+  checkpoint.config.context = settings.config.context;
+  const std::string has = to_json(checkpoint.config), wanted = to_json(settings.config);
+  if (has != wanted)
+    throw ConfigError(request.from.string() + ": its model is " + has + ", to be trained is " +
+                      wanted);
+  const Text file = Text::read(request.from);
+  return {Network(checkpoint),
+          " from a checkpoint of fingerprint " + std::to_string(fingerprint(file.bytes()))};
+}
+
 /// Mean loss in nats of each token's successor. tokens is [B, N + 1].
 at::Tensor loss_of(const at::Tensor& logits, const at::Tensor& tokens) {
   return at::cross_entropy_loss(logits.flatten(0, 1), tokens.slice(1, 1).flatten());
@@ -101,10 +120,11 @@ void train(const TrainRequest& request, const std::atomic<bool>& stop, std::ostr
   std::filesystem::create_directories(request.out, error);
   if (error) throw FileError(request.out.string() + ": " + error.message());
 
-  Network network(settings.config, settings.seed);
+  Beginning beginning = beginning_of(request);
+  Network& network = beginning.network;
   AdamW adam(settings.config, network.parameters(), settings.adam);
   const std::string told = settings.to_json() + " on " + std::to_string(text.bytes().size()) +
-                           " bytes of fingerprint " + std::to_string(fingerprint(text.bytes()));
+                           " bytes of fingerprint " + std::to_string(fingerprint(text.bytes())) + beginning.told;
   const std::filesystem::path state = request.out / "state.safetensors";
   Progress progress;
   if (std::filesystem::exists(state)) {
@@ -130,6 +150,7 @@ void train(const TrainRequest& request, const std::atomic<bool>& stop, std::ostr
     checkpoint.notes = {{"training", settings.to_json()},
                         {"step", std::to_string(progress.step)},
                         {"tokens", std::to_string(progress.step * a_step)}};
+    if (!request.from.empty()) checkpoint.notes["from"] = request.from.string();
     if (validation_loss > 0)
       checkpoint.notes["validation_bits_per_byte"] = std::to_string(validation_loss);
     write_checkpoint(request.out / "model.safetensors", checkpoint);
