@@ -25,17 +25,18 @@ double TrainingSettings::rate_at(std::int64_t step) const {
 }
 
 std::string TrainingSettings::to_json() const {
-  return nlohmann::json{{"config", nlohmann::json::parse(lm::to_json(config))},
-                        {"tokens", tokens},
-                        {"batch", batch},
-                        {"rate", rate},
-                        {"last_rate", last_rate},
-                        {"warm_up", warm_up},
-                        {"clip", clip},
-                        {"memory_loss", memory_loss},
-                        {"seed", seed},
-                        {"weight_decay", adam.weight_decay}}
-      .dump();
+  nlohmann::json json{{"config", nlohmann::json::parse(lm::to_json(config))},
+                      {"tokens", tokens},
+                      {"batch", batch},
+                      {"rate", rate},
+                      {"last_rate", last_rate},
+                      {"warm_up", warm_up},
+                      {"clip", clip},
+                      {"memory_loss", memory_loss},
+                      {"seed", seed},
+                      {"weight_decay", adam.weight_decay}};
+  if (answers_only) json["answers_only"] = true;
+  return json.dump();
 }
 
 namespace {
@@ -101,6 +102,7 @@ void declare(CommandLine& line, TrainRequest& r, AttentionWords& words) {
   beside(line.text("--block", words.spans.block, "N", "or the block they see"), "spans");
 
   app.option_defaults()->group("Training");
+  app.add_flag("--answers-only", s.answers_only, "of a text of riddles, learn the answers alone");
   line.integer("--tokens", s.tokens, 1, "tokens to learn from");
   line.integer("--batch", s.batch, 1, "windows a step");
   line.number("--rate", s.rate, "learning rate");

@@ -20,6 +20,7 @@ struct TrainingSettings {
   std::int64_t warm_up = 100;        ///< steps
   double clip = 1;                   ///< most of the gradient's norm
   double memory_loss = 0;            ///< ε, weight of L_mem
+  bool answers_only = false;         ///< Of riddles (lm/tasks.hpp), the loss is that of answers.
   std::uint64_t seed = 1;
   AdamWOptions adam;
 
