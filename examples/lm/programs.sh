@@ -1,22 +1,20 @@
+# shellcheck shell=sh
 # SPDX-License-Identifier: MIT
-# What reproduce.sh and tasks.sh begin with. From their first argument, and HEED_LM, the folder of the
-# programs, build/torch/examples/lm unless said otherwise:
+# What reproduce.sh and tasks.sh begin with. Goes to the folder that is their first argument, where
+# texts and runs are kept, and sets
 #
-#   $folder      that first argument, where texts and runs are kept
-#   $results     results/ of the repository
-#   train, fresh, evaluate
+#   $here       examples/lm of the repository
+#   $results    results/ there
+#   $programs   where train and the others are: build/torch/examples/lm, unless HEED_LM says otherwise
 
 [ $# -ge 1 ] || { echo "$0: which folder?" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 results=$here/results
-programs=$(cd "${HEED_LM:-$here/../../build/torch/examples/lm}" 2>/dev/null && pwd) || programs=
-if ! [ -x "$programs/train" ]; then
-  sh "$here/setup.sh"
-  programs=$here/../../build/torch/examples/lm
-fi
+programs=${HEED_LM:-$here/../../build/torch/examples/lm}
+[ -x "$programs/train" ] || sh "$here/setup.sh"
+programs=$(cd "$programs" && pwd)
 mkdir -p "$1" "$here/models" "$results"
-folder=$(cd "$1" && pwd)
-cd "$folder"
+cd "$1" || exit 2
 
 # train TEXT NAME FLAGS...: makes runs/NAME, goes on with it, or finds it done; what it was, and its
 # log, go to results/.
@@ -31,13 +29,13 @@ train() {
 
 # fresh NAME.WHAT.csv: was it made from runs/NAME as that is now?
 fresh() {
-  [ "$results/$1" -nt "runs/${1%%.*}/model.safetensors" ]
+  [ -n "$(find "$results/$1" -newer "runs/${1%%.*}/model.safetensors" 2>/dev/null)" ]
 }
 
-# evaluate NAME.WHAT.csv TEXT FLAGS...: makes it of the checkpoint $model unless it is fresh.
+# evaluate NAME.WHAT.csv CHECKPOINT TEXT FLAGS...: makes it unless it is fresh.
 evaluate() {
-  table=$1 text=$2
-  shift 2
+  table=$1 model=$2 text=$3
+  shift 3
   if fresh "$table"; then return; fi
   "$programs/evaluate" --model "$model" --name "${table%%.*}" --text "$text" --csv "$table" "$@"
   mv "$table" "$results/$table"

@@ -9,6 +9,7 @@
 # Leaves TASK_ATTENTION.run.json, .training.csv and .task.csv in results/; results.py writes RESULTS.md
 # from them.
 set -eu
+# shellcheck source=examples/lm/programs.sh
 . "$(dirname "$0")/programs.sh"
 shift
 [ $# -gt 0 ] || set -- assignment copying parity needle
@@ -16,10 +17,11 @@ shift
 for task in "$@"; do
   [ -s "$task.txt" ] || "$programs/riddles" "$task" 4000000 >"$task.txt"
   for attention in standard selective ssa; do
-    name=${task}_$attention model=runs/${task}_$attention/model.safetensors
-    train "$task.txt" "$name" --attention "$attention" --layers 2 --heads 4 --dim 64 --head-dim 16 \
-      --hidden 176 --context 256 --batch 8 --tokens 3000000
-    evaluate "$name.task.csv" "$task.txt" --windows 64 --budgets 8,16,32,64,all
+    name=${task}_$attention
+    train "$task.txt" "$name" --answers-only --attention "$attention" --layers 2 --heads 4 --dim 64 \
+      --head-dim 16 --hidden 176 --context 256 --batch 8 --tokens 3000000
+    evaluate "$name.task.csv" "runs/$name/model.safetensors" "$task.txt" --windows 64 \
+      --budgets 8,16,32,64,all
   done
 done
 python3 "$here/results.py"
