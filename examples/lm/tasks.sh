@@ -20,7 +20,7 @@ for task in "$@"; do
     name=${task}_$attention
     train "$task.txt" "$name" --answers-only --attention "$attention" --layers 2 --heads 4 --dim 64 \
       --head-dim 16 --hidden 176 --context 256 --batch 8 --tokens 3000000
-    evaluate "$name.task.csv" "runs/$name/model.safetensors" "$task.txt" --windows 64 \
+    evaluate "$name.task.csv" "runs/$name/model.safetensors" "$task.txt" --windows 256 \
       --budgets 8,16,32,64,all
   done
 done
