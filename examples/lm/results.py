@@ -265,6 +265,10 @@ def main():
             *table(["model", "layer", "position", "F > 1", "F > 8", "F > 20"], masked),
         ]
     out += ["## Commands", "", *(f"    {run.command}" for run in base + longer + short + riddles)]
+    listed = re.findall("^([a-z0-9_]+) --attention", (HERE / "reproduce.sh").read_text(), re.MULTILINE)
+    missing = [name for name in listed if name not in {run.name for run in base + longer + short}]
+    if missing:
+        out += ["", f"`reproduce.sh` also lists, and no time was left for: {', '.join(missing)}."]
     (HERE / "RESULTS.md").write_text("\n".join(out).rstrip() + "\n")
 
 
