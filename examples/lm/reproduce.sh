@@ -66,8 +66,7 @@ flags_of() {
 }
 names() { runs | cut -d ' ' -f 1 | tr '\n' ' '; }
 
-# At most so many windows of either part, and so many that a search looks at: of as many bytes whatever
-# the context.
+# At most so many windows of either part: as many bytes whatever the context.
 windows_of() {
   case $1 in *_1024) echo 32 ;; *_2048) echo 16 ;; *) echo 64 ;; esac
 }
@@ -109,7 +108,6 @@ for name in "$@"; do
   "$programs/half_precision" "runs/$name/model.safetensors" "$model"
   wanted=$(windows_of "$name")
   windows="--windows $wanted"
-  search="$windows --search-windows $((wanted / 8))"
   case $name in
     short_*)
       # shellcheck disable=SC2086
@@ -122,9 +120,11 @@ for name in "$@"; do
   {
     evaluate "$name.budgets.csv" "$model" kjv.txt --budgets 4,8,16,32,64,128,256,all $windows
     case $name in standard*) ;; *)
-      evaluate "$name.search.csv" "$model" kjv.txt --reference "$reference" $search ;;
+      evaluate "$name.search.csv" "$model" kjv.txt --reference "$reference" $windows \
+        --search-windows $((wanted / 2)) ;;
     esac
-    evaluate "$name.own.csv" "$model" kjv.txt --reference "$model" --slack 0.005 $search
+    evaluate "$name.own.csv" "$model" kjv.txt --reference "$model" --slack 0.005 $windows \
+      --search-windows $((wanted / 8))
   }
   case $name in
     selective*)
