@@ -215,7 +215,7 @@ def main():
     base = [run for name in BASE for run in all_runs if run.name == name]
     longer = sorted((run for run in all_runs if run.name.endswith(("_1024", "_2048"))),
                     key=lambda run: (run.config["context"], not run.name.startswith("standard")))
-    riddles = [run for run in all_runs if run not in short + base + longer]
+    riddles = [run for run in all_runs if rows(run.name, "task")]
     searches = ["model", "context", "evicted by", "windows", "budgets", "memory", "the paper's", "validation", "test"]
     out = [
         "# What was measured", "",
@@ -248,7 +248,8 @@ def main():
         "The smallest budgets, at most 96 a layer, grown greedily layer by layer from 4 by 4 until the loss on",
         "`windows` windows of the validation part is that of the unpruned standard model of the same context. Below",
         "are the losses on twice as many and more, of either part: what was chosen on validation may miss on test.",
-        "The ratio is of tokens: context × layers over the sum of budgets.", "",
+        "The ratio is of tokens: context × layers over the sum of budgets. The paper's are with L_mem, of larger",
+        "models on larger texts.", "",
         *table(searches, searched(base + longer, "search"), 3),
         "The same against each model's own unpruned loss, which may be missed by 0.005 bits:", "",
         *table(searches, searched(base + longer, "own"), 3),
@@ -261,13 +262,18 @@ def main():
             "with 16 tokens in every layer that sees all.", "",
             *table(["run", "seed", "parameters", "more", "validation", "test", "Δ", "16 kept", "M"],
                    compared(short)),
-            *table(["over seeds", "seeds", "validation", "test"], over_seeds(short)),
         ]
+        seeds = list(over_seeds(short))
+        if seeds:
+            out += ["Means and standard deviations over seeds:", "",
+                    *table(["run", "seeds", "validation", "test"], seeds)]
+    taken = list(costs(short))
+    if taken:
         out += [
             "What they cost, over standard attention: pairs (query, key) that are visible; time of the forward",
             "pass of attention alone, eight heads of 64 (`attention.layer_plan_bench`); tokens a second of training,",
             "the best of three by turns, and so the time of a step.", "",
-            *table(["run", "context", "pairs", "attention", "tokens/s", "step"], costs(short)),
+            *table(["run", "context", "pairs", "attention", "tokens/s", "step"], taken),
         ]
     budgets = ["8", "16", "32", "64"]
     if any(RESULTS.glob("*.task.csv")):
@@ -291,7 +297,7 @@ def main():
     listed = re.findall("^([a-z0-9_]+) --attention", (HERE / "reproduce.sh").read_text(), re.MULTILINE)
     missing = [name for name in listed if name not in {run.name for run in base + longer + short}]
     if missing:
-        out += ["", f"`reproduce.sh` also lists, and no time was left for: {', '.join(missing)}."]
+        out += ["", f"Listed in `reproduce.sh` and not run: {', '.join(missing)}."]
     (HERE / "RESULTS.md").write_text("\n".join(out).rstrip() + "\n")
 
 

@@ -16,7 +16,7 @@ shift
 
 for task in "$@"; do
   [ -s "$task.txt" ] || "$programs/riddles" "$task" 4000000 >"$task.txt"
-  for attention in standard selective ssa; do
+  for attention in standard selective; do
     name=${task}_$attention
     train "$task.txt" "$name" --answers-only --attention "$attention" --layers 2 --heads 4 --dim 64 \
       --head-dim 16 --hidden 176 --context 256 --batch 8 --tokens 3000000
