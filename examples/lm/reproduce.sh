@@ -14,7 +14,7 @@
 #   NAME.training.csv   a row every 20 steps
 #   NAME.budgets.csv    bits a byte by budget and rule of eviction, every layer alike
 #   NAME.search.csv     the smallest budgets, layer by layer, at the standard model's unpruned loss
-#   NAME.own.csv        and at its own, but for 0.005 bits
+#   NAME.own.csv        and at its own, but for 0.005 bits, of those of context 512
 #   NAME.forgotten.csv  keys that selection masks, by layer and position
 #   steps.times.csv     tokens a second of training, attention by attention, by turns
 #   spans.times.csv     attention.layer_plan_bench on the spans used here
@@ -106,26 +106,23 @@ for name in "$@"; do
     *) model=runs/$name/half.safetensors ;;
   esac
   "$programs/half_precision" "runs/$name/model.safetensors" "$model"
-  wanted=$(windows_of "$name")
-  windows="--windows $wanted"
+  wanted=$(windows_of "$name") budgets=4,8,16,32,64,128,256,all
   case $name in
-    short_*)
-      # shellcheck disable=SC2086
-      evaluate "$name.budgets.csv" "$model" kjv.txt --budgets 16,all $windows
-      continue ;;
-    *_1024 | *_2048) reference=runs/standard_${name##*_}/half.safetensors ;;
-    *) reference=$here/models/standard.safetensors ;;
+    short_*) budgets=16,all searches= ;;
+    standard) searches=own ;;
+    standard_*) searches= ;;
+    *_1024 | *_2048) searches=search reference=runs/standard_${name##*_}/half.safetensors ;;
+    *) searches="search own" reference=$here/models/standard.safetensors ;;
   esac
-  # shellcheck disable=SC2086
-  {
-    evaluate "$name.budgets.csv" "$model" kjv.txt --budgets 4,8,16,32,64,128,256,all $windows
-    case $name in standard*) ;; *)
-      evaluate "$name.search.csv" "$model" kjv.txt --reference "$reference" $windows \
-        --search-windows $((wanted / 2)) ;;
-    esac
-    evaluate "$name.own.csv" "$model" kjv.txt --reference "$model" --slack 0.005 $windows \
-      --search-windows $((wanted / 8))
-  }
+  evaluate "$name.budgets.csv" "$model" kjv.txt --windows "$wanted" --budgets $budgets
+  case $searches in *search*)
+    evaluate "$name.search.csv" "$model" kjv.txt --windows "$wanted" --reference "$reference" \
+      --search-windows $((wanted / 2)) ;;
+  esac
+  case $searches in *own*)
+    evaluate "$name.own.csv" "$model" kjv.txt --windows "$wanted" --reference "$model" --slack 0.005 \
+      --search-windows $((wanted / 8)) ;;
+  esac
   case $name in
     selective*)
       if ! fresh "$name.forgotten.csv"; then
