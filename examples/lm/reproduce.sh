@@ -8,7 +8,7 @@
 #   sh examples/lm/reproduce.sh FOLDER times      what kinds of attention cost; on a quiet machine
 #
 # The folder keeps the text and the runs; a run that was stopped goes on. In the repository end up
-# models/NAME.safetensors, checkpoints in 16 bits, and in results/
+# models/, of standard and selective, checkpoints in 16 bits, and in results/
 #
 #   NAME.run.json       how it was trained, and how large it is
 #   NAME.training.csv   a row every 20 steps
@@ -102,7 +102,7 @@ for name in "$@"; do
   # shellcheck disable=SC2086  # a list of words
   train kjv.txt "$name" $flags
   case $name in
-    standard | selective | selective_memory) model=$here/models/$name.safetensors ;;
+    standard | selective) model=$here/models/$name.safetensors ;;
     *) model=runs/$name/half.safetensors ;;
   esac
   "$programs/half_precision" "runs/$name/model.safetensors" "$model"
