@@ -5,7 +5,6 @@
 #
 #   sh examples/lm/reproduce.sh FOLDER            all of it; what is done is not done again
 #   sh examples/lm/reproduce.sh FOLDER NAME...    the runs named, and the tables from all there are
-#   sh examples/lm/reproduce.sh FOLDER times      what kinds of attention cost; on a quiet machine
 #
 # The folder keeps the text and the runs; a run that was stopped goes on. In the repository end up
 # models/, of standard and selective, checkpoints in 16 bits, and in results/
@@ -16,8 +15,7 @@
 #   NAME.search.csv     the smallest budgets, layer by layer, at the standard model's unpruned loss
 #   NAME.own.csv        and at its own, but for 0.005 bits, of those of context 512
 #   NAME.forgotten.csv  keys that selection masks, by layer and position
-#   steps.times.csv     tokens a second of training, attention by attention, by turns
-#   spans.times.csv     attention.layer_plan_bench on the spans used here
+#   spans.times.csv     attention.layer_plan_bench on the spans used here, where it has been built
 #
 # and in bench/data what the benchmark of forgetting reads.
 set -eu
@@ -71,33 +69,11 @@ windows_of() {
   case $1 in *_1024) echo 32 ;; *_2048) echo 16 ;; *) echo 64 ;; esac
 }
 
-# Ten steps of 4096 tokens each, of which the last five count.
-time_steps() {
-  echo run,context,tokens_per_second >"$results/steps.times.csv"
-  rm -rf times
-  for turn in 1 2 3; do
-    for context in 512 2048; do
-      for name in short_standard_1 short_selective_1 short_ssa_1 short_spans_1; do
-        # shellcheck disable=SC2046  # a list of words
-        OMP_NUM_THREADS=1 "$programs/train" --text kjv.txt --out "times/$turn/$context/$name" --quiet \
-          $(flags_of "$name" | sed 's/--tokens .*//') --context $context --batch $((4096 / context)) \
-          --tokens 40960 --log-every 5
-        echo "$name,$context,$(tail -n 1 "times/$turn/$context/$name/log.csv" | cut -d , -f 9)" \
-          >>"$results/steps.times.csv"
-      done
-    done
-  done
-  bench=$here/../../build/release/bench/attention.layer_plan_bench
-  [ ! -x "$bench" ] ||
-    "$bench" --benchmark_filter=BlockSpan64 --benchmark_format=csv >"$results/spans.times.csv"
-}
-
 mkdir -p "$here/../../bench/data"
 [ -s kjv.txt ] || sh "$here/text.sh" kjv >kjv.txt
 # shellcheck disable=SC2046  # a list of words
-[ $# -gt 0 ] || set -- $(names) times
+[ $# -gt 0 ] || set -- $(names)
 for name in "$@"; do
-  [ "$name" != times ] || { time_steps; continue; }
   flags=$(flags_of "$name")
   # shellcheck disable=SC2086  # a list of words
   train kjv.txt "$name" $flags
@@ -132,4 +108,7 @@ for name in "$@"; do
       [ "$name" != selective ] || cp "runs/$name"/selecting_[qk].npy "$here/../../bench/data" ;;
   esac
 done
+bench=$here/../../build/release/bench/attention.layer_plan_bench
+[ ! -x "$bench" ] ||
+  "$bench" --benchmark_filter=BlockSpan64 --benchmark_format=csv >"$results/spans.times.csv"
 python3 "$here/results.py"
