@@ -36,6 +36,12 @@ class CommandLine {
     return app_.add_option(name, into, says)->type_name(type);
   }
 
+  /// Several, with commas between them.
+  template <class Into>
+  CLI::Option* list(const char* name, Into& into, const char* type, const char* says) {
+    return text(name, into, type, says)->delimiter(',');
+  }
+
   /// Reads the command line and does what it asks.
   /// @return the program's exit code: 2 if anything is wrong, which stderr then says in one line.
   template <class Do>

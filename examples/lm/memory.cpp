@@ -48,8 +48,6 @@ Memory::Memory(const Config& config, const Forgetting& forgetting)
   if (forgets && forgetting.evict == heed::Evict::most_masked && !config.selective)
     throw ConfigError("the model's attention is " + config.attention_name() +
                       ", which selects nothing: tokens may go by mass or by age");
-  if (config.selective && block_)
-    throw ConfigError("the model selects within blocks, which a buffer does not");
   const heed::KvShape shape{.batch = 1,
                             .heads = config.heads,
                             .key_heads = config.heads,
@@ -65,6 +63,23 @@ Memory::Memory(const Config& config, const Forgetting& forgetting)
 void Memory::clear() {
   for (auto& layer : layers_) layer.clear(0);
   position_ = 0;
+  begin_block();
+}
+
+/// Whom nobody may vote against is the text's first token, not a block's; a buffer counts from 0 in
+/// each, so that it must be told.
+void Memory::begin_block() {
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    if (!clears_[l]) continue;
+    heed::KvOptions options = layers_[l].options();
+    const bool first = position_ == 0;
+    if (options.select && options.select->protect_first != first) {
+      options.select->protect_first = first;
+      layers_[l] = heed::KvBuffer<float>(layers_[l].shape(), options);
+    } else {
+      layers_[l].clear(0);
+    }
+  }
 }
 
 std::int64_t Memory::next_piece(std::int64_t tokens) const {
@@ -73,9 +88,7 @@ std::int64_t Memory::next_piece(std::int64_t tokens) const {
 
 void Memory::advance(std::int64_t tokens) {
   position_ += tokens;
-  if (block_ && position_ % *block_ == 0)
-    for (std::size_t l = 0; l < layers_.size(); ++l)
-      if (clears_[l]) layers_[l].clear(0);
+  if (block_ && position_ % *block_ == 0) begin_block();
 }
 
 std::size_t Memory::bytes() const {

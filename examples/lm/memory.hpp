@@ -22,8 +22,8 @@ struct Forgetting {
 
 class Memory {
  public:
-  /// @throws ConfigError if the budgets are not one a layer, if a token's F is to decide in a model
-  ///     that has none, or if the model selects within blocks, which no buffer does.
+  /// @throws ConfigError if the budgets are not one a layer, or if a token's F is to decide in a
+  ///     model that has none.
   Memory(const Config& config, const Forgetting& forgetting);
 
   /// Forgets everything: the next token is the first.
@@ -43,6 +43,8 @@ class Memory {
   std::vector<std::int64_t> kept() const;  ///< Tokens held, of each layer.
 
  private:
+  void begin_block();
+
   std::optional<std::int64_t> block_;
   std::vector<bool> clears_;  ///< layers that begin anew with each block
   heed::Vector<heed::KvBuffer<float>> layers_;

@@ -1,62 +1,114 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Trains the models, evaluates them, and writes examples/lm/RESULTS.md anew.
+# Trains the models, evaluates them, and writes examples/lm/RESULTS.md anew; tasks.sh does so for the
+# synthetic tasks.
 #
-#   sh examples/lm/reproduce.sh FOLDER            all of it; runs that are done are not run again
+#   sh examples/lm/reproduce.sh FOLDER            all of it; what is done is not done again
 #   sh examples/lm/reproduce.sh FOLDER NAME...    the runs named, and the tables from all there are
 #
 # The folder keeps the text and the runs; a run that was stopped goes on. In the repository end up
-# models/NAME.safetensors, the checkpoint in 16 bits, which is what is evaluated, and in results/
+# models/, of standard and selective, checkpoints in 16 bits, and in results/
 #
+#   NAME.run.json       how it was trained, and how large it is
 #   NAME.training.csv   a row every 20 steps
 #   NAME.budgets.csv    bits a byte by budget and rule of eviction, every layer alike
 #   NAME.search.csv     the smallest budgets, layer by layer, at the standard model's unpruned loss
-#   NAME.own.csv        and at its own, but for 0.005 bits
+#   NAME.own.csv        and at its own, but for 0.005 bits, of those of context 512
 #   NAME.forgotten.csv  keys that selection masks, by layer and position
+#   spans.times.csv     attention.layer_plan_bench on the spans used here, where it has been built
 #
-# HEED_LM=FOLDER is where the programs are, build/torch/examples/lm unless said otherwise.
+# and in bench/data what the benchmark of forgetting reads.
 set -eu
-
-here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 1 ] || { echo "reproduce.sh: which folder?" >&2; exit 2; }
-folder=$1
+# shellcheck source=examples/lm/programs.sh
+. "$(dirname "$0")/programs.sh"
 shift
-programs=${HEED_LM:-$here/../../build/torch/examples/lm}
-[ -x "$programs/train" ] || sh "$here/setup.sh"
-mkdir -p "$folder" "$here/models" "$here/results"
-[ -s "$folder/kjv.txt" ] || sh "$here/text.sh" kjv >"$folder/kjv.txt"
 
-all="standard selective selective_memory ssa spans"
-flags_of() {
-  case $1 in
-    standard) echo --attention standard ;;
-    selective) echo --attention selective ;;
-    selective_memory) echo --attention selective --memory-loss 0.01 ;;
-    ssa) echo --attention ssa --ssa-token --ssa-value --ssa-shared ;;
-    spans) echo --attention spans --full-layers 3 --block 64 ;;
-    *) echo "reproduce.sh: no run is called $1; there are $all" >&2; exit 2 ;;
-  esac
+# A run a line, its flags behind it. Those named short_… are compared at equal tokens; NAME_1024 and
+# NAME_2048 go on from NAME at a longer context, and so come after it.
+runs() {
+  cat <<'END'
+standard --attention standard --tokens 6000000
+selective --attention selective --tokens 6000000
+selective_memory --attention selective --memory-loss 0.01 --tokens 6000000
+short_standard_1 --attention standard --tokens 1500000
+short_standard_2 --attention standard --tokens 1500000 --seed 2
+short_standard_3 --attention standard --tokens 1500000 --seed 3
+short_selective_1 --attention selective --tokens 1500000
+short_selective_2 --attention selective --tokens 1500000 --seed 2
+short_selective_3 --attention selective --tokens 1500000 --seed 3
+short_selective_memory_1 --attention selective --memory-loss 0.01 --tokens 1500000
+short_selective_memory_tenth_1 --attention selective --memory-loss 0.1 --tokens 1500000
+short_ssa_1 --attention ssa --ssa-token --ssa-value --ssa-shared --tokens 1500000
+short_ssa_position_1 --attention ssa --tokens 1500000
+short_selective_ssa_1 --attention selective+ssa --ssa-token --ssa-value --ssa-shared --tokens 1500000
+short_spans_1 --attention spans --full-layers 3 --block 64 --tokens 1500000
+short_selective_spans_1 --attention selective+spans --full-layers 3 --block 64 --tokens 1500000
+short_standard_heads2_1 --attention standard --heads 2 --head-dim 64 --tokens 1500000
+short_standard_heads8_1 --attention standard --heads 8 --head-dim 16 --tokens 1500000
+short_selective_heads2_1 --attention selective --heads 2 --head-dim 64 --tokens 1500000
+short_selective_heads8_1 --attention selective --heads 8 --head-dim 16 --tokens 1500000
+standard_1024 --attention standard --context 1024 --batch 4
+selective_memory_1024 --attention selective --memory-loss 0.01 --context 1024 --batch 4
+standard_2048 --attention standard --context 2048 --batch 2
+selective_memory_2048 --attention selective --memory-loss 0.01 --context 2048 --batch 2
+END
 }
-[ $# -gt 0 ] || set -- $all
+flags_of() {
+  flags=$(runs | sed -n "s/^$1 //p")
+  [ -n "$flags" ] || { echo "reproduce.sh: no run is called $1; there are $(names)" >&2; exit 2; }
+  case $1 in
+    *_1024 | *_2048)
+      flags="$flags --from runs/${1%_*}/model.safetensors --rate 1e-3 --warm-up 20 --tokens 600000" ;;
+  esac
+  echo "$flags"
+}
+names() { runs | cut -d ' ' -f 1 | tr '\n' ' '; }
 
+# At most so many windows of either part: as many bytes whatever the context.
+windows_of() {
+  case $1 in *_1024) echo 32 ;; *_2048) echo 16 ;; *) echo 64 ;; esac
+}
+
+mkdir -p "$here/../../bench/data"
+[ -s kjv.txt ] || sh "$here/text.sh" kjv >kjv.txt
+# shellcheck disable=SC2046  # a list of words
+[ $# -gt 0 ] || set -- $(names)
 for name in "$@"; do
   flags=$(flags_of "$name")
   # shellcheck disable=SC2086  # a list of words
-  OMP_NUM_THREADS=1 "$programs/train" --text "$folder/kjv.txt" --out "$folder/runs/$name" --resume \
-    --tokens 6000000 --seed 1 $flags
-  model=$here/models/$name.safetensors
-  "$programs/half_precision" "$folder/runs/$name/model.safetensors" "$model"
-  cp "$folder/runs/$name/log.csv" "$here/results/$name.training.csv"
-  "$programs/evaluate" --model "$model" --name "$name" --text "$folder/kjv.txt" \
-    --budgets 4,8,16,32,64,128,256,all --windows 64 --csv "$here/results/$name.budgets.csv"
-  "$programs/evaluate" --model "$model" --name "$name" --text "$folder/kjv.txt" \
-    --reference "$here/models/standard.safetensors" --windows 64 \
-    --csv "$here/results/$name.search.csv"
-  "$programs/evaluate" --model "$model" --name "$name" --text "$folder/kjv.txt" \
-    --reference "$model" --slack 0.005 --windows 64 --csv "$here/results/$name.own.csv"
-  case $name in selective*)
-    "$programs/activations" --model "$model" --text "$folder/kjv.txt" \
-      --csv "$here/results/$name.forgotten.csv" ;;
+  train kjv.txt "$name" $flags
+  case $name in
+    standard | selective) model=$here/models/$name.safetensors ;;
+    *) model=runs/$name/half.safetensors ;;
+  esac
+  "$programs/half_precision" "runs/$name/model.safetensors" "$model"
+  wanted=$(windows_of "$name") budgets=4,8,16,32,64,128,256,all
+  case $name in
+    short_*) budgets=16,all searches= ;;
+    standard) searches=own ;;
+    standard_*) searches= ;;
+    *_1024 | *_2048) searches=search reference=runs/standard_${name##*_}/half.safetensors ;;
+    *) searches="search own" reference=$here/models/standard.safetensors ;;
+  esac
+  evaluate "$name.budgets.csv" "$model" kjv.txt --windows "$wanted" --budgets $budgets
+  case $searches in *search*)
+    evaluate "$name.search.csv" "$model" kjv.txt --windows "$wanted" --reference "$reference" \
+      --search-windows $((wanted / 2)) ;;
+  esac
+  case $searches in *own*)
+    evaluate "$name.own.csv" "$model" kjv.txt --windows "$wanted" --reference "$model" --slack 0.005 \
+      --search-windows $((wanted / 8)) ;;
+  esac
+  case $name in
+    selective*)
+      if ! fresh "$name.forgotten.csv"; then
+        "$programs/activations" --model "$model" --text kjv.txt --windows 8 --npy "runs/$name" \
+          --csv "$results/$name.forgotten.csv"
+      fi
+      [ "$name" != selective ] || cp "runs/$name"/selecting_[qk].npy "$here/../../bench/data" ;;
   esac
 done
+bench=$here/../../build/release/bench/attention.layer_plan_bench
+[ ! -x "$bench" ] ||
+  "$bench" --benchmark_filter=BlockSpan64 --benchmark_format=csv >"$results/spans.times.csv"
 python3 "$here/results.py"

@@ -3,31 +3,25 @@
 # Riddles (lm/tasks.hpp): a small model a task and kind of attention, trained and evaluated with all
 # in memory and on budgets.
 #
-#   sh examples/lm/tasks.sh FOLDER           all of them; those that are done are not run again
+#   sh examples/lm/tasks.sh FOLDER           all of them; what is done is not done again
 #   sh examples/lm/tasks.sh FOLDER TASK...   some
 #
-# Leaves results/TASK_ATTENTION.task.csv; results.py writes RESULTS.md from them.
+# Leaves TASK_ATTENTION.run.json, .training.csv and .task.csv in results/; results.py writes RESULTS.md
+# from them.
 set -eu
-
-here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 1 ] || { echo "tasks.sh: which folder?" >&2; exit 2; }
-folder=$1
+# shellcheck source=examples/lm/programs.sh
+. "$(dirname "$0")/programs.sh"
 shift
-programs=${HEED_LM:-$here/../../build/torch/examples/lm}
-[ -x "$programs/train" ] || sh "$here/setup.sh"
-mkdir -p "$folder" "$here/results"
 [ $# -gt 0 ] || set -- assignment copying parity needle
 
 for task in "$@"; do
-  text=$folder/$task.txt
-  [ -s "$text" ] || "$programs/riddles" "$task" 4000000 >"$text"
+  [ -s "$task.txt" ] || "$programs/riddles" "$task" 4000000 >"$task.txt"
   for attention in standard selective; do
     name=${task}_$attention
-    OMP_NUM_THREADS=1 "$programs/train" --text "$text" --out "$folder/runs/$name" --resume \
-      --attention "$attention" --layers 2 --heads 4 --dim 64 --head-dim 16 --hidden 176 \
-      --context 256 --batch 8 --tokens 3000000 --seed 1
-    "$programs/evaluate" --model "$folder/runs/$name/model.safetensors" --name "$task" \
-      --text "$text" --windows 64 --budgets 8,16,32,64,all --csv "$here/results/$name.task.csv"
+    train "$task.txt" "$name" --answers-only --attention "$attention" --layers 2 --heads 4 --dim 64 \
+      --head-dim 16 --hidden 176 --context 256 --batch 8 --tokens 3000000
+    evaluate "$name.task.csv" "runs/$name/model.safetensors" "$task.txt" --windows 256 \
+      --budgets 8,16,32,64,all
   done
 done
 python3 "$here/results.py"

@@ -50,7 +50,7 @@ constexpr heed::Evict rules[] = {heed::Evict::most_masked, heed::Evict::least_at
 TEST(LmModel, GivesTheSameAtOnceAndInPiecesAndAgain) {
   for (const auto& spans : {std::optional<Spans>(), std::optional(Spans{{0}, 5, {}}),
                             std::optional(Spans{{0}, {}, 7})}) {
-    const Model model(random_model(!spans || !spans->block, spans));
+    const Model model(random_model(true, spans));
     const auto text = bytes(60);
     const Bytes all = text;
     Memory memory(model.config(), {});
@@ -141,8 +141,6 @@ TEST(LmMemory, RefusesWhatTheModelCannot) {
             "age");
   EXPECT_EQ(refusal(random_model(true).config, {budgets_of("8", 3), {}, 2}),
             "there are 3 budgets and 2 layers");
-  EXPECT_EQ(refusal(random_model(true, Spans{{0}, {}, 8}).config, {}),
-            "the model selects within blocks, which a buffer does not");
   EXPECT_EQ(refusal(random_model(false).config, keeping("8", heed::Evict::oldest)),
             "made without complaint");
 }

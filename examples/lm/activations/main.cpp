@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What a selective model's keys come to: of those a row could see, how many are masked by F of 1, 8
-// and 20 nats, by layer and position, mean over windows of the test part. With --npy also the
-// queries, keys and values of the first window, for benchmarks:
+// and 20 nats, by layer and position, mean over windows of the test part. With --npy also, for
+// benchmarks, the queries, keys and values of the first window, and by themselves the queries and
+// keys of the head that selects, [layers, tokens, D]:
 //
 //     activations --model selective.safetensors --text kjv.txt --csv forgotten.csv --npy folder
 //
@@ -31,15 +32,45 @@ struct Request {
 
 constexpr std::array<float, 3> masks{1, 8, 20};
 
-void write(const std::filesystem::path& path, const View<float, 4>& x) {
-  npy::Array array = npy::zeros(npy::Type::float32, {x.dim(0), x.dim(1), x.dim(2), x.dim(3)});
-  float* to = array.values<float>().data();
-  for (Index h = 0; h < x.dim(1); ++h)
-    for (Index n = 0; n < x.dim(2); ++n) to = std::copy_n(x.row(0, h, n), x.dim(3), to);
+void write(const std::filesystem::path& path, const npy::Array& array) {
   std::ofstream file(path, std::ios::binary);
   npy::write(file, array);
   if (!file.flush()) throw lm::FileError(path.string() + ": it cannot be written");
 }
+
+npy::Array array_of(const View<float, 4>& x) {
+  npy::Array array = npy::zeros(npy::Type::float32, {x.dim(0), x.dim(1), x.dim(2), x.dim(3)});
+  float* to = array.values<float>().data();
+  for (Index h = 0; h < x.dim(1); ++h)
+    for (Index n = 0; n < x.dim(2); ++n) to = std::copy_n(x.row(0, h, n), x.dim(3), to);
+  return array;
+}
+
+/// One window's, as they come; of the selecting head, layer after layer.
+class Activations {
+ public:
+  Activations(std::filesystem::path folder, const lm::Config& c, Index tokens)
+      : folder_(std::move(folder)),
+        queries_(npy::zeros(npy::Type::float32, {c.layers, tokens, c.head_dim})),
+        keys_(queries_) {}
+
+  void add(std::int64_t layer, const lm::Heads& in) {
+    const std::string name = "layer" + std::to_string(layer) + "_";
+    const npy::Array q = array_of(in.q), k = array_of(in.k);
+    write(folder_ / (name + "q.npy"), q);
+    write(folder_ / (name + "k.npy"), k);
+    write(folder_ / (name + "v.npy"), array_of(in.v));
+    const Index head = in.q.dim(2) * in.q.dim(3);
+    std::copy_n(q.values<float>().data(), head, queries_.values<float>().data() + layer * head);
+    std::copy_n(k.values<float>().data(), head, keys_.values<float>().data() + layer * head);
+    write(folder_ / "selecting_q.npy", queries_);
+    write(folder_ / "selecting_k.npy", keys_);
+  }
+
+ private:
+  std::filesystem::path folder_;
+  npy::Array queries_, keys_;
+};
 
 /// Sums over windows: [layer][mask][row] keys masked so.
 class Forgotten {
@@ -83,17 +114,13 @@ void look(const Request& request) {
   if (windows.empty()) throw lm::FileError("the text's test part holds no whole window");
 
   Forgotten forgotten(c.layers, tokens);
+  Activations activations(request.npy, c, tokens);
   lm::Memory memory(c, {});
   for (const lm::Bytes& window : windows) {
     memory.clear();
     model.forward(window, memory, [&](std::int64_t layer, const lm::Heads& in) {
       forgotten.add(layer, in);
-      if (!request.npy.empty() && &window == &windows.front()) {
-        const std::string name = "layer" + std::to_string(layer) + "_";
-        write(request.npy / (name + "q.npy"), in.q);
-        write(request.npy / (name + "k.npy"), in.k);
-        write(request.npy / (name + "v.npy"), in.v);
-      }
+      if (!request.npy.empty() && &window == &windows.front()) activations.add(layer, in);
       return heed::KvBuffer<float>::Step();
     });
   }
@@ -121,7 +148,7 @@ int main(int argc, char** argv) {
   line.text("--model", r.model, "FILE", "A checkpoint, as train writes it")->required();
   line.text("--text", r.text, "FILE", "The text it was trained on")->required();
   line.text("--csv", r.csv, "FILE", "Where the table goes, if not to stdout");
-  line.text("--npy", r.npy, "FOLDER", "For layerL_q.npy, _k.npy and _v.npy")
+  line.text("--npy", r.npy, "FOLDER", "For layerL_q.npy, _k.npy, _v.npy, selecting_q.npy, _k.npy")
       ->check(CLI::ExistingDirectory.description(""));
   line.integer("--windows", r.windows, 1, "Windows of the test part, at most");
   line.integer("--context", r.context, 0, "Tokens of a window; 0: as it was trained");

@@ -150,11 +150,9 @@ int main(int argc, char** argv) {
   line.text("--text", r.text, "FILE", "The text it was trained on")->required();
   line.text("--name", r.name, "NAME", "What the tables call it");
   line.text("--csv", r.csv, "FILE", "Where the table goes");
-  line.text("--evict", r.evict, "RULE,…", "Who goes: by selection, mass (H2O) or oldest")
-      ->delimiter(',');
-  line.text("--budgets", r.budgets, "K,…",
-            "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer")
-      ->delimiter(',');
+  line.list("--evict", r.evict, "RULE,…", "Who goes: by selection, mass (H2O) or oldest");
+  line.list("--budgets", r.budgets, "K,…",
+            "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer");
   line.text("--reference", r.reference, "FILE",
             "The checkpoint whose loss, unpruned, the smallest budgets are to reach");
   line.number("--slack", r.slack, "Bits a byte by which they may miss it");

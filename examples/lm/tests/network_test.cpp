@@ -51,6 +51,11 @@ std::filesystem::path temporary(const std::string& name) {
   return path;
 }
 
+void write_text(const std::filesystem::path& path, const std::vector<std::uint8_t>& bytes) {
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+}
+
 struct Case {
   const char* name;
   Config config;
@@ -76,6 +81,7 @@ std::vector<Case> cases() {
   });
   add("window", [](Config& c) { c.spans = Spans{{1}, 20, {}}; });
   add("block", [](Config& c) { c.spans = Spans{{1}, {}, 32}; });
+  add("selective_block", [](Config& c) { c.selective = true, c.spans = Spans{{1}, {}, 32}; });
   add("selective_window", [](Config& c) { c.selective = true, c.spans = Spans{{2}, 20, {}}; });
   return list;
 }
@@ -133,9 +139,7 @@ std::string content(const std::filesystem::path& path) {
 
 TEST(LmTraining, StoppedAndResumedEndsWithTheSameWeights) {
   const auto folder = temporary("resume");
-  const auto bytes = random_bytes(20 * Text::block);
-  std::ofstream(folder / "text", std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+  write_text(folder / "text", random_bytes(20 * Text::block));
   TrainRequest request;
   request.settings.config = small();
   request.settings.config.selective = true;
@@ -159,6 +163,53 @@ TEST(LmTraining, StoppedAndResumedEndsWithTheSameWeights) {
   EXPECT_THROW(train(request, false, out), FileError);
   request.resume = false;
   EXPECT_THROW(train(request, false, out), FileError);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(LmTraining, GoesOnFromACheckpointAtALongerContext) {
+  const auto folder = temporary("from");
+  write_text(folder / "text", random_bytes(20 * Text::block));
+  Network before(small(), 3);
+  write_checkpoint(folder / "before", before.checkpoint());
+  TrainRequest request;
+  request.settings.config = small();
+  request.settings.config.context = 200;
+  // A rate of nothing: the weights that come out are those that went in.
+  request.settings.batch = 1, request.settings.tokens = 200, request.settings.rate = 0;
+  request.settings.seed = 9;
+  request.text = folder / "text", request.from = folder / "before", request.out = folder / "after";
+  std::ostringstream out;
+  train(request, false, out);
+  const Checkpoint after = read_checkpoint(folder / "after/model.safetensors");
+  EXPECT_EQ(after.config.context, 200);
+  EXPECT_EQ(after.values, before.checkpoint().values);
+  EXPECT_EQ(after.notes.at("from"), request.from.string());
+
+  request.settings.config.heads = 4, request.settings.config.head_dim = 4;
+  request.out = folder / "other";
+  EXPECT_THROW(train(request, false, out), ConfigError);  // the same shapes, another model
+  std::filesystem::remove_all(folder);
+}
+
+TEST(LmTraining, OfRiddlesLearnsTheAnswersAlone) {
+  const auto folder = temporary("answers");
+  TrainRequest request;
+  request.settings.config = small();
+  request.settings.batch = 1, request.settings.tokens = 150, request.settings.warm_up = 0;
+  request.settings.adam.weight_decay = 0, request.settings.answers_only = true;
+  request.text = folder / "text";
+  std::ostringstream out;
+  const auto begun = Network(small(), request.settings.seed).checkpoint().values;
+  const auto after = [&](const std::string& line) {
+    std::vector<std::uint8_t> text;
+    while (text.size() < 20 * Text::block) text.insert(text.end(), line.begin(), line.end());
+    write_text(request.text, text);
+    request.out = folder / std::to_string(line.size());
+    train(request, false, out);
+    return read_checkpoint(request.out / "model.safetensors").values;
+  };
+  EXPECT_EQ(after("no answer\n"), begun);
+  EXPECT_NE(after("an answer>yes\n"), begun);
   std::filesystem::remove_all(folder);
 }
 

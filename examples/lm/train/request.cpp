@@ -25,17 +25,18 @@ double TrainingSettings::rate_at(std::int64_t step) const {
 }
 
 std::string TrainingSettings::to_json() const {
-  return nlohmann::json{{"config", nlohmann::json::parse(lm::to_json(config))},
-                        {"tokens", tokens},
-                        {"batch", batch},
-                        {"rate", rate},
-                        {"last_rate", last_rate},
-                        {"warm_up", warm_up},
-                        {"clip", clip},
-                        {"memory_loss", memory_loss},
-                        {"seed", seed},
-                        {"weight_decay", adam.weight_decay}}
-      .dump();
+  nlohmann::json json{{"config", nlohmann::json::parse(lm::to_json(config))},
+                      {"tokens", tokens},
+                      {"batch", batch},
+                      {"rate", rate},
+                      {"last_rate", last_rate},
+                      {"warm_up", warm_up},
+                      {"clip", clip},
+                      {"memory_loss", memory_loss},
+                      {"seed", seed},
+                      {"weight_decay", adam.weight_decay}};
+  if (answers_only) json["answers_only"] = true;
+  return json.dump();
 }
 
 namespace {
@@ -69,6 +70,8 @@ void declare(CommandLine& line, TrainRequest& r, AttentionWords& words) {
   line.text("--text", r.text, "FILE", "What to learn, any bytes")->required();
   line.text("--out", r.out, "FOLDER", "Where results go")->required();
   app.add_flag("--resume", r.resume, "Go on from what the folder holds, if it does");
+  line.text("--from", r.from, "FILE",
+            "A checkpoint to begin with, of the same model but for its context");
 
   app.option_defaults()->group("Model");
   line.integer("--layers", c.layers, 1, "layers");
@@ -93,13 +96,13 @@ void declare(CommandLine& line, TrainRequest& r, AttentionWords& words) {
       "ssa");
   beside(app.add_flag("--ssa-value", t.value, "on values too"), "ssa");
   beside(app.add_flag("--ssa-shared", t.shared, "from the head's own query or value"), "ssa");
-  beside(line.text("--full-layers", words.spans.full_layers, "L,…", "layers that see all")
-             ->delimiter(','),
+  beside(line.list("--full-layers", words.spans.full_layers, "L,…", "layers that see all"),
          "spans");
   beside(line.text("--window", words.spans.window, "N", "tokens the other layers see"), "spans");
   beside(line.text("--block", words.spans.block, "N", "or the block they see"), "spans");
 
   app.option_defaults()->group("Training");
+  app.add_flag("--answers-only", s.answers_only, "of a text of riddles, learn the answers alone");
   line.integer("--tokens", s.tokens, 1, "tokens to learn from");
   line.integer("--batch", s.batch, 1, "windows a step");
   line.number("--rate", s.rate, "learning rate");

@@ -20,6 +20,7 @@ struct TrainingSettings {
   std::int64_t warm_up = 100;        ///< steps
   double clip = 1;                   ///< most of the gradient's norm
   double memory_loss = 0;            ///< ε, weight of L_mem
+  bool answers_only = false;         ///< Of riddles (lm/tasks.hpp), the loss is that of answers.
   std::uint64_t seed = 1;
   AdamWOptions adam;
 
@@ -32,6 +33,7 @@ struct TrainingSettings {
 struct TrainRequest {
   TrainingSettings settings;
   std::filesystem::path text, out;
+  std::filesystem::path from;  ///< a checkpoint to begin with; empty: weights drawn by the seed
   bool resume = false;
   double minutes = 0;  ///< 0: no limit
   std::int64_t threads = 1, log_every = 20, validate_every = 200, save_every = 200;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lm/train/training.hpp"
 
+#include "lm/tasks.hpp"
 #include "lm/train/batches.hpp"
 #include "lm/train/log.hpp"
 #include "lm/train/state.hpp"
@@ -16,6 +17,8 @@
 namespace lm {
 namespace {
 
+constexpr std::int64_t no_target = -1;
+
 /// FNV-1a: enough to notice that it is another text.
 std::uint64_t fingerprint(Bytes bytes) {
   std::uint64_t hash = 0xcbf29ce484222325u;
@@ -23,9 +26,46 @@ std::uint64_t fingerprint(Bytes bytes) {
   return hash;
 }
 
-/// Mean loss in nats of each token's successor. tokens is [B, N + 1].
-at::Tensor loss_of(const at::Tensor& logits, const at::Tensor& tokens) {
-  return at::cross_entropy_loss(logits.flatten(0, 1), tokens.slice(1, 1).flatten());
+/// What training begins with, and what load_state() is to know of it.
+struct Beginning {
+  Network network;
+  std::string told;
+};
+Beginning beginning_of(const TrainRequest& request) {
+  const TrainingSettings& settings = request.settings;
+  if (request.from.empty()) return {Network(settings.config, settings.seed), ""};
+  Checkpoint checkpoint = read_checkpoint(request.from);
+  checkpoint.config.context = settings.config.context;
+  const std::string has = to_json(checkpoint.config), wanted = to_json(settings.config);
+  if (has != wanted)
+    throw ConfigError(request.from.string() + ": its model is " + has + ", to be trained is " +
+                      wanted);
+  const Text file = Text::read(request.from);
+  return {Network(checkpoint),
+          " from a checkpoint of fingerprint " + std::to_string(fingerprint(file.bytes()))};
+}
+
+/// What each of [B, N + 1] tokens but the last is to predict, [B · N]: its successor, or nothing.
+at::Tensor targets_of(const at::Tensor& tokens, const TrainingSettings& settings) {
+  if (!settings.answers_only) return tokens.slice(1, 1).flatten();
+  at::Tensor targets = at::full_like(tokens, no_target);
+  const std::int64_t length = tokens.size(1);
+  std::vector<std::uint8_t> window(static_cast<std::size_t>(length));
+  for (std::int64_t b = 0; b < tokens.size(0); ++b) {
+    const std::int64_t* from = tokens.data_ptr<std::int64_t>() + b * length;
+    std::int64_t* to = targets.data_ptr<std::int64_t>() + b * length;
+    std::copy_n(from, length, window.begin());
+    for (const Answer& answer : answers_in(window))
+      std::copy(from + answer.first, from + answer.last, to + answer.first);
+  }
+  return targets.slice(1, 1).flatten();
+}
+
+/// Their mean loss in nats.
+at::Tensor loss_of(const at::Tensor& logits, const at::Tensor& targets) {
+  const at::Tensor sum =
+      at::cross_entropy_loss(logits.flatten(0, 1), targets, {}, at::Reduction::Sum, no_target);
+  return sum / targets.ne(no_target).sum().clamp_min(1);
 }
 
 /// max_i M[b, i], mean over layers and batch: what L_mem asks to be small, in tokens.
@@ -43,7 +83,7 @@ struct Validation {
 /// On windows spread evenly over the validation part.
 class Validator {
  public:
-  Validator(const Text& text, const TrainingSettings& settings) : batch_(settings.batch) {
+  Validator(const Text& text, const TrainingSettings& settings) : settings_(settings) {
     const auto windows = text.windows(Part::validation, std::size_t(settings.config.context) + 1);
     const std::size_t wanted = std::min<std::size_t>(windows.size(), 32);
     for (std::size_t i = 0; i < wanted; ++i)
@@ -56,12 +96,14 @@ class Validator {
     Validation result;
     double nats = 0, memory = 0;
     const std::span<const Bytes> all = windows_;
-    for (std::size_t at = 0; at < all.size(); at += std::size_t(batch_)) {
-      const auto some = all.subspan(at, std::min(std::size_t(batch_), all.size() - at));
+    const auto batch = std::size_t(settings_.batch);
+    for (std::size_t at = 0; at < all.size(); at += batch) {
+      const auto some = all.subspan(at, std::min(batch, all.size() - at));
       const at::Tensor tokens = as_tensor(some);
       const Predictions predictions =
           network.forward(tokens.slice(1, 0, -1), network.config().selective);
-      nats += loss_of(predictions.logits, tokens).item<double>() * double(some.size());
+      nats += loss_of(predictions.logits, targets_of(tokens, settings_)).item<double>() *
+              double(some.size());
       if (network.config().selective)
         memory += memory_of(predictions).item<double>() * double(some.size());
     }
@@ -72,7 +114,7 @@ class Validator {
 
  private:
   std::vector<Bytes> windows_;
-  std::int64_t batch_;
+  const TrainingSettings& settings_;
 };
 
 std::string time_of(double seconds) {
@@ -101,10 +143,12 @@ void train(const TrainRequest& request, const std::atomic<bool>& stop, std::ostr
   std::filesystem::create_directories(request.out, error);
   if (error) throw FileError(request.out.string() + ": " + error.message());
 
-  Network network(settings.config, settings.seed);
+  Beginning beginning = beginning_of(request);
+  Network& network = beginning.network;
   AdamW adam(settings.config, network.parameters(), settings.adam);
   const std::string told = settings.to_json() + " on " + std::to_string(text.bytes().size()) +
-                           " bytes of fingerprint " + std::to_string(fingerprint(text.bytes()));
+                           " bytes of fingerprint " + std::to_string(fingerprint(text.bytes())) +
+                           beginning.told;
   const std::filesystem::path state = request.out / "state.safetensors";
   Progress progress;
   if (std::filesystem::exists(state)) {
@@ -130,6 +174,7 @@ void train(const TrainRequest& request, const std::atomic<bool>& stop, std::ostr
     checkpoint.notes = {{"training", settings.to_json()},
                         {"step", std::to_string(progress.step)},
                         {"tokens", std::to_string(progress.step * a_step)}};
+    if (!request.from.empty()) checkpoint.notes["from"] = request.from.string();
     if (validation_loss > 0)
       checkpoint.notes["validation_bits_per_byte"] = std::to_string(validation_loss);
     write_checkpoint(request.out / "model.safetensors", checkpoint);
@@ -144,7 +189,7 @@ void train(const TrainRequest& request, const std::atomic<bool>& stop, std::ostr
     const at::Tensor tokens = batches.of(step);
     const Predictions predictions =
         network.forward(tokens.slice(1, 0, -1), settings.memory_loss > 0);
-    const at::Tensor loss = loss_of(predictions.logits, tokens);
+    const at::Tensor loss = loss_of(predictions.logits, targets_of(tokens, settings));
     at::Tensor objective = loss;
     if (settings.memory_loss > 0)
       objective = objective +
