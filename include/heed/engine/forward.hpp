@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/core/executor.hpp"
+#include "heed/engine/fresh_keys.hpp"
 #include "heed/engine/live_keys.hpp"
 #include "heed/engine/worker.hpp"
 

@@ -4,6 +4,12 @@
 
 #include "heed/simd/pack.hpp"
 
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
 #if defined(__AVX2__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 #define HEED_WIDENS_IN_REGISTERS
 #include <immintrin.h>

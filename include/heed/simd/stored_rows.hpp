@@ -6,6 +6,9 @@
 
 #include "heed/simd/storage.hpp"
 
+#include <cstdint>
+#include <type_traits>
+
 namespace heed::inline HEED_ABI::simd {
 
 /// As many stored numbers as a register of T holds.

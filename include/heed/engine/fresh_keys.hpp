@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+/// @file Keys and values that are read once, block by block.
+#pragma once
+
+#include "heed/engine/key_store.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// The key block in hand, packed when it is met: for keys that are read once. A few rows read it as
+/// it is stored.
+template <class T, class B>
+class FreshKeys {
+  using Tile = Tiles<T, B>;
+
+ public:
+  FreshKeys() = default;
+  FreshKeys(const Tokens<T>& k, const Tokens<T>& v, bool scales_values, Arena& arena)
+      : k_(k),
+        v_(v),
+        columns_(round_up(v.dim(3), simd::width<T>)),
+        copies_(needs_copy(v, scales_values)) {
+    room_ = arena.take<T>(k.in_place() ? 0 : Tile::panel_keys * k.dim(3));
+    panels_ = arena.take<T>(Tile::block_keys * k.dim(3));
+    values_ = arena.take<T>(copies_ ? Tile::block_keys * columns_ : 0);
+    finite_ = arena.take<std::uint8_t>(1);
+    key_scale_ = arena.take<T>(2 * Tile::block_keys);
+    stored_ = arena.take<StoredBlock<T>>(1);
+  }
+
+  /// Keys [first, last) of a head for so many rows, until the next call.
+  template <class V>
+  KeyBlock<T> operator()(const V& variant, Index b, Index g, Index first, Index last,
+                         Index rows) const {
+    const Index keys = last - first;
+    if (rows <= few_stored_rows) {
+      T* value_scale = key_scale_ + Tile::block_keys;
+      for (Index j = 0; j < keys; ++j) {
+        key_scale_[j] = variant.key_factor(k_.scale(b, g, first + j), b, g, first + j);
+        value_scale[j] = variant.value_factor(v_.scale(b, g, first + j), b, g, first + j);
+      }
+      // Of so few rows each can look for itself at what it sees.
+      const bool finite = rows > 4 && v_.finite(b, g, first, keys);
+      *stored_ = {.keys = k_.stored(b, g, first),
+                  .values = v_.stored(b, g, first),
+                  .key_stride = k_.stride(2),
+                  .value_stride = v_.stride(2),
+                  .key_scale = key_scale_,
+                  .value_scale = value_scale,
+                  .finite = finite,
+                  .dot = k_.dot(),
+                  .add = v_.add()};
+      return {first, last, nullptr, {}, stored_};
+    }
+    pack_panels(
+        k_, b, g, first, round_up(keys, Tile::panel_keys), Tile::panel_keys,
+        [&](Index, Index, Index j) { return variant.key_factor(T(1), b, g, j); }, room_, panels_);
+    if (copies_) {
+      *finite_ = pack_rows(
+          v_, b, g, first, keys, columns_,
+          [&](Index, Index, Index j) { return variant.value_factor(T(1), b, g, j); }, values_);
+      return {first, last, panels_, {values_, columns_, finite_}};
+    }
+    const T* values = v_.row(b, g, first, nullptr);
+    *finite_ = simd::all_finite(values, v_.stride(2), keys, v_.dim(3));
+    return {first, last, panels_, {values, v_.stride(2), finite_}};
+  }
+
+ private:
+  Tokens<T> k_, v_;
+  Index columns_ = 0;
+  bool copies_ = false;
+  T *room_ = nullptr, *panels_ = nullptr, *values_ = nullptr;
+  T* key_scale_ = nullptr;  ///< [block_keys], and behind it the values'
+  StoredBlock<T>* stored_ = nullptr;
+  std::uint8_t* finite_ = nullptr;
+};
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+/// @file A block of keys and values that are read as they are stored.
+#pragma once
+
+#include "heed/simd/stored_rows.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// So many rows read keys and values as they are stored; for more it pays to pack or widen them.
+inline constexpr Index few_stored_rows = 12;
+
+/// A block of keys and values as they are stored, for a few rows that read each number once.
+template <class T>
+struct StoredBlock {
+  /// out[r · out_stride + j] = key_scale[j] · q_r · k_j of keys [first, first + count) of the
+  /// block.
+  using Dot = void (*)(const StoredBlock&, const simd::Queries<T>& q, Index first, Index count,
+                       T* out, Index out_stride);
+  /// out_r += Σ_j p[r · p_stride + j] v_j likewise; the values' scale is the caller's to apply.
+  using Add = void (*)(const StoredBlock&, const T* p, Index p_stride, Index rows, Index first,
+                       Index count, Index dim, T* out, Index out_stride);
+
+  const void *keys = nullptr, *values = nullptr;
+  Index key_stride = 0, value_stride = 0;  ///< numbers from token to token, or from panel to panel
+  const T *key_scale = nullptr, *value_scale = nullptr;  ///< of each token; null: there is none
+  bool finite = false;                                   ///< are all values known to be?
+  Dot dot = nullptr;
+  Add add = nullptr;
+
+  template <class S>
+  static void dot_rows(const StoredBlock& x, const simd::Queries<T>& q, Index first, Index count,
+                       T* out, Index out_stride) {
+    simd::dot_rows(q, static_cast<const S*>(x.keys) + first * x.key_stride, x.key_stride, count,
+                   x.key_scale + first, out, out_stride);
+  }
+  /// `first` begins a panel.
+  template <int Vectors, class S>
+  static void dot_panels(const StoredBlock& x, const simd::Queries<T>& q, Index first, Index count,
+                         T* out, Index out_stride) {
+    constexpr Index panel_keys = Vectors * simd::width<T>;
+    simd::dot_panels<Vectors>(q, static_cast<const S*>(x.keys) + first / panel_keys * x.key_stride,
+                              x.key_stride, count, x.key_scale ? x.key_scale + first : nullptr, out,
+                              out_stride);
+  }
+  template <class S>
+  static void add_rows(const StoredBlock& x, const T* p, Index p_stride, Index rows, Index first,
+                       Index count, Index dim, T* out, Index out_stride) {
+    simd::add_rows(p, p_stride, rows, x.finite,
+                   static_cast<const S*>(x.values) + first * x.value_stride, x.value_stride, count,
+                   dim, out, out_stride);
+  }
+};
+
+}  // namespace heed::inline HEED_ABI::detail
