@@ -37,8 +37,7 @@ class Storage : public testing::Test {
     return in;
   }
   static KvBuffer<float, S> buffer(const Inputs<float>& in, const KvOptions& options) {
-    const KvShape shape = buffer_for(in, options).shape();
-    return {shape, options};
+    return {buffer_for(in, options).shape(), options};
   }
 };
 using Stored = testing::Types<Eigen::half, Eigen::bfloat16, std::int8_t>;
@@ -66,11 +65,11 @@ TYPED_TEST(Storage, RoundsKeysAndValuesAndNothingElse) {
        {Case{Evict::most_masked, 40, 16}, Case{Evict::most_masked, std::nullopt, 96},
         Case{Evict::least_attended, 40, 1}, Case{Evict::oldest, 130, 7}})
     for (const Index dim : {1, 17, 64}) {
-      Shape shape = tokens(dim == 17 ? 300 : 150, dim, 4, 2);
-      shape.value_dim = dim == 64 ? 32 : dim + 2;
+      Shape sizes = tokens(dim == 17 ? 300 : 150, dim, 4, 2);
+      sizes.value_dim = dim == 64 ? 32 : dim + 2;
       const KvOptions o{.budget = budget, .evict = evict, .chunk = chunk};
       SCOPED_TRACE(describe(o));
-      const Inputs<float> in = inputs<float>(shape, 7);
+      const Inputs<float> in = inputs<float>(sizes, 7);
       KvBuffer<float, TypeParam> narrow = TestFixture::buffer(in, o);
       KvBuffer<float> wide = buffer_for(in, o);
       const Buffered<float> got = run(narrow, in), want = run(wide, TestFixture::rounded(in));
@@ -133,8 +132,7 @@ TYPED_TEST(Storage, EvictsTheSameForAnyChunk) {
 
 /// A token of nothing but zeros, or of numbers so small that their step would have no digits.
 TEST(Quantized, RowsWithoutAScaleAreNought) {
-  const Shape shape = tokens(3, 4);
-  Inputs<float> in = inputs<float>(shape, 5);
+  Inputs<float> in = inputs<float>(tokens(3, 4), 5);
   in.v.setConstant(1e-44F);
   in.k.setZero();
   KvBuffer<float, std::int8_t> buffer(buffer_for(in, {}).shape(), {});

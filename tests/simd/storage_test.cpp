@@ -84,9 +84,12 @@ TYPED_TEST(SixteenBits, AreFiniteOrNotWhereverTheyStand) {
 TEST(EightBits, AreMultiplesOfTheirScale) {
   std::vector<std::int8_t> x(256);
   for (int i = 0; i < 256; ++i) x[std::size_t(i)] = std::int8_t(i - 128);
-  std::vector<float> wide(256);
-  simd::widen(x.data(), Index(256), .375F, wide.data());
-  for (int i = 0; i < 256; ++i) EXPECT_EQ(wide[std::size_t(i)], .375F * float(i - 128));
+  for (const Index count : {0, 1, 15, 16, 100, 256}) {
+    std::vector<float> wide(std::size_t(count) + 1, -1.F);
+    simd::widen(x.data(), count, .375F, wide.data());
+    for (Index i = 0; i < count; ++i) EXPECT_EQ(wide[std::size_t(i)], .375F * float(i - 128));
+    EXPECT_EQ(wide.back(), -1.F);
+  }
 }
 
 /// A panel of rows with a scale each, both sides of a register.
