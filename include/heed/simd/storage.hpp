@@ -32,7 +32,7 @@ inline constexpr bool widens_in_registers = std::is_same_v<T, float> &&
                                             );
 
 template <class Register, class S>
-HEED_INLINE Register bits_of(const S* x) noexcept {
+HEED_INLINE Register bits_of(const S* x) {
   Register bits{};
   std::memcpy(&bits, x, std::size_t(width<float>) * sizeof(S));
   return bits;
@@ -40,7 +40,7 @@ HEED_INLINE Register bits_of(const S* x) noexcept {
 
 /// As many numbers as a register of float holds.
 template <class S>
-HEED_INLINE Batch<float> widen_register(const S* x) noexcept {
+HEED_INLINE Batch<float> widen_register(const S* x) {
 #ifdef __AVX512F__
   if constexpr (is_bfloat16<S>)
     return Batch<float>(
@@ -68,15 +68,18 @@ HEED_INLINE Batch<float> widen_register(const S* x) noexcept {
 template <class S, class T>
 inline constexpr bool widens_in_registers = false;
 template <class S>
-Batch<float> widen_register(const S*) noexcept;  // nowhere
+Batch<float> widen_register(const S*);  // nowhere
 
 #endif
 
 }  // namespace detail
 
 /// out[i] = x[i] for i < count. Exact.
+///
+/// Not noexcept, nor is what calls it: Eigen's conversions are not, and clang++ would call
+/// std::terminate by a function of one name for every instruction set in a program.
 template <class S, class T>
-void widen(const S* x, Index count, T* out) noexcept {
+void widen(const S* x, Index count, T* out) {
   Index i = 0;
   if constexpr (detail::widens_in_registers<S, T>)
     for (; i + width<T> <= count; i += width<T>)
@@ -86,7 +89,7 @@ void widen(const S* x, Index count, T* out) noexcept {
 
 /// out[i] = scale · x[i] for i < count.
 template <class T>
-void widen(const std::int8_t* x, Index count, T scale, T* out) noexcept {
+void widen(const std::int8_t* x, Index count, T scale, T* out) {
   Index i = 0;
   if constexpr (detail::widens_in_registers<std::int8_t, T>)
     for (; i + width<T> <= count; i += width<T>)
@@ -97,7 +100,7 @@ void widen(const std::int8_t* x, Index count, T scale, T* out) noexcept {
 /// out[d · rows + r] = scale[r] · x[d · rows + r] for r < rows: a panel, whose rows have a scale
 /// each.
 template <class T>
-void widen_panel(const std::int8_t* x, Index dim, Index rows, const T* scale, T* out) noexcept {
+void widen_panel(const std::int8_t* x, Index dim, Index rows, const T* scale, T* out) {
   Index r = 0;
   if constexpr (detail::widens_in_registers<std::int8_t, T>)
     for (; r + width<T> <= rows; r += width<T>) {
@@ -111,7 +114,7 @@ void widen_panel(const std::int8_t* x, Index dim, Index rows, const T* scale, T*
 
 /// out[i · stride] = x[i] for i < count, to the nearest.
 template <class T, class S>
-void narrow(const T* x, Index count, S* out, Index stride = 1) noexcept {
+void narrow(const T* x, Index count, S* out, Index stride = 1) {
   for (Index i = 0; i < count; ++i) out[i * stride] = S(x[i]);
 }
 

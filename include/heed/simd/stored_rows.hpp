@@ -13,7 +13,7 @@ namespace heed::inline HEED_ABI::simd {
 
 /// As many stored numbers as a register of T holds.
 template <class T, class S>
-HEED_INLINE Batch<T> load_stored(const S* x) noexcept {
+HEED_INLINE Batch<T> load_stored(const S* x) {
   if constexpr (std::is_same_v<S, T>) {
     return load(x);
   } else if constexpr (detail::widens_in_registers<S, T>) {
@@ -48,7 +48,7 @@ namespace detail {
 /// Asks for a row that is met some rows from now: several rows' arithmetic is more than the
 /// processor looks ahead by itself.
 template <class S>
-HEED_INLINE void fetch(const S* row, Index stride, Index dim) noexcept {
+HEED_INLINE void fetch(const S* row, Index stride, Index dim) {
   constexpr Index ahead = 12, line = 64;
   // A number, not a pointer: it may lie behind the last row.
   const auto start =
@@ -59,7 +59,7 @@ HEED_INLINE void fetch(const S* row, Index stride, Index dim) noexcept {
 
 template <int Rows, class T, class S>
 [[gnu::noinline]] void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim,
-                                     const T* scale, T* out, Index out_stride) noexcept {
+                                     const T* scale, T* out, Index out_stride) {
   constexpr int sums = Rows < 4 ? 4 / Rows : 1;  // a row's, so that enough additions are under way
   constexpr Index step = sums * width<T>;
   for (Index j = 0; j < keys; ++j, k += stride) {
@@ -92,8 +92,7 @@ template <int Rows, class T, class S>
 /// are widened beforehand: to the last bit it does not matter how many rows read them.
 template <int Rows, int Panels, int Vectors, class T, class S>
 HEED_INLINE void dot_some_panels(const T* q, const S* k, Index panel_stride, Index dim,
-                                 [[maybe_unused]] const T* scale, T* out,
-                                 Index out_stride) noexcept {
+                                 [[maybe_unused]] const T* scale, T* out, Index out_stride) {
   constexpr int vectors = Panels * Vectors;
   constexpr bool scaled = std::is_same_v<S, std::int8_t>;
   Batch<T> acc[Rows][vectors], scales[scaled ? vectors : 1];
@@ -119,7 +118,7 @@ HEED_INLINE void dot_some_panels(const T* q, const S* k, Index panel_stride, Ind
 
 template <int Rows, int Vectors, class T, class S>
 [[gnu::noinline]] void dot_panels(const T* q, const S* k, Index panel_stride, Index keys, Index dim,
-                                  const T* scale, T* out, Index out_stride) noexcept {
+                                  const T* scale, T* out, Index out_stride) {
   // As many multiply-adds under way as the registers allow.
   constexpr int several = Rows >= 8 ? 1 : Rows >= 4 ? 2 : 4;
   constexpr Index panel_keys = Vectors * width<T>;
@@ -136,7 +135,7 @@ template <int Rows, int Vectors, class T, class S>
 /// numbers of rows to come.
 template <int Rows, int Vectors, class T, class S>
 HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
-                                  Index dim, T* out, Index out_stride) noexcept {
+                                  Index dim, T* out, Index out_stride) {
   Batch<T> acc[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
@@ -164,7 +163,7 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
 /// From column `d` on, by the widest that fit.
 template <int Rows, int Vectors, class T, class S>
 HEED_INLINE void add_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
-                             Index d, Index dim, T* out, Index out_stride) noexcept {
+                             Index d, Index dim, T* out, Index out_stride) {
   for (; d + Vectors * width<T> <= dim; d += Vectors * width<T>)
     add_some_columns<Rows, Vectors>(p, p_stride, v + d, stride, keys, d == 0 ? dim : 0, out + d,
                                     out_stride);
@@ -174,7 +173,7 @@ HEED_INLINE void add_columns(const T* p, Index p_stride, const S* v, Index strid
 
 template <int Rows, class T, class S>
 [[gnu::noinline]] void add_rows(const T* p, Index p_stride, const S* v, Index stride, Index keys,
-                                Index dim, T* out, Index out_stride) noexcept {
+                                Index dim, T* out, Index out_stride) {
   add_columns<Rows, Rows == 1 ? 8 : 16 / Rows>(p, p_stride, v, stride, keys, 0, dim, out,
                                                out_stride);
   for (Index d = dim / width<T> * width<T>; d < dim; ++d)
@@ -189,7 +188,7 @@ template <int Rows, class T, class S>
 /// out[r · out_stride + j] = scale[j] · Σ_d q[r][d] · k[j · stride + d] for j < keys.
 template <class T, class S>
 void dot_rows(const Queries<T>& q, const S* k, Index stride, Index keys, const T* scale, T* out,
-              Index out_stride) noexcept {
+              Index out_stride) {
   by_rows(q.rows, [&](auto rows, Index first) {
     detail::dot_some_rows<rows>(q.data + first * q.dim, k, stride, keys, q.dim, scale,
                                 out + first * out_stride, out_stride);
@@ -200,7 +199,7 @@ void dot_rows(const Queries<T>& q, const S* k, Index stride, Index keys, const T
 /// the end of a panel. Only eight bits have a scale.
 template <int Vectors, class T, class S>
 void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys, const T* scale,
-                T* out, Index out_stride) noexcept {
+                T* out, Index out_stride) {
   by_rows(q.rows, [&](auto rows, Index first) {
     detail::dot_panels<rows, Vectors>(q.data + first * q.dim, k, panel_stride, keys, q.dim, scale,
                                       out + first * out_stride, out_stride);
@@ -213,7 +212,7 @@ void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys,
 ///                nought: 0 · NaN is NaN, and what is hidden must not be seen even then.
 template <class T, class S>
 void add_rows(const T* p, Index p_stride, Index rows, bool finite, const S* v, Index stride,
-              Index keys, Index dim, T* out, Index out_stride) noexcept {
+              Index keys, Index dim, T* out, Index out_stride) {
   const auto run = [&](auto count, Index first) {
     detail::add_rows<count>(p + first * p_stride, p_stride, v, stride, keys, dim,
                             out + first * out_stride, out_stride);
