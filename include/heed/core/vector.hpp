@@ -22,7 +22,7 @@ struct Allocator {
 
   static constexpr std::align_val_t alignment{Workspace::alignment};
   T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, alignment); }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, alignment); }
   friend bool operator==(const Allocator&, const Allocator&) { return true; }
 };
 

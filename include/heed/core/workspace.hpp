@@ -52,7 +52,7 @@ class Workspace {
 
   struct Free {
     std::align_val_t start;
-    void operator()(std::byte* p) const { ::operator delete(p, start); }
+    void operator()(std::byte* p) const noexcept { ::operator delete(p, start); }
   };
   std::unique_ptr<std::byte, Free> memory_;
   std::size_t bytes_ = 0;

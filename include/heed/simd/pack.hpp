@@ -43,10 +43,10 @@ HEED_INLINE void pack_square(const T* const (&x)[4], const T (&scale)[4], T* out
 /// out[d · width + r] = factor(r) · row(r)[d] for r < rows, 0 for rows ≤ r < width: a panel, in
 /// which `width` rows lie side by side.
 ///
-/// @param row  row(r) points to `dim` numbers.
+/// @param row  row(r) points to `dim` numbers; may widen them first, hence not noexcept.
 /// @param out  dim · width numbers, overwritten.
 template <class T, class RowOf, class Factor>
-void pack_panel(RowOf&& row, Index rows, Index dim, Index width, Factor&& factor, T* out) noexcept {
+void pack_panel(RowOf&& row, Index rows, Index dim, Index width, Factor&& factor, T* out) {
   // By squares of four, transposed in registers: one by one a number costs more than ten times as
   // much, as every one is a store to a line of its own.
   const Index square_dim = dim / 4 * 4;
@@ -73,7 +73,7 @@ void pack_panel(RowOf&& row, Index rows, Index dim, Index width, Factor&& factor
 /// out[r · out_stride + d] = factor(r) · x[r · stride + d] for d < dim, 0 for dim ≤ d < out_stride.
 template <class T, class Factor>
 void pack_rows(const T* x, Index stride, Index rows, Index dim, Factor&& factor, T* out,
-               Index out_stride) noexcept {
+               Index out_stride) {
   for (Index r = 0; r < rows; ++r) {
     const T scale = factor(r);
     T* to = out + r * out_stride;
