@@ -215,9 +215,10 @@ class Pass {
       Bound variant = bound<T>(variant_, problem_, arena);
       projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
       const bool scales_values = variant.scales_values();
+      T* room = arena.take<T>(k_.in_place() ? 0 : Tile::panel_keys * problem_.dim);
       FreshKeys<T, B> fresh;
       if (spans_ > 0) {
-        fresh = FreshKeys<T, B>(k_, v_, scales_values, arena);
+        fresh = FreshKeys<T, B>(k_, v_, scales_values, room, arena);
         if (w == 0 && spans_ > 1) gathered_ = strips_of(tasks_ * spans_, arena);
       } else if (w == 0) {
         keys_ = PackedPanels<T>(k_, Tile::panel_keys, Tile::block_keys, arena);
@@ -239,7 +240,6 @@ class Pass {
         live = LiveKeys<T, B>(problem_,
                               std::min((heads + group - 2) / group + 2, problem_.key_heads), arena);
       }
-      T* room = arena.take<T>(k_.in_place() ? 0 : Tile::panel_keys * problem_.dim);
       if (!arena.measuring())
         new (lanes + w) Lane{std::move(worker), selector, strips, live, fresh, room};
     }

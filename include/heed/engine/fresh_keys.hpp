@@ -14,12 +14,13 @@ class FreshKeys {
 
  public:
   FreshKeys() = default;
-  FreshKeys(const Tokens<T>& k, const Tokens<T>& v, bool scales_values, Arena& arena)
+  /// @param room  [panel_keys][D], where keys are not in place.
+  FreshKeys(const Tokens<T>& k, const Tokens<T>& v, bool scales_values, T* room, Arena& arena)
       : k_(k),
         v_(v),
         columns_(round_up(v.dim(3), simd::width<T>)),
-        copies_(needs_copy(v, scales_values)) {
-    room_ = arena.take<T>(k.in_place() ? 0 : Tile::panel_keys * k.dim(3));
+        copies_(needs_copy(v, scales_values)),
+        room_(room) {
     panels_ = arena.take<T>(Tile::block_keys * k.dim(3));
     values_ = arena.take<T>(copies_ ? Tile::block_keys * columns_ : 0);
     finite_ = arena.take<std::uint8_t>(1);
