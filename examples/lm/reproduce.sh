@@ -68,17 +68,13 @@ flags_of() {
     *_1024 | *_2048)
       flags="$flags --from runs/${1%_*}/model.safetensors --rate 1e-3 --warm-up 20 --tokens 600000" ;;
   esac
-  unless_try "$flags" "$(echo "$flags" | sed -E 's/--tokens [0-9]+/--tokens 12000/')"
+  unless_try "$flags" "$(echo "$flags" | sed 's/--tokens [0-9]*/--tokens 12000/')"
 }
 names() { runs | cut -d ' ' -f 1 | tr '\n' ' '; }
 
 # At most so many windows of either part: as many bytes whatever the context.
 windows_of() {
-  case $1 in
-    *_1024) unless_try 32 2 ;;
-    *_2048) unless_try 16 2 ;;
-    *) unless_try 64 8 ;;
-  esac
+  case $1 in *_1024) unless_try 32 2 ;; *_2048) unless_try 16 2 ;; *) unless_try 64 2 ;; esac
 }
 
 [ -s kjv.txt ] || sh "$here/text.sh" kjv >kjv.txt
@@ -105,11 +101,11 @@ for name in "$@"; do
   evaluate "$name.budgets.csv" "$model" kjv.txt --windows "$wanted" --budgets $budgets
   case $searches in *search*)
     evaluate "$name.search.csv" "$model" kjv.txt --windows "$wanted" --reference "$reference" \
-      --search-windows $((wanted / 2)) --most "$most" ;;
+      --search-windows "$(unless_try $((wanted / 2)) 1)" --most "$most" ;;
   esac
   case $searches in *own*)
     evaluate "$name.own.csv" "$model" kjv.txt --windows "$wanted" --reference "$model" --slack 0.005 \
-      --search-windows $((wanted / 8)) --most "$most" ;;
+      --search-windows "$(unless_try $((wanted / 8)) 1)" --most "$most" ;;
   esac
   case $name in
     selective*)
