@@ -41,7 +41,8 @@ def selection(runs):
     longer = ""
     if tested(runs, "standard", "selective"):
         one, other = runs["selective"].test, runs["standard"].test
-        longer = f"After 6 M tokens {one:.4f} against {other:.4f}, {one - other:+.4f} (one seed): the lead shrinks."
+        longer = (f"After 6 M tokens {one:.4f} against {other:.4f}, {one - other:+.4f} (one seed)"
+                  + (": the lead shrinks." if max(found) < one - other < 0 else "."))
     yield from paragraph(
         "**1. Selective attention has the lower loss at equal tokens and parameters** (2410.02703).",
         verdict(max(found) < 0), f"Against standard attention after 1.5 M tokens {said} bits a byte.", longer)
