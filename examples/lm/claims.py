@@ -163,13 +163,12 @@ def spans(runs):
 
 
 def tasks():
-    lines, weak = [], []
+    lines, weak = [], set()
     for task in ("needle", "assignment", "copying", "parity"):
         for attention in ("standard", "selective"):
             found = task_accuracies(f"{task}_{attention}")
             if found:
-                if found["all"] < 90:
-                    weak.append(f"{task} by {attention} attention")
+                weak |= {task} if found["all"] < 90 else set()
                 lines.append([task, attention, f"{found['all']:.1f}",
                               *(f"{found[rule, budget]:.1f}" if (rule, budget) in found else ""
                                 for budget in ("8", "32") for rule in RULES)])
@@ -182,7 +181,8 @@ def tasks():
                      lines, 2)
     if weak:
         yield from paragraph(
-            f"Not learnt from so few tokens, and so no witness of what memory is needed: {', '.join(weak)}.")
+            f"Not learnt from so few tokens by one model or both, and no witness of what memory they need: "
+            f"{', '.join(sorted(weak))}.")
 
 
 def forgotten(rows):
