@@ -61,9 +61,12 @@ class Pass {
   static_assert(Hooks<Bound, T>, "heed: a hook of a stage has the wrong signature");
   using WorkerOf = Worker<T, B, Bound>;
   using StripOf = Strip<T, B>;
+  using Packed = typename Tile::Packed;
+  using Block = KeyBlock<T, Packed>;
+  using Room = PanelRoom<T, Packed>;
 
  public:
-  Pass(const View<const T, 4>& q, const Tokens<T>& k, const Tokens<T>& v, const V& variant)
+  Pass(const Tokens<T>& q, const Tokens<T>& k, const Tokens<T>& v, const V& variant)
       : q_(q),
         k_(k),
         v_(v),
@@ -140,13 +143,13 @@ class Pass {
     for (Index i = start; i < row + rows; i += block_rows_) {
       const Index count = std::min(block_rows_, problem_.queries - i);
       StripOf& strip = lane.strips[0];
-      place(worker, strip, batch, head, 1, i, count);
+      place(lane, strip, batch, head, 1, i, count);
       for (Index r = 0; r < count; ++r) {
         const T known = lse(batch, head, i + r) * simd::log2e<T>;
         strip.max[r] = known > hidden_below<T> ? known : std::numeric_limits<T>::max() / 2;
       }
       if (carries_) place_selector(lane, batch, i, count);
-      each_key_block(lane, 1, [&](const KeyBlock<T>& selecting, Index first, Index last) {
+      each_key_block(lane, 1, [&](const Block& selecting, Index first, Index last) {
         if (carries_) worker.select(lane.selector, selecting, projects());
         if (i + count <= row) return;
         worker.weigh_known(strip, WorkerOf::block(store(batch, head), first, last),
@@ -167,7 +170,7 @@ class Pass {
     StripOf* strips;
     LiveKeys<T, B> live;
     FreshKeys<T, B> fresh;
-    T* room;  ///< for a panel of keys, where they are not in place
+    Room room;  ///< for a panel
   };
 
   void plan(Index workers) {
@@ -215,18 +218,21 @@ class Pass {
       Bound variant = bound<T>(variant_, problem_, arena);
       projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
       const bool scales_values = variant.scales_values();
-      T* room = arena.take<T>(k_.in_place() ? 0 : Tile::panel_keys * problem_.dim);
+      const Index widest =
+          std::max({problem_.dim, problem_.value_dim, projects() ? projection_.queries.dim(2) : 0});
+      const Room room(std::max<Index>(Tile::panel_keys, Tile::group_rows), widest,
+                      q_.in_place() && k_.in_place(), arena);
       FreshKeys<T, B> fresh;
       if (spans_ > 0) {
         fresh = FreshKeys<T, B>(k_, v_, scales_values, room, arena);
         if (w == 0 && spans_ > 1) gathered_ = strips_of(tasks_ * spans_, arena);
       } else if (w == 0) {
-        keys_ = PackedPanels<T>(k_, Tile::panel_keys, Tile::block_keys, arena);
-        values_ = PackedRows<T>(v_, scales_values, Tile::block_keys, arena);
+        keys_ = PackedPanels<T, Packed>(k_, Tile::panel_keys, Tile::block_keys, arena);
+        values_ = PackedRows<T, Packed>(v_, scales_values, Tile::block_keys, arena);
         if (drops_) bounds_ = ScoreBounds<T>(problem_, negligible_, block_rows_, arena);
         if (projects())
-          selecting_keys_ = PackedPanels<T>(as_one_head(projection_.keys), Tile::panel_keys,
-                                            Tile::block_keys, arena);
+          selecting_keys_ = PackedPanels<T, Packed>(as_one_head(projection_.keys), Tile::panel_keys,
+                                                    Tile::block_keys, arena);
       }
       WorkerOf worker(problem_, std::move(variant), arena);
       StripOf selector;
@@ -254,28 +260,32 @@ class Pass {
     return strips;
   }
 
-  void place(WorkerOf& worker, StripOf& strip, Index batch, Index head, Index heads, Index row,
+  void place(Lane& lane, StripOf& strip, Index batch, Index head, Index heads, Index row,
              Index rows) {
-    strip.place(problem_, worker.variant, batch, head, heads, row, rows);
-    strip.pack([&](const Row& r) { return q_.row(r.batch, r.head, r.index); },
-               [&](const Row& r) { return worker.variant.query_factor(simd::log2e<T>, r); });
+    const Bound& variant = lane.worker.variant;
+    strip.place(problem_, variant, batch, head, heads, row, rows);
+    strip.pack(
+        [&](const Row& r, Index i) {
+          return q_.row(r.batch, r.head, r.index, lane.room.rows + i * problem_.dim);
+        },
+        [&](const Row& r) { return variant.query_factor(simd::log2e<T>, r); });
   }
 
   void place_selector(Lane& lane, Index batch, Index row, Index rows) {
     const Index head = lane.worker.variant.selecting_head();
-    if (!projects()) return place(lane.worker, lane.selector, batch, head, 1, row, rows);
+    if (!projects()) return place(lane, lane.selector, batch, head, 1, row, rows);
     const View<const T, 3>& q = projection_.queries;
     const T scale = simd::log2e<T> / std::sqrt(T(q.dim(2)));
     lane.selector.place(problem_, lane.worker.variant, batch, head, 1, row, rows);
-    lane.selector.pack([&](const Row& r) { return q.row(r.batch, r.index); },
+    lane.selector.pack([&](const Row& r, Index) { return q.row(r.batch, r.index); },
                        [&](const Row&) { return scale; });
   }
 
-  KeyStore<T> selecting_store(Index batch, Index head) const {
+  KeyStore<T, Packed> selecting_store(Index batch, Index head) const {
     return projects() ? selecting_keys_.store(batch, 0) : store(batch, head);
   }
 
-  KeyStore<T> store(Index batch, Index head) const {
+  KeyStore<T, Packed> store(Index batch, Index head) const {
     const Index key_head = problem_.key_head(head);
     return keys_.store(batch, key_head, values_(batch, key_head));
   }
@@ -287,16 +297,19 @@ class Pass {
           task, [&](Index b, Index g, Index j) { return variant.key_factor(T(1), b, g, j); },
           lanes[worker].room);
     });
-    executor(values_.tasks(), [&](Index task, Index) {
-      values_.pack(task,
-                   [&](Index b, Index g, Index j) { return variant.value_factor(T(1), b, g, j); });
+    executor(values_.tasks(), [&](Index task, Index worker) {
+      values_.pack(
+          task, [&](Index b, Index g, Index j) { return variant.value_factor(T(1), b, g, j); },
+          lanes[worker].room.rows);
     });
     if (projects())
-      executor(selecting_keys_.tasks(), [&](Index task, Index) {
-        selecting_keys_.pack(task, [](Index, Index, Index) { return T(1); });
+      executor(selecting_keys_.tasks(), [&](Index task, Index worker) {
+        selecting_keys_.pack(
+            task, [](Index, Index, Index) { return T(1); }, lanes[worker].room);
       });
     if (drops_)
-      bounds_.measure(q_, k_, variant, executor, [&](Index worker) { return lanes[worker].room; });
+      bounds_.measure(q_, k_, variant, executor,
+                      [&](Index worker) { return lanes[worker].room.rows; });
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
@@ -309,7 +322,7 @@ class Pass {
       if (r.first < r.last) hull = {std::min(hull.first, r.first), std::max(hull.last, r.last)};
     };
     for (Index s = 0; s < strips; ++s) widen(lane.strips[s].hull);
-    KeyStore<T> selecting;
+    KeyStore<T, Packed> selecting;
     if (carries_) {
       widen(lane.selector.hull);
       if (lane.worker.variant.wants_skipped()) hull = {0, problem_.keys};
@@ -337,10 +350,10 @@ class Pass {
     WorkerOf& worker = lane.worker;
     StripOf& strip = lane.strips[0];
     worker.variant.begin(batch, true);
-    place(worker, strip, batch, head, strip_heads_, row, rows);
+    place(lane, strip, batch, head, strip_heads_, row, rows);
     strip.clear(worker.variant);
-    const KeyStore<T> keys = store(batch, head);
-    each_key_block(lane, 1, [&](const KeyBlock<T>&, Index first, Index last) {
+    const KeyStore<T, Packed> keys = store(batch, head);
+    each_key_block(lane, 1, [&](const Block&, Index first, Index last) {
       worker.attend(strip, WorkerOf::block(keys, first, last));
     });
     strip.finish(out, lse);
@@ -354,7 +367,7 @@ class Pass {
                 head = strip_index % strips * strip_heads_;
     WorkerOf& worker = lane.worker;
     worker.variant.begin(batch, true);
-    place(worker, strip, batch, head, strip_heads_, 0, problem_.queries);
+    place(lane, strip, batch, head, strip_heads_, 0, problem_.queries);
     strip.clear(worker.variant, span == 0);
     const Index begin = std::max(strip.hull.first / Tile::block_keys * Tile::block_keys,
                                  span * span_keys_),
@@ -384,10 +397,10 @@ class Pass {
       place_selector(lane, batch, row, rows);
       for (Index s = from; s < to; ++s) {
         StripOf& strip = lane.strips[s - from];
-        place(worker, strip, batch, s * strip_heads_, strip_heads_, row, rows);
+        place(lane, strip, batch, s * strip_heads_, strip_heads_, row, rows);
         strip.clear(worker.variant);
       }
-      each_key_block(lane, to - from, [&](const KeyBlock<T>& selecting, Index first, Index last) {
+      each_key_block(lane, to - from, [&](const Block& selecting, Index first, Index last) {
         worker.select(lane.selector, selecting, projects());
         for (Index s = from; s < to; ++s) {
           StripOf& strip = lane.strips[s - from];
@@ -446,7 +459,7 @@ class Pass {
     const Index count = worker.problem.keys = lane.live.count();
     lane.selector.see_all(count);
     for (Index s = 0; s < strips; ++s) lane.strips[s].see_all(count);
-    const KeyStore<T> selecting = lane.live.store(slot(lane.selector.head, heads));
+    const KeyStore<T, Packed> selecting = lane.live.store(slot(lane.selector.head, heads));
     for (Index first = (count - 1) / Tile::block_keys * Tile::block_keys; first >= 0;
          first -= Tile::block_keys) {
       const Index last = std::min(first + Tile::block_keys, count);
@@ -460,12 +473,11 @@ class Pass {
     worker.problem.keys = problem_.keys;
   }
 
-  View<const T, 4> q_;
-  Tokens<T> k_, v_;
+  Tokens<T> q_, k_, v_;
   const V& variant_;
   Problem problem_;
-  PackedPanels<T> keys_, selecting_keys_;
-  PackedRows<T> values_;
+  PackedPanels<T, Packed> keys_, selecting_keys_;
+  PackedRows<T, Packed> values_;
   Projection<T> projection_;
   ScoreBounds<T> bounds_;
   bool carries_ = false, drops_ = false;
@@ -475,6 +487,18 @@ class Pass {
   Index spans_ = 0, span_keys_ = 0;  ///< where keys are packed when they are met; else 0 spans
   StripOf* gathered_ = nullptr;      ///< [tasks][spans]
 };
+
+template <class X>
+inline constexpr bool is_of_bfloat16 = false;
+template <class X>
+requires TensorLike<X, 4>
+inline constexpr bool is_of_bfloat16<X> = is_bfloat16<ScalarOf<X>>;
+
+/// By what q, k and v are stored in.
+template <class T, class... X>
+using BlockingFor = std::conditional_t<simd::multiplies_bfloat16 && std::is_same_v<T, float> &&
+                                           (is_of_bfloat16<X> && ...),
+                                       Bfloat16Blocking, Blocking<T>>;
 
 template <class T>
 void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse) {
@@ -495,9 +519,13 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// with g = h div (H / G). What the variant hides is not computed where a whole tile is hidden, and
 /// never reaches a result, be it NaN. A row that sees no key is zero, its lse −∞.
 ///
-/// @param q        [B, H, Nq, D], float or double, finite where visible.
-/// @param k        [B, G, Nk, D], H a multiple of G; also stored in 16 bits (Eigen::half,
-///                 Eigen::bfloat16) or Quantized: widened where it is read, computed with in T.
+/// T, float or double, is the number type of out and lse, and what is computed in. If q, k and v
+/// are all of bfloat16 and this is compiled for AVX512_BF16, both products multiply bfloat16, as
+/// does w, rounded to the nearest, and sum in float: twice the speed. All else stays in float.
+///
+/// @param q        [B, H, Nq, D], T or stored in 16 bits (Eigen::half, Eigen::bfloat16) and
+///                 widened where it is read; finite where visible.
+/// @param k        [B, G, Nk, D], H a multiple of G; likewise, or Quantized.
 /// @param v        [B, G, Nk, Dv], likewise.
 /// @param variant  a stage or several joined by `|`, such as `standard | causal | selective`.
 /// @param out      [B, H, Nq, Dv], overwritten; overlaps none of the others.
@@ -515,12 +543,12 @@ requires TensorLike<Q, 4> && TensorLike<Out, 4> && TensorLike<Lse, 3> Visited
 forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, Lse&& lse,
         const Options& options = {}) {
   using T = ScalarOf<Out>;
-  static_assert(std::is_same_v<T, ScalarOf<Q>> && StoredFor<K, T> && StoredFor<V, T> &&
-                    std::is_same_v<T, ScalarOf<Lse>>,
-                "heed: q, k, v, out and lse must have one number type, but k and v may also be "
-                "stored in 16 bits or be Quantized");
+  static_assert(
+      StoredFor<Q, T> && StoredFor<K, T> && StoredFor<V, T> && std::is_same_v<T, ScalarOf<Lse>>,
+      "heed: q, k, v, out and lse must have one number type, but q, k and v may also be "
+      "stored in 16 bits, k and v be Quantized");
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "heed: float or double");
-  detail::Pass<T, Blocking<T>, Variant> pass(View<const T, 4>(q), k, v, variant);
+  detail::Pass<T, detail::BlockingFor<T, Q, K, V>, Variant> pass(q, k, v, variant);
   const View<T, 4> to(out);
   const View<T, 3> lse_to(lse);
   detail::check_outputs(pass.problem(), to, lse_to);

@@ -160,7 +160,7 @@ class KvBuffer<T, S>::Call {
   void place(Lane& lane, Index b, Index head, Index heads, Index row, Index rows) const {
     lane.strip.place(lane.worker.problem, lane.worker.variant, b, head, heads, row, rows);
     lane.strip.pack(
-        [&](const Row& r) { return in_.q.row(r.batch, r.head, r.index); },
+        [&](const Row& r, Index) { return in_.q.row(r.batch, r.head, r.index); },
         [&](const Row& r) { return lane.worker.variant.query_factor(simd::log2e<T>, r); });
   }
 
