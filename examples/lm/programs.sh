@@ -4,17 +4,30 @@
 # texts and runs are kept, and sets
 #
 #   $here       examples/lm of the repository
-#   $results    results/ there
+#   $results    results/ there, $models models/, $bench_data bench/data
 #   $programs   where train and the others are: build/torch/examples/lm, unless HEED_LM says otherwise
+#
+# HEED_LM_TRY=1 sees the whole path in minutes: runs of three steps, evaluated on a few windows.
+# Their results, models and RESULTS.md stay in the folder, which should be one of their own.
 
 [ $# -ge 1 ] || { echo "$0: which folder?" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
-results=$here/results
 programs=${HEED_LM:-$here/../../build/torch/examples/lm}
 [ -x "$programs/train" ] || sh "$here/setup.sh"
 programs=$(cd "$programs" && pwd)
-mkdir -p "$1" "$here/models" "$results"
+mkdir -p "$1"
 cd "$1" || exit 2
+results=$here/results models=$here/models bench_data=$here/../../bench/data
+if [ -n "${HEED_LM_TRY:-}" ]; then
+  results=$PWD/results models=$PWD/models bench_data=$PWD/bench_data
+  export HEED_LM_RESULTS="$results"
+fi
+mkdir -p "$results" "$models" "$bench_data"
+
+# unless_try MUCH LITTLE: which of the two it is to be.
+unless_try() {
+  if [ -n "${HEED_LM_TRY:-}" ]; then echo "$2"; else echo "$1"; fi
+}
 
 # train TEXT NAME FLAGS...: makes runs/NAME, goes on with it, or finds it done; what it was, and its
 # log, go to results/.

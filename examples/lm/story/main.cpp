@@ -71,6 +71,11 @@ void tell(const Request& r) {
       if (!fs::exists(r.models / (name + ".safetensors"))) continue;
       const lm::Model other = load(name);
       const double unpruned = lm::score(other, {}, windows).loss;
+      if (name == "standard")
+        std::printf(
+            "standard attention, as many parameters and tokens, everything in memory: "
+            "%.4f bits a byte\n",
+            unpruned);
       for (const auto& [evict, says] : {std::pair(heed::Evict::most_masked, "by selection"),
                                         std::pair(heed::Evict::least_attended, "by attention mass"),
                                         std::pair(heed::Evict::oldest, "the oldest, with sinks")})
