@@ -2,7 +2,7 @@
 /// @file Looking at attention weights.
 #pragma once
 
-#include "heed/engine/forward.hpp"
+#include "heed/engine/pass.hpp"
 
 namespace heed::inline HEED_ABI {
 
