@@ -8,20 +8,28 @@ namespace {
 
 using heed::Dims, heed::View;
 
-template <class Stored>
-void attend(const float* q, const Stored& k, const Stored& v, float* out, const Dims<4>& shape) {
-  heed::forward(View<const float, 4>(q, shape), k, v,
-                heed::standard | heed::causal | heed::selective, View<float, 4>(out, shape));
+template <class Q, class Stored>
+void attend(const Q* q, const Stored& k, const Stored& v, float* out, const Dims<4>& shape) {
+  heed::forward(View<const Q, 4>(q, shape), k, v, heed::standard | heed::causal | heed::selective,
+                View<float, 4>(out, shape));
 }
 
-template <class S>
+/// @tparam Q  what q is stored in.
+template <class S, class Q = float>
 void rounded(const float* q, const float* k, const float* v, float* out, void* room, long tokens,
              long dim) {
   const Dims<4> shape{1, 1, tokens, dim};
-  S *const keys = static_cast<S*>(room), *const values = keys + tokens * dim;
-  std::transform(k, k + tokens * dim, keys, [](float x) { return S(x); });
-  std::transform(v, v + tokens * dim, values, [](float x) { return S(x); });
-  attend(q, View<const S, 4>(keys, shape), View<const S, 4>(values, shape), out, shape);
+  const long count = tokens * dim;
+  S *const keys = static_cast<S*>(room), *const values = keys + count;
+  const auto round = [=](const float* x, S* to) {
+    std::transform(x, x + count, to, [](float number) { return S(number); });
+    return to;
+  };
+  const View<const S, 4> k_view(round(k, keys), shape), v_view(round(v, values), shape);
+  if constexpr (std::is_same_v<Q, S>)
+    attend(round(q, values + count), k_view, v_view, out, shape);
+  else
+    attend(q, k_view, v_view, out, shape);
 }
 
 void quantized(const float* q, const float* k, const float* v, float* out, void* room, long tokens,
@@ -53,4 +61,4 @@ void buffer(const float* q, const float* k, const float* v, float* out, void*, l
 }  // namespace
 
 HEED_KERNELS(Stored, rounded<Eigen::half>, rounded<Eigen::bfloat16>, quantized, buffer<Eigen::half>,
-             buffer<std::int8_t>);
+             buffer<std::int8_t>, rounded<Eigen::bfloat16, Eigen::bfloat16>);
