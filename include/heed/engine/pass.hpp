@@ -294,7 +294,7 @@ class Pass {
     worker.variant.end();
   }
 
-  /// All rows of a strip on one span of the keys, to be gathered.
+  /// All rows of a strip on one span of the keys that they see, to be gathered.
   void attend_span(Lane& lane, Index task, StripOf& strip) {
     const Index strip_index = task / plan_.spans, span = task % plan_.spans, strips = plan_.strips,
                 batch = strip_index / strips, head = strip_index % strips * plan_.strip_heads;
@@ -302,9 +302,11 @@ class Pass {
     worker.variant.begin(batch, true);
     place(lane, strip, batch, head, plan_.strip_heads, 0, problem_.queries);
     strip.clear(worker.variant, span == 0);
-    const Index begin = std::max(strip.hull.first / Tile::block_keys * Tile::block_keys,
-                                 span * plan_.span_keys),
-                end = std::min(strip.hull.last, (span + 1) * plan_.span_keys);
+    const Index first_block = strip.hull.first / Tile::block_keys,
+                blocks = (strip.hull.last + Tile::block_keys - 1) / Tile::block_keys - first_block,
+                begin = (first_block + blocks * span / plan_.spans) * Tile::block_keys,
+                end = std::min(strip.hull.last, (first_block + blocks * (span + 1) / plan_.spans) *
+                                                    Tile::block_keys);
     for (Index first = begin; first < end; first += Tile::block_keys)
       worker.attend(strip,
                     lane.fresh(worker.variant, batch, problem_.key_head(head), first,

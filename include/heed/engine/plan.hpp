@@ -18,7 +18,7 @@ struct Plan {
   Index shares = 1;                  ///< of heads, where rows run in order
   Index lane_strips = 1;             ///< strips that a thread has in hand at once
   Index tasks = 0;                   ///< that may run at once; of spans each
-  Index spans = 0, span_keys = 0;    ///< where keys are packed when they are met; else 0 spans
+  Index spans = 0;                   ///< of keys, where they are packed when they are met; else 0
 
   /// @param carries  something is carried down the rows, so that they run in order.
   template <class Tile>
@@ -53,7 +53,6 @@ struct Plan {
     const Index key_blocks = (keys + Tile::block_keys - 1) / Tile::block_keys,
                 most = std::max<Index>(enough_tasks / tasks, 1);
     spans = std::clamp<Index>(key_blocks / least_blocks, 1, most);
-    span_keys = (key_blocks + spans - 1) / spans * Tile::block_keys;
   }
 };
 
