@@ -4,6 +4,7 @@
 // the processor multiplies bfloat16; elsewhere all is as if widened.
 
 #include "heed/core/thread_pool.hpp"
+#include "heed/engine/weights.hpp"
 #include "heed/score/bias.hpp"
 #include "heed/score/query_offset.hpp"
 #include "heed/score/selective.hpp"
@@ -67,7 +68,7 @@ TEST(Bfloat16, MatchesTheOracle) {
   for (const Index queries : {1, 7, 13, 96, 97, 131})
     for (const Index keys : {1, 2, 31, 33, 127, 128, 129, 259})
       for (const Index dim : {1, 2, 17, 33, 64}) {
-        const Shape s{1, 2, 1, queries, keys, dim, 66 - dim};
+        const Shape s{2, 4, 2, queries, keys, dim, 66 - dim};
         SCOPED_TRACE(describe(s));
         const Narrow<> in = narrow(s, 21);
         expect_rounded(in.attend(causally), oracle(in.wide, seeing(reference::causal())));
@@ -133,35 +134,60 @@ TEST(Bfloat16, Selects) {
                  selective_oracle(in.wide, causal_rules(), own));
 }
 
-/// Those left of a pair find new neighbours where dead keys are dropped.
+/// Those left of a pair find new neighbours where dead keys are dropped, and keep their factors.
 TEST(Bfloat16, DropsWhatIsMaskedForGood) {
   for (const Index n : {383, 384, 700}) {
     const Narrow<> in = narrow(tokens(n, 20, 4, 2, 2), std::uint64_t(n), 1.3);
-    const Outputs<float> got = in.attend(standard | causal | selective),
-                         all = in.attend(standard | causal | selective, {.negligible = 0});
+    Tensor<float, 3> tau = uniform<float>(9, 2, 2, n);
+    tau = tau * tau.constant(.8f) + tau.constant(.6f);
+    const auto variant = key_temperature(tau) | standard | causal | selective;
+    const Outputs<float> got = in.attend(variant), all = in.attend(variant, {.negligible = 0});
     EXPECT_LT(got.visited.pairs, all.visited.pairs);
     EXPECT_TRUE(close(got.out, all.out, 1e-5));
     EXPECT_TRUE(close(got.lse, all.lse));
   }
 }
 
+/// NaN in key and value `at`, or in the value alone, is seen by rows at … last and by no other.
+template <class Variant>
+void expect_no_leak(const Variant& variant, Index queries, Index at, Index last) {
+  for (const bool in_value_alone : {false, true}) {
+    SCOPED_TRACE(std::to_string(queries) + " queries, key " + std::to_string(at));
+    Narrow<> in = narrow({1, 1, 1, queries, queries, 36, 36}, 31);
+    const Outputs<float> want = in.attend(variant);
+    for (Index d = 0; d < 36; ++d) {
+      const Eigen::bfloat16 nan(std::numeric_limits<float>::quiet_NaN());
+      in.v(0, 0, at, d) = nan;
+      if (!in_value_alone) in.k(0, 0, at, d) = nan;
+    }
+    const Outputs<float> got = in.attend(variant);
+    for (Index i = 0; i < queries; ++i)
+      for (Index d = 0; d < 36; ++d)
+        if (i < at || i > last)
+          EXPECT_EQ(got.out(0, 0, i, d), want.out(0, 0, i, d)) << "row " << i;
+        else
+          EXPECT_TRUE(std::isnan(got.out(0, 0, i, d))) << "row " << i;
+  }
+}
 TEST(Bfloat16, LeaksNoNaN) {
   for (const Index queries : {5, 20, 150})
-    for (const Index at : {3, 4}) {  // the second of a pair, and the first
-      SCOPED_TRACE(std::to_string(queries) + " queries, key " + std::to_string(at));
-      Narrow<> in = narrow({1, 1, 1, queries, queries, 36, 36}, 31);
-      const Outputs<float> want = in.attend(causally);
-      for (Index d = 0; d < 36; ++d)
-        in.k(0, 0, at, d) = in.v(0, 0, at, d) =
-            Eigen::bfloat16(std::numeric_limits<float>::quiet_NaN());
-      const Outputs<float> got = in.attend(causally);
-      for (Index i = 0; i < queries; ++i)
-        for (Index d = 0; d < 36; ++d)
-          if (i < at)
-            EXPECT_EQ(got.out(0, 0, i, d), want.out(0, 0, i, d)) << "row " << i;
-          else
-            EXPECT_TRUE(std::isnan(got.out(0, 0, i, d))) << "row " << i;
+    for (const Index at :
+         {Index(3), Index(4), queries - 1}) {  // the second of a pair, the first, the last
+      expect_no_leak(causally, queries, at, queries);
+      expect_no_leak(standard | window(2, 0), queries, at, at + 2);
     }
+}
+
+/// Turns weights round, so that what is hidden weighs −0.
+struct Negative : StageOf<Rank::weight> {
+  static constexpr bool changes_weights = true;
+  template <class T>
+  HEED_INLINE Batch<T> weight(const Batch<T>& x, const Lanes<T>&) const {
+    return x * Batch<T>(T(-1));
+  }
+};
+TEST(Bfloat16, HidesWhatWeighsMinusNought) {
+  for (const Index at : {14, 15}) expect_no_leak(causally | Negative(), 20, at, 20);
 }
 
 TEST(Bfloat16, RowsThatSeeNothingAreZero) {
@@ -182,6 +208,29 @@ TEST(Bfloat16, DoesNotDependOnTheNumberOfThreads) {
     expect_same_bits(one, in.attend(variant, {.executor = executor(pool)}));
     expect_same_bits(selected, in.attend(variant | selective, {.executor = executor(pool)}));
   }
+}
+
+/// Queries of bfloat16 beside keys or values that are not are widened.
+TEST(StoredQueries, DoNotDecideAlone) {
+  const Narrow<> in = narrow({1, 2, 1, 50, 70, 17, 16}, 35);
+  Inputs<float> wide = in.wide;
+  wide.k = wide.k * wide.k.constant(1.001f);
+  Tensor<float> got(1, 2, 50, 16);
+  forward(in.q, wide.k, in.v, causally, got);
+  EXPECT_TRUE(same_bits(got, attend(wide, causally).out));
+  wide = in.wide;
+  wide.v = wide.v * wide.v.constant(1.001f);
+  forward(in.q, in.k, wide.v, causally, got);
+  EXPECT_TRUE(same_bits(got, attend(wide, causally).out));
+}
+
+TEST(StoredQueries, ShowTheirWeights) {
+  const Narrow<> in = narrow({1, 2, 1, 20, 30, 16, 16}, 36);
+  const Outputs<float> known = attend(in.wide, causally);
+  Tensor<float, 2> got(5, 30), want(5, 30);
+  weights(in.q, in.k, causally, known.lse, {.head = 1, .row = 10, .rows = 5}, got);
+  weights(in.wide.q, in.wide.k, causally, known.lse, {.head = 1, .row = 10, .rows = 5}, want);
+  EXPECT_TRUE(same_bits(got, want));
 }
 
 /// Queries may be stored in 16 bits beside keys and values that are not of bfloat16: all are

@@ -10,7 +10,8 @@
 #include <Eigen/Core>
 #include <gtest/gtest.h>
 
-#include <limits>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 namespace heed::test {
@@ -65,6 +66,26 @@ TEST_F(Pairs, AreOfTwoRows) {
         }
         EXPECT_EQ(out[std::size_t(columns)].bits, untouched);
       }
+}
+
+/// A half whose weight is nought, of either sign, is not seen, whatever the other's is.
+TEST_F(Pairs, AreSeenByHalves) {
+  if constexpr (simd::multiplies_bfloat16) {
+    using Of = simd::Operand<Bfloat16Pair>;
+    constexpr std::uint32_t values = 0x7fc17fc2;
+    for (const auto& [weight, seen] : {std::pair{0x00003f80u, 0x00007fc2u},
+                                       {0x3f800000u, 0x7fc10000u},
+                                       {0x80003f80u, 0x00007fc2u},
+                                       {0xbf808000u, 0x7fc10000u},
+                                       {0x80008000u, 0u},
+                                       {0x3f803f80u, values}}) {
+      Bfloat16Pair out[16];
+      const auto kept = Of::seen(Of::broadcast({values}), {weight});
+      std::memcpy(out, &kept, sizeof out);
+      for (const Bfloat16Pair& pair : out) EXPECT_EQ(pair.bits, seen) << std::hex << weight;
+      EXPECT_EQ(Of::is_nought({weight}), seen == 0);
+    }
+  }
 }
 
 /// Either half may be the one that is not.

@@ -48,8 +48,8 @@ struct Tiles : B {
   /// flight: (rows, panels) of 1 × 4, a third × 2, all × 1.
   static constexpr int few_rows = group_rows / 3;
   static constexpr Index groups = block_rows / group_rows;
-  /// How many numbers are multiplied at once; more than one are multiplied as they were given, and
-  /// the sum by their factors.
+  /// How many numbers are multiplied at once. Queries and keys in pairs are multiplied unscaled,
+  /// and their score by the factors of both.
   static constexpr Index numbers = simd::Operand<Packed>::numbers;
 
   static_assert(group_rows % 3 == 0 && block_rows % group_rows == 0);

@@ -58,7 +58,7 @@ class FreshKeys {
     pack_panels(
         k_, b, g, first, round_up(keys, Tile::panel_keys), Tile::panel_keys,
         [&](Index, Index, Index j) { return variant.key_factor(T(1), b, g, j); }, room_, panels_,
-        key_scale_);
+        Tile::numbers > 1 ? key_scale_ : nullptr);
     if constexpr (std::is_same_v<Packed, T>)
       if (!copies_) {
         const T* values = v_.row(b, g, first, nullptr);
@@ -69,7 +69,9 @@ class FreshKeys {
         v_, b, g, first, keys, columns_,
         [&](Index, Index, Index j) { return variant.value_factor(T(1), b, g, j); }, room_.rows,
         values_);
-    return {first, last, panels_, {values_, columns_, finite_}, nullptr, key_scale_};
+    return {first,   last,
+            panels_, {values_, columns_, finite_},
+            nullptr, Tile::numbers > 1 ? key_scale_ : nullptr};
   }
 
  private:

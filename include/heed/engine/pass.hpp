@@ -201,7 +201,7 @@ class Pass {
         [&](const Row& r, Index i) {
           return q_.row(r.batch, r.head, r.index, lane.room.rows + i * problem_.dim);
         },
-        [&](const Row& r) { return variant.query_factor(simd::log2e<T>, r); });
+        [&](const Row& r) { return variant.query_factor(simd::log2e<T>, r); }, lane.room);
   }
 
   void place_selector(Lane& lane, Index batch, Index row, Index rows) {
@@ -211,7 +211,7 @@ class Pass {
     const T scale = simd::log2e<T> / std::sqrt(T(q.dim(2)));
     lane.selector.place(problem_, lane.worker.variant, batch, head, 1, row, rows);
     lane.selector.pack([&](const Row& r, Index) { return q.row(r.batch, r.index); },
-                       [&](const Row&) { return scale; });
+                       [&](const Row&) { return scale; }, lane.room);
   }
 
   KeyStore<T, Packed> selecting_store(Index batch, Index head) const {

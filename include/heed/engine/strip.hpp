@@ -40,7 +40,6 @@ struct Strip {
     ranges = arena.take<KeyRange>(Tile::block_rows);
     queries = own_queries_ = arena.take<Packed>(Tile::block_rows * packed_dim());
     factors = arena.take<T>(Tile::numbers > 1 ? Tile::block_rows : 0);
-    room_ = PanelRoom<T, Packed>(Tile::group_rows, dim, true, arena);
     query_rows = arena.take<T>(few_stored_rows * head_dim);
     out = arena.take<T>(Tile::block_rows * columns);
     sum = arena.take<T>(Tile::block_rows * simd::width<T>);
@@ -103,14 +102,14 @@ struct Strip {
   }
 
   /// Packs the rows: row_of(row, r) points to the D numbers of a group's row r, factor(row) scales
-  /// them.
+  /// them. `room` is for a group.
   template <class RowOf, class Factor>
-  void pack(RowOf&& row_of, Factor&& factor) {
+  void pack(RowOf&& row_of, Factor&& factor, const PanelRoom<T, Packed>& room = {}) {
     for (Index g = 0; g < groups(); ++g) {
       const Index first = g * Tile::group_rows;
       const Row* row = rows + first;
       pack_panel([&](Index r) { return row_of(row[r], r); }, group_count(g), dim,
-                 Index(Tile::group_rows), [&](Index r) { return factor(row[r]); }, room_,
+                 Index(Tile::group_rows), [&](Index r) { return factor(row[r]); }, room,
                  own_queries_ + first * packed_dim(),
                  Tile::numbers > 1 ? factors + first : nullptr);
     }
@@ -174,7 +173,6 @@ struct Strip {
   static bool is_zero(T total) { return std::bit_cast<simd::Int<T>>(total) == 0; }
 
   Packed* own_queries_ = nullptr;  ///< where pack() writes
-  PanelRoom<T, Packed> room_;      ///< for a group
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -220,8 +220,8 @@ class Worker {
     });
   }
 
-  /// A group's weights of keys [first, last) of the block as they are multiplied. The first of a
-  /// tile is even; behind the last there is one of no weight.
+  /// The weights of a group's `count` rows and keys [first, last) of the block as they are
+  /// multiplied. The first is even; where the last has no neighbour, that weighs nothing.
   const Packed* packed_weights(Index count, Index first, Index last) const {
     if constexpr (Tile::numbers == 1) {
       return weights_;
@@ -244,7 +244,6 @@ class Worker {
       const Batch<T> factor(s.factors[row]);
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) x[v] = factor * x[v];
-      if (!block.factors) return;
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v)
         x[v] = simd::load(block.factors + (key - block.first) + v * simd::width<T>) * x[v];
@@ -416,7 +415,8 @@ class Worker {
 
  private:
   T* weights_ = nullptr;      ///< [group_rows][block_keys]
-  Packed* paired_ = nullptr;  ///< the same in pairs, where they are multiplied so
+  Packed* paired_ = nullptr;  ///< the same in pairs, where they are multiplied so; in rows that
+                              ///< only fill a group there may be anything
 };
 
 }  // namespace detail

@@ -59,10 +59,10 @@ struct Operand<Bfloat16Pair> {
     return Batch<float>(
         _mm512_dpbf16_ps(sum.data, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b)));
   }
-  static bool is_nought(Bfloat16Pair x) { return x.bits == 0; }
+  static bool is_nought(Bfloat16Pair x) { return (x.bits & 0x7fff7fff) == 0; }
   HEED_INLINE static Register seen(const Register& values, Bfloat16Pair weight) {
-    const std::uint32_t first = weight.bits & 0xffff ? 0xffff : 0,
-                        second = weight.bits & 0xffff0000 ? 0xffff0000 : 0;
+    const std::uint32_t first = weight.bits & 0x7fff ? 0xffff : 0,
+                        second = weight.bits & 0x7fff0000 ? 0xffff0000 : 0;
     return _mm512_and_si512(values, broadcast({first | second}));
   }
 };
@@ -74,13 +74,18 @@ HEED_INLINE __mmask16 first_lanes(Index count) {
   return __mmask16((1u << std::clamp<Index>(count, 0, 16)) - 1);
 }
 
+/// Sixteen numbers from x[first] on, 0 from `count` on.
+HEED_INLINE __m512 load_up_to(const float* x, Index first, Index count) {
+  return first < count ? _mm512_maskz_loadu_ps(first_lanes(count - first), x + first)
+                       : _mm512_setzero_ps();
+}
+
 }  // namespace detail
 
 /// out[i] = (x[2i], x[2i + 1]), to the nearest, for 2i < count; 0 behind the last.
 inline void pair_up(const float* x, Index count, Bfloat16Pair* out) {
   for (Index i = 0; i < count; i += 32) {
-    const __m512 low = _mm512_maskz_loadu_ps(detail::first_lanes(count - i), x + i),
-                 high = _mm512_maskz_loadu_ps(detail::first_lanes(count - i - 16), x + i + 16);
+    const __m512 low = detail::load_up_to(x, i, count), high = detail::load_up_to(x, i + 16, count);
     _mm512_mask_storeu_epi32(out + i / 2, detail::first_lanes((count - i + 1) / 2),
                              std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
   }
@@ -93,7 +98,7 @@ inline void pair_up(const float* x, Index count, Bfloat16Pair* out) {
 inline void pair_rows(const float* x0, float factor0, const float* x1, float factor1, Index count,
                       Index columns, Bfloat16Pair* out) {
   const auto narrow = [count](const float* x, float factor, Index d) {
-    const __m512 wide = _mm512_maskz_loadu_ps(detail::first_lanes(x ? count - d : 0), x + d);
+    const __m512 wide = detail::load_up_to(x, d, x ? count : 0);
     return _mm512_cvtepu16_epi32(
         std::bit_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_mul_ps(wide, _mm512_set1_ps(factor)))));
   };
