@@ -338,6 +338,9 @@ class BackwardPass {
   double* dropped_ = nullptr;  ///< [B][key blocks] what rows may lose of each
 };
 
+template <class T, class... U>
+inline constexpr bool all_of = (std::is_same_v<T, U> && ...);
+
 }  // namespace detail
 
 /// The gradients of forward(): from ∂L/∂out to ∂L/∂q, ∂L/∂k, ∂L/∂v, and those of the stages' own
@@ -360,12 +363,19 @@ Visited backward(const Q& q, const K& k, const V& v, const Variant& variant, con
                  const Lse& lse, const GradOut& grad_out, GradQ&& grad_q, GradK&& grad_k,
                  GradV&& grad_v, const Options& options = {}) {
   using T = ScalarOf<Q>;
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "heed: float or double");
-  detail::BackwardTensors<T> tensors{
-      View<const T, 4>(q),   View<const T, 4>(k),        View<const T, 4>(v),
-      View<const T, 4>(out), View<const T, 4>(grad_out), View<const T, 3>(lse),
-      View<T, 4>(grad_q),    View<T, 4>(grad_k),         View<T, 4>(grad_v)};
-  return detail::BackwardPass<T, BackwardBlocking<T>, Variant>(tensors, variant).run(options);
+  constexpr bool of_one_type =
+      (std::is_same_v<T, float> ||
+       std::is_same_v<T, double>)&&detail::all_of<T, ScalarOf<K>, ScalarOf<V>, ScalarOf<Out>,
+                                                  ScalarOf<Lse>, ScalarOf<GradOut>, ScalarOf<GradQ>,
+                                                  ScalarOf<GradK>, ScalarOf<GradV>>;
+  static_assert(of_one_type, "heed: backward() takes all its tensors in float, or all in double");
+  if constexpr (of_one_type) {  // else that one message is enough
+    detail::BackwardTensors<T> tensors{
+        View<const T, 4>(q),   View<const T, 4>(k),        View<const T, 4>(v),
+        View<const T, 4>(out), View<const T, 4>(grad_out), View<const T, 3>(lse),
+        View<T, 4>(grad_q),    View<T, 4>(grad_k),         View<T, 4>(grad_v)};
+    return detail::BackwardPass<T, BackwardBlocking<T>, Variant>(tensors, variant).run(options);
+  }
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -48,9 +48,8 @@ inline void check(const KvOptions& o, Index heads) {
     if (position < 0) throw ValueError("protected position ", position, " is negative");
   const Index kept = Index(o.protect.size()) + o.recent;
   if (o.budget && *o.budget < kept)
-    throw ValueError("budget is ", *o.budget, ", but ", kept,
-                     " tokens may not go: ", o.protect.size(), " protected positions and the last ",
-                     o.recent);
+    throw ValueError("budget is ", *o.budget, ", must be at least ", kept,
+                     ": KvOptions::protect keeps ", o.protect.size(), ", recent keeps ", o.recent);
   if (o.select && (o.select->head < 0 || o.select->head >= heads))
     throw ValueError("head ", o.select->head, " selects, there are ", heads);
   if (o.evict == Evict::least_attended && o.chunk != 1)
