@@ -4,6 +4,7 @@
     python3 results.py                            the tables
     python3 results.py NAME CHECKPOINT COMMAND    first NAME.run.json, of what the checkpoint says
 """
+import os
 import pathlib
 import re
 import sys
@@ -201,6 +202,8 @@ def main():
         "Written by `results.py` from `results/`; `sh examples/lm/reproduce.sh FOLDER` and `tasks.sh FOLDER` make",
         "that anew. Seed 1 unless a table says otherwise. All losses are bits a byte. Validation and test parts of the",
         "text were never trained on; budgets and checkpoints were chosen on validation alone.", "",
+        *(["**This is a try of three steps a run (`HEED_LM_TRY`): its figures mean nothing.**", ""]
+          if os.environ.get("HEED_LM_TRY") else []),
         *section("What the papers claim", *claims.all_of(runs, positions("selective"))),
         *long_runs(base, longer),
         *(short_runs(runs, short) if short else []),

@@ -15,13 +15,11 @@ shift
 [ $# -gt 0 ] || set -- assignment copying parity needle
 
 for task in "$@"; do
-  # Which of four variables is asked, and its last value, is found late.
-  case $task in assignment) much=12000000 ;; *) much=3000000 ;; esac
   [ -s "$task.txt" ] || "$programs/riddles" "$task" 4000000 >"$task.txt"
   for attention in standard selective; do
     name=${task}_$attention
     train "$task.txt" "$name" --answers-only --attention "$attention" --layers 2 --heads 4 --dim 64 \
-      --head-dim 16 --hidden 176 --context 256 --batch 8 --tokens "$(unless_try $much 6000)"
+      --head-dim 16 --hidden 176 --context 256 --batch 8 --tokens "$(unless_try 3000000 6000)"
     evaluate "$name.task.csv" "runs/$name/model.safetensors" "$task.txt" --windows "$(unless_try 256 8)" \
       --budgets 8,16,32,64,all
   done
