@@ -96,23 +96,28 @@ void stored_row(const char* name) {
   const auto off = [&](const reference::Array& expected) {
     return error(expected, heed::test::array(out).values.data());
   };
-  const auto attend = [&](const auto& keys, const auto& values) {
-    heed::forward(in.q, keys, values, heed::standard | heed::causal, out);
-    const double plain = off(causal);
-    heed::forward(in.q, keys, values, heed::standard | heed::causal | heed::selective, out);
-    const double selects = off(selective);
-    heed::KvBuffer<float, S> buffer({1, heads, key_heads, dim, dim}, {});
-    buffer.step(in.q, in.k, in.v, heed::standard, out);
-    std::printf("| %s | %.1e | %.1e | %.1e |\n", name, plain, selects, off(selective));
+  const auto attend = [&](const auto& queries, const auto& keys, const auto& values) {
+    heed::forward(queries, keys, values, heed::standard | heed::causal, out);
+    std::printf(" %.1e |", off(causal));
+    heed::forward(queries, keys, values, heed::standard | heed::causal | heed::selective, out);
+    std::printf(" %.1e |", off(selective));
   };
+  std::printf("| %s |", name);
   if constexpr (std::is_same_v<S, std::int8_t>) {
     heed::test::Tensor<S> k8(in.k.dimensions()), v8(in.v.dimensions());
     heed::test::Tensor<float, 3> k_scale(1, key_heads, tokens), v_scale(1, key_heads, tokens);
     heed::quantize(in.k, k8, k_scale), heed::quantize(in.v, v8, v_scale);
-    attend(heed::Quantized<float>{k8, k_scale}, heed::Quantized<float>{v8, v_scale});
+    attend(in.q, heed::Quantized<float>{k8, k_scale}, heed::Quantized<float>{v8, v_scale});
   } else {
-    const auto keys = stored(in.k), values = stored(in.v);
-    attend(keys, values);
+    attend(in.q, stored(in.k), stored(in.v));
+  }
+  heed::KvBuffer<float, S> buffer({1, heads, key_heads, dim, dim}, {});
+  buffer.step(in.q, in.k, in.v, heed::standard, out);
+  std::printf(" %.1e |\n", off(selective));
+  if constexpr (sizeof(S) == 2) {
+    std::printf("| %s, q too |", name);
+    attend(stored(in.q), stored(in.k), stored(in.v));
+    std::puts(" |");
   }
 }
 
@@ -152,7 +157,7 @@ int main() {
         r.tau_v = heed::test::array(in.tau_v);
       });
   std::puts(
-      "\n| keys and values stored in | `standard \\| causal` | `… \\| selective` | `KvBuffer` |\n"
+      "\n| k and v stored in | `standard \\| causal` | `… \\| selective` | `KvBuffer` |\n"
       "| --- | --- | --- | --- |");
   stored_row<float>("float");
   stored_row<Eigen::half>("float16");

@@ -25,13 +25,29 @@ inline void tokens(benchmark::internal::Benchmark* row) {
   row->ArgName("N")->RangeMultiplier(2)->Range(512, 4096)->Unit(benchmark::kMillisecond);
 }
 
-/// forward() under the variant.
+/// What numbers stored as S are computed in, and what is multiplied, whose peak counts.
+template <class S>
+struct Computed {
+  using In = S;
+  using Multiplied = S;
+};
+template <>
+struct Computed<Eigen::bfloat16> {
+  using In = float;
+  using Multiplied =
+      std::conditional_t<heed::simd::multiplies_bfloat16, heed::simd::Bfloat16Pair, float>;
+};
+
+/// forward() under the variant, q, k and v of S.
 /// @param pairs  visible pairs (query, key) of one head.
-template <class T, class Variant>
+template <class S, class Variant>
 void forward_pass(benchmark::State& state, const Variant& variant, Index tokens, Index dim,
                   double pairs, int threads = 1, std::optional<double> negligible = {}) {
-  const auto q = random<T, 4>(1, 1, heads, tokens, dim), k = random<T, 4>(2, 1, heads, tokens, dim),
-             v = random<T, 4>(3, 1, heads, tokens, dim);
+  using T = typename Computed<S>::In;
+  const auto tensor = [&](unsigned seed) -> Tensor<S, 4> {
+    return random<T, 4>(seed, 1, heads, tokens, dim).template cast<S>();
+  };
+  const Tensor<S, 4> q = tensor(1), k = tensor(2), v = tensor(3);
   Tensor<T, 4> out(1, heads, tokens, dim);
   heed::Workspace workspace;
   Eigen::ThreadPool pool(threads);
@@ -40,8 +56,9 @@ void forward_pass(benchmark::State& state, const Variant& variant, Index tokens,
 
   heed::Visited visited;
   const double all = pairs * double(heads);
-  measure<T>(state, {.flop = 4 * double(dim) * all, .pairs = all, .threads = threads}, the_peak,
-             [&] { visited = heed::forward(q, k, v, variant, out, options); });
+  using Multiplied = typename Computed<S>::Multiplied;
+  measure<Multiplied>(state, {.flop = 4 * double(dim) * all, .pairs = all, .threads = threads},
+                      the_peak, [&] { visited = heed::forward(q, k, v, variant, out, options); });
   state.counters["computed%"] = 100 * double(visited.pairs) / all;  // 100: no pair in vain
 }
 

@@ -4,7 +4,7 @@
 /// the instruction set of the build. Every speed is held against these, in the same run.
 #pragma once
 
-#include "heed/simd/batch.hpp"
+#include "heed/simd/operand.hpp"
 
 #include <algorithm>
 #include <array>
@@ -78,18 +78,36 @@ template <class T, std::size_t... I>
   sink<T> = heed::simd::reduce_add(sum);
 }
 
+/// The same of pairs of bfloat16, whose instruction adds to the sum alone.
+template <class Pair, std::size_t... I>
+requires std::same_as<Pair, heed::simd::Bfloat16Pair>
+[[gnu::noinline]] void multiply_add(std::ptrdiff_t rounds, std::index_sequence<I...>) {
+  using Of = heed::simd::Operand<Pair>;
+  using Batch = heed::simd::Batch<float>;
+  const volatile std::uint32_t opaque = 0x3c003c00;  // two small numbers
+  const auto factor = Of::broadcast({opaque});
+  std::array<Batch, sizeof...(I)> x{Batch(float(I))...};
+  for (std::ptrdiff_t round = 0; round < rounds; ++round)
+    ((x[I] = Of::multiply_add(factor, factor, x[I])), ...);
+  Batch sum(0.f);
+  ((sum = sum + x[I]), ...);
+  sink<float> = heed::simd::reduce_add(sum);
+}
+
 }  // namespace detail
 
-/// Floating-point operations a second, a multiply-add counting two, on so many threads at once.
-/// Where the build has no fused instruction, a product and a sum. The best of many runs of half a
-/// millisecond, of which some pass undisturbed on a busy machine too: 0.1 s in all.
+/// Floating-point operations a second, a multiply-add counting two, on so many threads at once; T
+/// is a number or a simd::Bfloat16Pair. Where the build has no fused instruction, a product and a
+/// sum. The best of many runs of half a millisecond, of which some pass undisturbed on a busy
+/// machine too: 0.1 s in all.
 template <class T>
 double multiply_add_peak(int threads = 1) {
   constexpr std::size_t registers = 12;
   constexpr std::ptrdiff_t rounds = 150'000;
   constexpr int runs = 200;
   constexpr double operations =
-      2. * double(rounds) * double(registers) * double(heed::simd::Batch<T>::size);
+      2. * double(rounds) * double(registers) * double(heed::simd::Operand<T>::numbers) *
+      double(heed::simd::Batch<typename heed::simd::Operand<T>::Sum>::size);
   double best = 0;
   for (int run = 0; run < runs; ++run) {
     const double seconds = seconds_together(threads, [&](int) {

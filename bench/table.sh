@@ -12,6 +12,13 @@ set -eu
 build=${1:-build/release}
 [ $# -eq 0 ] || shift
 [ $# -gt 0 ] || set -- 512 1024 2048 4096
+for name in selective stage window; do
+  [ -x "$build/bench/score.${name}_bench" ] || {
+    echo "table.sh: no $build/bench/score.${name}_bench; build it: cmake --preset release && cmake" \
+      "--build --preset release --target score.selective_bench score.stage_bench score.window_bench" >&2
+    exit 1
+  }
+done
 filter="/N:($(printf '|%s' "$@" | cut -c2-))\$"
 
 echo "| variant | tokens | ms | GFLOP/s | share of peak | time over causal |"

@@ -9,6 +9,7 @@
 #                   x86-64-v2  SSE4.2: Nehalem, 2008
 #                   x86-64-v3  AVX2, FMA: Haswell, 2013; Zen
 #                   x86-64-v4  AVX-512: Skylake-X, 2017; Zen 4
+#                   x86-64-v4-bf16  the same, and AVX512_BF16: Cooper Lake, 2020; Zen 4
 #           Arm:    armv8-a    NEON, which every 64-bit one has
 #           Those of the other family are passed over, so that one list serves both. Without ARCHS:
 #           x86-64 x86-64-v3 x86-64-v4 armv8-a.
@@ -31,7 +32,7 @@ function(heed_add_kernels target)
     message(FATAL_ERROR "${call}: there is no target ${target}")
   endif()
 
-  set(x86 x86-64 x86-64-v2 x86-64-v3 x86-64-v4)
+  set(x86 x86-64 x86-64-v2 x86-64-v3 x86-64-v4 x86-64-v4-bf16)
   set(arm armv8-a)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|[Aa][Mm][Dd]64)$")
     set(family ${x86})
@@ -86,11 +87,12 @@ function(heed_add_kernels target)
       set(unit ${CMAKE_CURRENT_BINARY_DIR}/${target}_kernels/${name}.${arch}.cpp)
       file(CONFIGURE OUTPUT ${unit} CONTENT "#include \"${path}\"\n" @ONLY)
       string(REPLACE "-" "_" identifier ${arch})
+      string(REPLACE "-v4-bf16" "-v4;-mavx512bf16" options -march=${arch})
       # What is compiled with other flags can neither use a header compiled with the target's nor
       # be one file with its other sources.
       set_source_files_properties(
         ${unit} TARGET_DIRECTORY ${target}
-        PROPERTIES COMPILE_OPTIONS -march=${arch} COMPILE_DEFINITIONS HEED_KERNEL_ARCH=${identifier}
+        PROPERTIES COMPILE_OPTIONS "${options}" COMPILE_DEFINITIONS HEED_KERNEL_ARCH=${identifier}
                    SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON)
       target_sources(${target} PRIVATE ${unit})
     endforeach()

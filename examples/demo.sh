@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # From a bare Debian to the demonstration: sets up what is missing, builds the programs `attend`,
-# `demo` and `story`, and runs the latter two: attention on a chapter of Genesis, and a language model
+# `demo` and `story`, and runs the latter two: attention on Genesis 1:1–13, and a language model
 # that forgets. Arguments go to `demo`.
 set -eu
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What share of the multiply-add peak does the forward pass reach, from short texts to long ones,
-// from narrow heads to wide ones, in float and double, on one thread and on several?
+// from narrow heads to wide ones, in float, double and bfloat16, on one thread and on several?
 //
 //   engine.forward_bench --benchmark_filter='Causal<float>' --benchmark_repetitions=5
 //
@@ -43,6 +43,11 @@ void threads(benchmark::internal::Benchmark* row) {
 }
 
 BENCHMARK(Causal<float>)->Apply(lengths)->Apply(dims)->Apply(best)->Unit(benchmark::kMillisecond);
+BENCHMARK(Causal<Eigen::bfloat16>)
+    ->Apply(lengths)
+    ->Apply(dims)
+    ->Apply(best)
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(Causal<double>)->Apply(lengths)->Apply(dims)->Apply(best)->Unit(benchmark::kMillisecond);
 BENCHMARK(Standard<float>)->Apply(lengths)->Apply(best)->Unit(benchmark::kMillisecond);
 BENCHMARK(Standard<double>)->Apply(lengths)->Apply(best)->Unit(benchmark::kMillisecond);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: heed: the bias must have the number type of q, k and v
+// expect: heed: the bias must have the number type of out
 #include <heed/heed.hpp>
 
 #ifdef HEED_EXPECT_FAILURE

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: heed: q, k, v, out and lse must have one number type, but k and v may also be
+// expect: heed: q, k, v, out and lse must have one number type, but q, k and v may also
 #include <heed/heed.hpp>
 
 #ifdef HEED_EXPECT_FAILURE

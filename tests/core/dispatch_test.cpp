@@ -30,6 +30,7 @@ HEED_TEST_TABLE(x86_64)
 HEED_TEST_TABLE(x86_64_v2)
 HEED_TEST_TABLE(x86_64_v3)
 HEED_TEST_TABLE(x86_64_v4)
+HEED_TEST_TABLE(x86_64_v4_bf16)
 #undef HEED_TEST_TABLE
 
 }  // namespace heed::arch
@@ -53,9 +54,9 @@ std::string refusal(int offered, const char* asked = nullptr) {
 }
 
 TEST(Dispatch, ChoosesTheHighestLevelThatIsOffered) {
-  for (int offered = 1; offered <= 4; ++offered) {
-    const auto every =
-        choose<arch::x86_64_v3, arch::x86_64, arch::x86_64_v4, arch::x86_64_v2>(offered);
+  for (int offered = 1; offered <= 5; ++offered) {
+    const auto every = choose<arch::x86_64_v3, arch::x86_64, arch::x86_64_v4_bf16, arch::x86_64_v4,
+                              arch::x86_64_v2>(offered);
     EXPECT_EQ(every->level, offered);
   }
   EXPECT_EQ((choose<arch::x86_64, arch::x86_64_v3>(4)->level), 3);
@@ -79,7 +80,7 @@ TEST(Dispatch, RefusesWhatThisProcessorCannotRun) {
 /// The tests are compiled for this processor or a lesser one.
 TEST(Dispatch, KnowsWhatThisProcessorOffers) {
   EXPECT_GE(offered_level(), compiled_level);
-  EXPECT_LE(offered_level(), 4);
+  EXPECT_LE(offered_level(), 5);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ namespace {
 
 /// The smallest cut there is: three rows, one register, one tile of each width a block.
 struct Smallest {
+  using Packed = float;
   static constexpr int group_rows = 3;
   static constexpr int panel_vectors = 1;
   static constexpr Index block_rows = 3;
@@ -30,6 +31,7 @@ struct Smallest {
 
 /// Row blocks of several groups, key blocks of several tiles, and no two sizes alike.
 struct Uneven {
+  using Packed = float;
   static constexpr int group_rows = 6;
   static constexpr int panel_vectors = 1;
   static constexpr Index block_rows = 18;

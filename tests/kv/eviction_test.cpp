@@ -252,12 +252,12 @@ class EvictionRules : public testing::Test {
 TEST_F(EvictionRules, RefuseABudgetBelowWhatMayNotGo) {
   EXPECT_TRUE(accepts({.budget = 2}));
   EXPECT_EQ(refusal({.budget = 1}),
-            "budget is 1, but 2 tokens may not go: 1 protected positions and the last 1");
+            "budget is 1, must be at least 2: KvOptions::protect keeps 1, recent keeps 1");
   EXPECT_EQ(refusal({.budget = 2, .protect = {0, 1}}),
-            "budget is 2, but 3 tokens may not go: 2 protected positions and the last 1");
+            "budget is 2, must be at least 3: KvOptions::protect keeps 2, recent keeps 1");
   EXPECT_TRUE(accepts({.budget = 3, .protect = {0, 1}}));
   EXPECT_EQ(refusal({.budget = 5, .recent = 5}),
-            "budget is 5, but 6 tokens may not go: 1 protected positions and the last 5");
+            "budget is 5, must be at least 6: KvOptions::protect keeps 1, recent keeps 5");
   EXPECT_TRUE(accepts({.budget = 6, .recent = 5}));
   EXPECT_TRUE(accepts({.budget = 1, .protect = {}}));
   EXPECT_NE(refusal({.budget = 0, .protect = {}}), "nothing was thrown");

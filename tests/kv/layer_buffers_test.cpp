@@ -89,7 +89,7 @@ TEST(ManyLayers, RefuseABudgetBelowWhatMayNotGo) {
   const auto message = message_of<ValueError>([] {
     LayerBuffers<T>(shape, {4, 1, std::nullopt}, {});
   });
-  EXPECT_EQ(message, "budget is 1, but 2 tokens may not go: 1 protected positions and the last 1");
+  EXPECT_EQ(message, "budget is 1, must be at least 2: KvOptions::protect keeps 1, recent keeps 1");
 }
 
 }  // namespace

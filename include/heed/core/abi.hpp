@@ -15,6 +15,10 @@
 /// and numbers between them, or build both alike.
 #pragma once
 
+#if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) < 202002L
+#error "heed needs C++20: -std=c++20"
+#endif
+
 #include "heed/version.hpp"
 
 // The widest instruction set: what xsimd and the vectoriser choose registers by.

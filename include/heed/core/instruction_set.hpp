@@ -2,10 +2,11 @@
 /// @file
 /// The instruction sets a kernel can be compiled for, and which of them this processor offers.
 ///
-/// They are the levels of the x86-64 psABI, by the names -march knows them under: with any other
-/// -march a compiler may use instructions nobody thinks to look for, such as movbe or lzcnt. Each
-/// level holds those before it. xsimd::available_architectures does not serve here: xsimd 8 does
-/// not ask whether the operating system saves wide registers, and none asks for all of a level.
+/// They are the levels of the x86-64 psABI, by the names -march knows them under, and one more that
+/// multiplies bfloat16: with any other -march a compiler may use instructions nobody thinks to look
+/// for, such as movbe or lzcnt. Each level holds those before it. xsimd::available_architectures
+/// does not serve here: xsimd 8 does not ask whether the operating system saves wide registers, and
+/// none asks for all of a level.
 #pragma once
 
 #include "heed/core/abi.hpp"
@@ -40,6 +41,12 @@ struct x86_64_v4 {
   static constexpr const char* name = "x86-64-v4";
   static constexpr int level = 4;
 };
+/// The same with AVX512_BF16: Cooper Lake, 2020; Sapphire Rapids; Zen 4. No -march, but
+/// -march=x86-64-v4 -mavx512bf16.
+struct x86_64_v4_bf16 {
+  static constexpr const char* name = "x86-64-v4-bf16";
+  static constexpr int level = 5;
+};
 
 #elif defined(__aarch64__)
 
@@ -56,7 +63,7 @@ struct List {};
 
 /// All of this family, the least first.
 #if defined(__x86_64__)
-using Family = List<x86_64, x86_64_v2, x86_64_v3, x86_64_v4>;
+using Family = List<x86_64, x86_64_v2, x86_64_v3, x86_64_v4, x86_64_v4_bf16>;
 #elif defined(__aarch64__)
 using Family = List<armv8_a>;
 #else
@@ -68,7 +75,9 @@ using Family = List<>;
 namespace heed::inline HEED_ABI {
 
 /// The level this unit is compiled for; a part of the next level counts as the whole.
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)
+inline constexpr int compiled_level = 5;
+#elif defined(__AVX512F__)
 inline constexpr int compiled_level = 4;
 #elif defined(__AVX__)
 inline constexpr int compiled_level = 3;
@@ -85,7 +94,9 @@ namespace detail {
 struct Cpuid {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   /// All nought where the processor has no such leaf.
-  explicit Cpuid(unsigned leaf) { __get_cpuid_count(leaf, 0, &eax, &ebx, &ecx, &edx); }
+  explicit Cpuid(unsigned leaf, unsigned subleaf = 0) {
+    __get_cpuid_count(leaf, subleaf, &eax, &ebx, &ecx, &edx);
+  }
 };
 
 /// Are these parts of the registers saved when threads change? By XCR0.
@@ -112,7 +123,9 @@ inline int ask_processor() {
   if (!has(more.ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL) ||
       !system_saves(zmm))
     return 3;
-  return 4;
+  // Beyond the last part of a leaf there may be anything.
+  constexpr unsigned avx512_bf16 = 1u << 5;
+  return more.eax >= 1 && has(Cpuid(7, 1).eax, avx512_bf16) ? 5 : 4;
 }
 
 #else

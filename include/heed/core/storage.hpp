@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// @file What keys and values may be stored in, while T is computed in.
+/// @file What queries, keys and values may be stored in, while T is computed in.
 #pragma once
 
 #include "heed/core/views.hpp"

@@ -2,7 +2,7 @@
 /// @file How the work is cut: register tiles, row blocks, key blocks.
 #pragma once
 
-#include "heed/simd/batch.hpp"
+#include "heed/simd/operand.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -12,11 +12,17 @@ namespace heed::inline HEED_ABI {
 /// row groups of a block in turn; block_rows is a multiple of both group sizes.
 template <class T>
 struct Blocking {
+  using Packed = T;  ///< what queries, keys, values and weights are multiplied as
   static constexpr int group_rows = simd::registers >= 32 ? 12 : 6;
   static constexpr int panel_vectors = 2;
   static constexpr Index block_rows = 96;
   static constexpr Index block_keys = 128;
   static constexpr bool narrow_tiles = true;  ///< Are few rows worth tiles of their own?
+};
+
+/// Where all that is multiplied is of bfloat16.
+struct Bfloat16Blocking : Blocking<float> {
+  using Packed = simd::Bfloat16Pair;
 };
 
 /// The default backwards. Weights and their gradients, 72 kB each, stay in the second-level cache
@@ -35,12 +41,16 @@ namespace detail {
 template <class T, class B>
 struct Tiles : B {
   using B::block_keys, B::block_rows, B::group_rows, B::panel_vectors;
+  using typename B::Packed;
 
   static constexpr Index panel_keys = panel_vectors * simd::width<T>;
   /// Fewer rows than a group run tiles that are wider instead, so that enough multiply-adds are in
   /// flight: (rows, panels) of 1 × 4, a third × 2, all × 1.
   static constexpr int few_rows = group_rows / 3;
   static constexpr Index groups = block_rows / group_rows;
+  /// How many numbers are multiplied at once. Queries and keys in pairs are multiplied unscaled,
+  /// and their score by the factors of both.
+  static constexpr Index numbers = simd::Operand<Packed>::numbers;
 
   static_assert(group_rows % 3 == 0 && block_rows % group_rows == 0);
   static_assert(block_keys % (B::narrow_tiles ? 4 * panel_keys : panel_keys) == 0,

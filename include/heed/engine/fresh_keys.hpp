@@ -11,18 +11,21 @@ namespace heed::inline HEED_ABI::detail {
 template <class T, class B>
 class FreshKeys {
   using Tile = Tiles<T, B>;
+  using Packed = typename Tile::Packed;
+  using Room = PanelRoom<T, Packed>;
 
  public:
   FreshKeys() = default;
-  /// @param room  [panel_keys][D], where keys are not in place.
-  FreshKeys(const Tokens<T>& k, const Tokens<T>& v, bool scales_values, T* room, Arena& arena)
+  /// @param room  for panel_keys tokens.
+  FreshKeys(const Tokens<T>& k, const Tokens<T>& v, bool scales_values, const Room& room,
+            Arena& arena)
       : k_(k),
         v_(v),
         columns_(round_up(v.dim(3), simd::width<T>)),
-        copies_(needs_copy(v, scales_values)),
+        copies_(needs_copy<Packed>(v, scales_values)),
         room_(room) {
-    panels_ = arena.take<T>(Tile::block_keys * k.dim(3));
-    values_ = arena.take<T>(copies_ ? Tile::block_keys * columns_ : 0);
+    panels_ = arena.take<Packed>(Tile::block_keys * simd::operands<Packed>(k.dim(3)));
+    values_ = arena.take<Packed>(copies_ ? Tile::block_keys / Tile::numbers * columns_ : 0);
     finite_ = arena.take<std::uint8_t>(1);
     key_scale_ = arena.take<T>(2 * Tile::block_keys);
     stored_ = arena.take<StoredBlock<T>>(1);
@@ -30,8 +33,8 @@ class FreshKeys {
 
   /// Keys [first, last) of a head for so many rows, until the next call.
   template <class V>
-  KeyBlock<T> operator()(const V& variant, Index b, Index g, Index first, Index last,
-                         Index rows) const {
+  KeyBlock<T, Packed> operator()(const V& variant, Index b, Index g, Index first, Index last,
+                                 Index rows) const {
     const Index keys = last - first;
     if (rows <= few_stored_rows) {
       T* value_scale = key_scale_ + Tile::block_keys;
@@ -54,23 +57,29 @@ class FreshKeys {
     }
     pack_panels(
         k_, b, g, first, round_up(keys, Tile::panel_keys), Tile::panel_keys,
-        [&](Index, Index, Index j) { return variant.key_factor(T(1), b, g, j); }, room_, panels_);
-    if (copies_) {
-      *finite_ = pack_rows(
-          v_, b, g, first, keys, columns_,
-          [&](Index, Index, Index j) { return variant.value_factor(T(1), b, g, j); }, values_);
-      return {first, last, panels_, {values_, columns_, finite_}};
-    }
-    const T* values = v_.row(b, g, first, nullptr);
-    *finite_ = simd::all_finite(values, v_.stride(2), keys, v_.dim(3));
-    return {first, last, panels_, {values, v_.stride(2), finite_}};
+        [&](Index, Index, Index j) { return variant.key_factor(T(1), b, g, j); }, room_, panels_,
+        Tile::numbers > 1 ? key_scale_ : nullptr);
+    if constexpr (std::is_same_v<Packed, T>)
+      if (!copies_) {
+        const T* values = v_.row(b, g, first, nullptr);
+        *finite_ = simd::all_finite(values, v_.stride(2), keys, v_.dim(3));
+        return {first, last, panels_, {values, v_.stride(2), finite_}};
+      }
+    *finite_ = pack_rows(
+        v_, b, g, first, keys, columns_,
+        [&](Index, Index, Index j) { return variant.value_factor(T(1), b, g, j); }, room_.rows,
+        values_);
+    return {first,   last,
+            panels_, {values_, columns_, finite_},
+            nullptr, Tile::numbers > 1 ? key_scale_ : nullptr};
   }
 
  private:
   Tokens<T> k_, v_;
   Index columns_ = 0;
   bool copies_ = false;
-  T *room_ = nullptr, *panels_ = nullptr, *values_ = nullptr;
+  Room room_;
+  Packed *panels_ = nullptr, *values_ = nullptr;
   T* key_scale_ = nullptr;  ///< [block_keys], and behind it the values'
   StoredBlock<T>* stored_ = nullptr;
   std::uint8_t* finite_ = nullptr;

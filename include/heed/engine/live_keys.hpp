@@ -12,16 +12,19 @@ namespace heed::inline HEED_ABI::detail {
 template <class T, class B>
 class LiveKeys {
   using Tile = Tiles<T, B>;
+  using Packed = typename Tile::Packed;
+  static constexpr Index numbers = Tile::numbers;
 
  public:
   LiveKeys() = default;
   LiveKeys(const Shape& s, Index key_heads, Arena& arena)
-      : dim_(s.dim),
+      : dim_(simd::operands<Packed>(s.dim)),
         columns_(round_up(s.value_dim, simd::width<T>)),
         capacity_(round_up(s.keys, Tile::block_keys)) {
     keys_ = arena.take<Index>(s.keys);
-    panels_ = arena.take<T>(key_heads * capacity_ * dim_);
-    values_ = arena.take<T>(key_heads * capacity_ * columns_);
+    panels_ = arena.take<Packed>(key_heads * capacity_ * dim_);
+    values_ = arena.take<Packed>(key_heads * capacity_ / numbers * columns_);
+    factors_ = arena.take<T>(numbers > 1 ? key_heads * capacity_ : 0);
     finite_ = arena.take<std::uint8_t>(capacity_ / Tile::block_keys);
     if (!arena.measuring()) std::fill_n(finite_, capacity_ / Tile::block_keys, std::uint8_t(1));
   }
@@ -66,31 +69,52 @@ class LiveKeys {
   }
 
   /// Packs the live keys of one key head, in its place `slot`, but for those that stand there.
-  /// `room` is for a panel of keys that are not in place.
+  /// `room` is for a panel of keys.
   template <class Factor>
   void pack(Index slot, const Tokens<T>& k, Index b, Index g, Factor&& factor,
-            const Rows<T>& values, T* room) const {
-    T* panels = panels_ + slot * capacity_ * dim_;
+            const Rows<Packed>& values, const PanelRoom<T, Packed>& room) const {
+    Packed* panels = panels_ + slot * capacity_ * dim_;
     for (Index c = packed_ / Tile::panel_keys * Tile::panel_keys; c < count_; c += Tile::panel_keys)
-      simd::pack_panel([&](Index r) { return k.row(b, g, keys_[c + r], room + r * dim_); },
-                       std::min<Index>(Tile::panel_keys, count_ - c), dim_, Tile::panel_keys,
-                       [&](Index r) { return factor(keys_[c + r]); }, panels + c * dim_);
-    T* rows = values_ + slot * capacity_ * columns_;
-    for (Index c = packed_; c < count_; ++c)
-      std::copy_n(values.data + keys_[c] * values.stride, columns_, rows + c * columns_);
+      pack_panel([&](Index r) { return k.row(b, g, keys_[c + r], room.rows + r * k.dim(3)); },
+                 std::min<Index>(Tile::panel_keys, count_ - c), k.dim(3), Index(Tile::panel_keys),
+                 [&](Index r) { return factor(keys_[c + r]); }, room, panels + c * dim_,
+                 factors(slot) + c);
+    Packed* rows = values_ + slot * capacity_ / numbers * columns_;
+    for (Index c = packed_ / numbers * numbers; c < count_; c += numbers)
+      copy_row(values, c, rows + c / numbers * columns_);
   }
-  KeyStore<T> store(Index slot) const {
+  KeyStore<T, Packed> store(Index slot) const {
     return {panels_ + slot * capacity_ * dim_,
             dim_,
-            {values_ + slot * capacity_ * columns_, columns_, finite_}};
+            {values_ + slot * capacity_ / numbers * columns_, columns_, finite_},
+            factors(slot)};
   }
 
  private:
+  T* factors(Index slot) const { return factors_ + (numbers > 1 ? slot * capacity_ : 0); }
+
+  /// The values of live key c, in pairs also those of the one behind it, if there is one.
+  void copy_row(const Rows<Packed>& values, Index c, Packed* to) const {
+    const auto row = [&](Index key) { return values.data + key / numbers * values.stride; };
+    if constexpr (numbers == 1) {
+      std::copy_n(row(keys_[c]), columns_, to);
+    } else {
+      const bool alone = c + 1 == count_;
+      const Packed *first = row(keys_[c]), *second = alone ? first : row(keys_[c + 1]);
+      const Index shift = keys_[c] % 2 * 16, second_shift = alone ? 0 : keys_[c + 1] % 2 * 16;
+      const std::uint32_t second_half = alone ? 0 : 0xffff;
+      for (Index d = 0; d < columns_; ++d)
+        to[d].bits = (first[d].bits >> shift & 0xffff) |
+                     (second[d].bits >> second_shift & second_half) << 16;
+    }
+  }
+
   Index dim_ = 0, columns_ = 0, capacity_ = 0, count_ = 0, boundary_ = 0;
   double dropped_ = 0;
   Index packed_ = 0;       ///< how many of them stand where they are since they were last packed
   Index* keys_ = nullptr;  ///< [Nk] the live ones, ascending
-  T *panels_ = nullptr, *values_ = nullptr;
+  Packed *panels_ = nullptr, *values_ = nullptr;
+  T* factors_ = nullptr;  ///< [slots][capacity], of pairs
   std::uint8_t* finite_ = nullptr;
 };
 

@@ -36,11 +36,11 @@ class ScoreBounds {
     return variant.plain_past() && p.query_offset >= 0 && p.query_offset + p.queries <= p.keys;
   }
 
-  /// To be called once, before the rest. `variant` is bound; room_of(worker) is for a key, where
-  /// they are not in place.
+  /// To be called once, before the rest. `variant` is bound; room_of(worker) is for a token,
+  /// where they are not in place.
   template <class V, class RoomOf>
-  void measure(const View<const T, 4>& q, const Tokens<T>& k, const V& variant,
-               const Executor& executor, RoomOf&& room_of) const {
+  void measure(const Tokens<T>& q, const Tokens<T>& k, const V& variant, const Executor& executor,
+               RoomOf&& room_of) const {
     executor(shape_.batch * (blocks_ + key_blocks()),
              [&](Index task, Index worker) { measure(task, q, k, variant, room_of(worker)); });
     finish();
@@ -66,7 +66,7 @@ class ScoreBounds {
 
   /// A row block, or as many keys: pieces that can be measured independently.
   template <class V>
-  void measure(Index task, const View<const T, 4>& q, const Tokens<T>& k, const V& variant,
+  void measure(Index task, const Tokens<T>& q, const Tokens<T>& k, const V& variant,
                T* room) const {
     const Index b = task / (blocks_ + key_blocks()), piece = task % (blocks_ + key_blocks());
     if (piece < blocks_) {
@@ -76,7 +76,7 @@ class ScoreBounds {
         for (Index i = first; i < last; ++i)
           most = std::max(most, std::abs(variant.query_factor(simd::log2e<T>,
                                                               Row{b, h, i, query_offset_ + i})) *
-                                    norm(q.row(b, h, i), shape_.dim));
+                                    norm(q.row(b, h, i, room), shape_.dim));
       queries_[b * (blocks_ + 1) + piece] = most;
     } else {
       const Index first = (piece - blocks_) * block_rows_,

@@ -11,6 +11,7 @@ namespace heed::inline HEED_ABI::detail {
 template <class T, class B>
 struct Strip {
   using Tile = Tiles<T, B>;
+  using Packed = typename Tile::Packed;
 
   Index count = 0;      ///< rows
   Index head = 0;       ///< of the first row
@@ -18,13 +19,15 @@ struct Strip {
   Index first_row = 0;  ///< index of the first row in its head
   Index dim = 0, columns = 0;
 
-  Row* rows;                   ///< [block_rows]; behind the last, the last again
-  KeyRange* ranges;            ///< [block_rows] the interval of keys each row sees
-  const T* queries = nullptr;  ///< [groups][dim][group_rows], scaled to log2 units
-  T* query_rows;               ///< [few_stored_rows][dim] the same, where they are few
-  T* out;                      ///< [block_rows][columns] Σ 2^(s − max) v
-  T* sum;                      ///< [block_rows][width] Σ 2^(s − max), lane by lane
-  T* max;                      ///< [block_rows] a score no other exceeds by more than `slack`
+  Row* rows;         ///< [block_rows]; behind the last, the last again
+  KeyRange* ranges;  ///< [block_rows] the interval of keys each row sees
+  /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled.
+  const Packed* queries = nullptr;
+  T* factors;     ///< [block_rows] what scales them, of pairs
+  T* query_rows;  ///< [few_stored_rows][dim], scaled, where they are few
+  T* out;         ///< [block_rows][columns] Σ 2^(s − max) v
+  T* sum;         ///< [block_rows][width] Σ 2^(s − max), lane by lane
+  T* max;         ///< [block_rows] a score no other exceeds by more than `slack`
 
   KeyRange hull{};       ///< every key some row sees
   KeyRange* group_hull;  ///< [groups]
@@ -35,7 +38,8 @@ struct Strip {
       : dim(head_dim), columns(round_up(value_dim, simd::width<T>)) {
     rows = arena.take<Row>(Tile::block_rows);
     ranges = arena.take<KeyRange>(Tile::block_rows);
-    queries = own_queries_ = arena.take<T>(Tile::block_rows * head_dim);
+    queries = own_queries_ = arena.take<Packed>(Tile::block_rows * packed_dim());
+    factors = arena.take<T>(Tile::numbers > 1 ? Tile::block_rows : 0);
     query_rows = arena.take<T>(few_stored_rows * head_dim);
     out = arena.take<T>(Tile::block_rows * columns);
     sum = arena.take<T>(Tile::block_rows * simd::width<T>);
@@ -56,6 +60,8 @@ struct Strip {
     return s;
   }
 
+  /// Operands of a query, see simd::Operand.
+  Index packed_dim() const { return simd::operands<Packed>(dim); }
   Index groups() const { return (count + Tile::group_rows - 1) / Tile::group_rows; }
   Index group_count(Index group) const {
     return std::min<Index>(Tile::group_rows, count - group * Tile::group_rows);
@@ -95,19 +101,22 @@ struct Strip {
     std::fill_n(group_full, groups(), hull);
   }
 
-  /// Packs the rows of a head-major tensor; factor(row) scales each.
+  /// Packs the rows: row_of(row, r) points to the D numbers of a group's row r, factor(row) scales
+  /// them. `room` is for a group.
   template <class RowOf, class Factor>
-  void pack(RowOf&& row_of, Factor&& factor) {
+  void pack(RowOf&& row_of, Factor&& factor, const PanelRoom<T, Packed>& room = {}) {
     for (Index g = 0; g < groups(); ++g) {
-      const Row* row = rows + g * Tile::group_rows;
-      simd::pack_panel([&](Index r) { return row_of(row[r]); }, group_count(g), dim,
-                       Tile::group_rows, [&](Index r) { return factor(row[r]); },
-                       own_queries_ + g * Tile::group_rows * dim);
+      const Index first = g * Tile::group_rows;
+      const Row* row = rows + first;
+      pack_panel([&](Index r) { return row_of(row[r], r); }, group_count(g), dim,
+                 Index(Tile::group_rows), [&](Index r) { return factor(row[r]); }, room,
+                 own_queries_ + first * packed_dim(),
+                 Tile::numbers > 1 ? factors + first : nullptr);
     }
     for (Index r = 0; r < count && count <= few_stored_rows; ++r)
-      for (Index d = 0; d < dim; ++d)
-        query_rows[r * dim + d] =
-            queries[(r / Tile::group_rows * dim + d) * Tile::group_rows + r % Tile::group_rows];
+      simd::pack_rows(
+          row_of(rows[r], 0), 0, 1, dim, [&](Index) { return factor(rows[r]); },
+          query_rows + r * dim, dim);
   }
 
   /// Nothing seen yet, but for each head's sink, if it counts here.
@@ -163,7 +172,7 @@ struct Strip {
   /// A row that saw NaN is not empty; said in bits, which -ffast-math leaves alone.
   static bool is_zero(T total) { return std::bit_cast<simd::Int<T>>(total) == 0; }
 
-  T* own_queries_ = nullptr;  ///< where pack() writes
+  Packed* own_queries_ = nullptr;  ///< where pack() writes
 };
 
 }  // namespace heed::inline HEED_ABI::detail

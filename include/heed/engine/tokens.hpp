@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// @file Keys or values as the caller stores them.
+/// @file Queries, keys or values as the caller stores them.
 #pragma once
 
 #include "heed/core/shape.hpp"

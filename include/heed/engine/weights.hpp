@@ -2,7 +2,7 @@
 /// @file Looking at attention weights.
 #pragma once
 
-#include "heed/engine/forward.hpp"
+#include "heed/engine/pass.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -26,8 +26,10 @@ requires TensorLike<Q, 4> && TensorLike<Lse, 3> && TensorLike<Out, 2>
 void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, const WeightsOf& of,
              Out&& out) {
   using T = ScalarOf<Out>;
-  const View<const T, 4> queries(q);
-  const detail::Tokens<T> keys(k);
+  static_assert(StoredFor<Q, T> && StoredFor<K, T>,
+                "heed: q and k must have the number type of the weights, or be stored in 16 bits, "
+                "k also be Quantized");
+  const detail::Tokens<T> queries(q), keys(k);
   const View<const T, 3> known(lse);
   const View<T, 2> to(out);
   // No values are needed: a view of no columns.

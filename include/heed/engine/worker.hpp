@@ -29,6 +29,8 @@ template <class T, class B, class V>
 class Worker {
   using Tile = Tiles<T, B>;
   using StripOf = Strip<T, B>;
+  using Packed = typename Tile::Packed;
+  using Block = KeyBlock<T, Packed>;
   static_assert(!V::carries_rows ||
                 (Tile::block_rows <= largest_panel_rows && Tile::block_keys <= largest_panel_keys));
 
@@ -44,16 +46,22 @@ class Worker {
     weights_ = arena.take<T>(Tile::group_rows * Tile::block_keys);
     products_ = arena.take<T>(tile_size);
     if constexpr (V::carries_rows) scores_ = arena.take<T>(tile_size);
+    paired_ = arena.take<Packed>(
+        Tile::numbers > 1 ? Tile::group_rows * Tile::block_keys / Tile::numbers : 0);
   }
 
-  static KeyBlock<T> block(const KeyStore<T>& store, Index first, Index last) {
-    return {first, last, store.panels + first * store.dim,
-            store.values.from(first, Tile::block_keys)};
+  static Block block(const KeyStore<T, Packed>& store, Index first, Index last) {
+    return {first,
+            last,
+            store.panels + first * store.dim,
+            store.values.from(first, Tile::block_keys),
+            nullptr,
+            store.factors ? store.factors + first : nullptr};
   }
 
   /// The selecting strip's scores on a key block, handed to the variant. With a projection of its
   /// own only masks apply to them.
-  void select(StripOf& s, const KeyBlock<T>& block, bool projected) {
+  void select(StripOf& s, const Block& block, bool projected) {
     std::fill_n(scores_, s.groups() * Tile::group_rows * Tile::block_keys, hidden<T>);
     const Cover seen = cover(s, block);
     for (Index g = 0; g < s.groups() && seen != Cover::none; ++g)
@@ -65,10 +73,10 @@ class Worker {
 
   /// Adds a key block to what the strip has gathered.
   /// @param selected  take the scores select() left behind, instead of computing them again.
-  void attend(StripOf& s, const KeyBlock<T>& block, bool selected = false) {
+  void attend(StripOf& s, const Block& block, bool selected = false) {
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
-    const Rows<T>& values = block.values;
+    const Rows<Packed>& values = block.values;
     for (Index g = 0; g < s.groups(); ++g) {
       const KeyRange done =
           weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial, weights_);
@@ -78,17 +86,20 @@ class Worker {
         add_stored(s, row, count, block, done);
         continue;
       }
-      const T* p = weights_ + (done.first - block.first);
-      const T* v = values.data + (done.first - block.first) * values.stride;
+      constexpr Index stride = Tile::block_keys / Tile::numbers;
+      const Index at = (done.first - block.first) / Tile::numbers;
+      const Packed* p =
+          packed_weights(count, done.first - block.first, done.last - block.first) + at;
+      const Packed* v = values.data + at * values.stride;
       T* out = s.out + row * s.columns;
-      const Index keys = done.last - done.first;
+      const Index keys = simd::operands<Packed>(done.last - done.first);
       const auto sum = [&](auto rows, auto vectors) {
-        simd::accumulate<rows, vectors, Tile::block_keys, 1>(p, v, values.stride, keys, s.columns,
-                                                             out, s.columns);
+        simd::accumulate<rows, vectors, stride, 1>(p, v, values.stride, keys, s.columns, out,
+                                                   s.columns);
       };
       if (!*values.finite)
-        simd::accumulate_seen<Tile::block_keys, 1>(count, p, v, values.stride, keys, s.columns, out,
-                                                   s.columns);
+        simd::accumulate_seen<stride, 1>(count, p, v, values.stride, keys, s.columns, out,
+                                         s.columns);
       else if (count == 1)
         sum(Int<1>(), Int<8>());
       else if (count <= Tile::few_rows)
@@ -101,7 +112,7 @@ class Worker {
   /// The softmax weights of the strip on a key block, its lse known: handed to consume(row of the
   /// strip, first key, weights), row by row.
   template <class Consume>
-  void weigh_known(StripOf& s, const KeyBlock<T>& block, Consume&& consume) {
+  void weigh_known(StripOf& s, const Block& block, Consume&& consume) {
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
     for (Index g = 0; g < s.groups(); ++g) {
@@ -114,7 +125,7 @@ class Worker {
   }
 
  protected:
-  Panel<T> panel(const StripOf& s, const KeyBlock<T>& block) const {
+  Panel<T> panel(const StripOf& s, const Block& block) const {
     const Row& first = s.rows[0];
     return {.scores = scores_,
             .stride = Tile::block_keys,
@@ -135,7 +146,7 @@ class Worker {
     static constexpr int rows = Rows, panels = Panels;
   };
 
-  Cover cover(const StripOf& s, const KeyBlock<T>& block) const {
+  Cover cover(const StripOf& s, const Block& block) const {
     const auto of = [&](Index head) {
       return variant.cover({s.rows[0].batch, head, s.first_row, s.count / s.heads, block.first,
                             block.last - block.first});
@@ -146,7 +157,7 @@ class Worker {
     return all;
   }
 
-  Lanes<T> lanes(const StripOf& s, Index row, const KeyBlock<T>& block, Index key) const {
+  Lanes<T> lanes(const StripOf& s, Index row, const Block& block, Index key) const {
     const Row& at = s.rows[row];
     return {.batch = at.batch,
             .head = at.head,
@@ -163,7 +174,7 @@ class Worker {
   /// Calls tile(shape, masked, key) on the tiles of a group that some row sees; returns the keys
   /// they cover.
   template <class TileFn>
-  KeyRange each_tile(const StripOf& s, Index g, const KeyBlock<T>& block, bool partial,
+  KeyRange each_tile(const StripOf& s, Index g, const Block& block, bool partial,
                      TileFn&& tile) const {
     const KeyRange hull = s.group_hull[g] & KeyRange{block.first, block.last};
     if (hull.first >= hull.last) return {0, 0};
@@ -193,8 +204,7 @@ class Worker {
   /// Softmax weights of one group, to weights[row of the group][key of the block]; returns the keys
   /// they cover.
   template <class Softmax>
-  KeyRange weigh(StripOf& s, Index g, const KeyBlock<T>& block, bool selected, bool partial,
-                 T* weights) {
+  KeyRange weigh(StripOf& s, Index g, const Block& block, bool selected, bool partial, T* weights) {
     Index first = -1;
     return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
       if (first < 0) first = key;
@@ -210,10 +220,41 @@ class Worker {
     });
   }
 
+  /// The weights of a group's `count` rows and keys [first, last) of the block as they are
+  /// multiplied. The first is even; where the last has no neighbour, that weighs nothing.
+  const Packed* packed_weights(Index count, Index first, Index last) const {
+    if constexpr (Tile::numbers == 1) {
+      return weights_;
+    } else {
+      constexpr Index stride = Tile::block_keys / Tile::numbers;
+      for (Index r = 0; r < count; ++r)
+        simd::pair_up(weights_ + r * Tile::block_keys + first, last - first,
+                      paired_ + r * stride + first / Tile::numbers);
+      return paired_;
+    }
+  }
+
+  /// Products of a row of a tile times the factors of its query and keys, unless those were packed
+  /// with them.
+  template <int Vectors>
+  HEED_INLINE static void scale(const StripOf& s, Index row, const Block& block, Index key,
+                                Batch<T> (&x)[Vectors]) {
+    if constexpr (Tile::numbers > 1) {
+      if (block.stored) return;
+      const Batch<T> factor(s.factors[row]);
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v) x[v] = factor * x[v];
+#pragma GCC unroll 8
+      for (int v = 0; v < Vectors; ++v)
+        x[v] = simd::load(block.factors + (key - block.first) + v * simd::width<T>) * x[v];
+    }
+  }
+
   /// Scores of one row of a tile as they leave the product, through the variant's register hooks.
   template <bool Masked, int Vectors>
-  HEED_INLINE void shape_scores(const StripOf& s, Index row, const KeyBlock<T>& block, Index key,
+  HEED_INLINE void shape_scores(const StripOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors], bool scored) const {
+    scale(s, row, block, key, x);
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
@@ -236,16 +277,17 @@ class Worker {
   /// q·k of a tile, to the same place of a [block_rows][block_keys] buffer. One instantiation
   /// serves every variant.
   template <int Rows, int Panels>
-  void multiply(const StripOf& s, Index g, const KeyBlock<T>& block, Index key, T* out) const {
+  void multiply(const StripOf& s, Index g, const Block& block, Index key, T* out) const {
     if (block.stored) return dot_stored(s, g, block, key, Panels * Tile::panel_keys, out);
     simd::store_products<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
-        s.queries + g * Tile::group_rows * s.dim, Index(Tile::group_rows),
-        block.panels + (key - block.first) * s.dim, Tile::panel_keys * s.dim, s.dim,
-        out + g * Tile::group_rows * Tile::block_keys + (key - block.first), Tile::block_keys);
+        s.queries + g * Tile::group_rows * s.packed_dim(), Index(Tile::group_rows),
+        block.panels + (key - block.first) * s.packed_dim(), Tile::panel_keys * s.packed_dim(),
+        s.packed_dim(), out + g * Tile::group_rows * Tile::block_keys + (key - block.first),
+        Tile::block_keys);
   }
 
   /// The same of keys as they are stored.
-  void dot_stored(const StripOf& s, Index g, const KeyBlock<T>& block, Index key, Index keys,
+  void dot_stored(const StripOf& s, Index g, const Block& block, Index key, Index keys,
                   T* out) const {
     const Index row = g * Tile::group_rows, first = key - block.first;
     if (key + keys > block.last)  // hooks meet noughts behind the last key, as in packed panels
@@ -256,7 +298,7 @@ class Worker {
                       Tile::block_keys);
   }
   /// Adds what the weights of a group's rows make of values as they are stored.
-  void add_stored(const StripOf& s, Index row, Index count, const KeyBlock<T>& block,
+  void add_stored(const StripOf& s, Index row, Index count, const Block& block,
                   const KeyRange& done) const {
     const Index first = done.first - block.first, keys = done.last - done.first;
     T* p = weights_ + first;
@@ -276,7 +318,7 @@ class Worker {
 
   /// Scores as they would enter the softmax but for what is carried, to scores_.
   template <int Rows, int Panels, bool Masked>
-  void store_scores(StripOf& s, Index g, const KeyBlock<T>& block, Index key, bool scored) {
+  void store_scores(StripOf& s, Index g, const Block& block, Index key, bool scored) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     multiply<Rows, Panels>(s, g, block, key, scores_);
     const Index count = s.group_count(g);
@@ -294,7 +336,7 @@ class Worker {
 
   /// What is hidden stays so, whatever stands where nothing was carried.
   template <bool Masked, int Vectors>
-  HEED_INLINE void carry(const StripOf& s, Index row, const KeyBlock<T>& block, Index key,
+  HEED_INLINE void carry(const StripOf& s, Index row, const Block& block, Index key,
                          Batch<T> (&x)[Vectors]) const {
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
@@ -308,7 +350,7 @@ class Worker {
     }
   }
   template <bool Masked>
-  HEED_INLINE auto changes(const StripOf& s, Index row, const KeyBlock<T>& block, Index key) const {
+  HEED_INLINE auto changes(const StripOf& s, Index row, const Block& block, Index key) const {
     if constexpr (V::changes_weights) {
       return [this, &s, &block, row, key](const Batch<T>& weight, int v) {
         const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
@@ -322,13 +364,14 @@ class Worker {
   /// A whole tile that every row sees whole: from the product to the weights in registers. This is
   /// where the time goes, so it is written out; all other tiles go by way of memory, row by row,
   /// which costs them a few per cent and the compiler a tenth.
-  [[gnu::noinline]] void weigh_full_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
+  [[gnu::noinline]] void weigh_full_tile(StripOf& s, Index g, const Block& block, Index key,
                                          Index first, T* weights) {
     constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
     Batch<T> acc[rows][vectors];
-    simd::multiply<rows, vectors, vectors>(s.queries + g * rows * s.dim, Index(rows),
-                                           block.panels + (key - block.first) * s.dim, Index(0),
-                                           s.dim, acc);
+    const Index dim = s.packed_dim();
+    simd::multiply<rows, vectors, vectors>(s.queries + g * rows * dim, Index(rows),
+                                           block.panels + (key - block.first) * dim, Index(0), dim,
+                                           acc);
     const Index row0 = g * rows, at = key - block.first;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
@@ -343,8 +386,8 @@ class Worker {
   }
 
   template <int Rows, int Panels, bool Masked, class Softmax>
-  [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const KeyBlock<T>& block, Index key,
-                                    Index first, T* weights, bool selected) {
+  [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const Block& block, Index key, Index first,
+                                    T* weights, bool selected) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     const Index row0 = g * Tile::group_rows, at = key - block.first;
     const T* products = scores_;  // the selecting head's, finished
@@ -371,7 +414,9 @@ class Worker {
   T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the tiles in hand
 
  private:
-  T* weights_ = nullptr;  ///< [group_rows][block_keys]
+  T* weights_ = nullptr;      ///< [group_rows][block_keys]
+  Packed* paired_ = nullptr;  ///< the same in pairs, where they are multiplied so; in rows that
+                              ///< only fill a group there may be anything
 };
 
 }  // namespace detail

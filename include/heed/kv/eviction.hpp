@@ -27,7 +27,7 @@ enum class EvictWhen {
 
 /// The rules of a KvBuffer.
 struct KvOptions {
-  std::optional<Index> budget;  ///< K, tokens at most; none: the buffer grows.
+  std::optional<Index> budget{};  ///< K, tokens at most; none: the buffer grows.
   Evict evict = Evict::most_masked;
   EvictWhen when = EvictWhen::before_row;
   Vector<Index> protect{0};  ///< Positions that never go.
@@ -36,6 +36,13 @@ struct KvOptions {
   /// Rows taken at once, 96 at most: a longer chunk is taken in pieces. Takes memory for
   /// K + chunk − 1 tokens.
   Index chunk = 1;
+  /// The most that |s| can be, before F, of any row to come and any key: where queries and keys are
+  /// normalised, it is known. Given this, a token goes as soon as F has masked it so far that no
+  /// row to come can give it weight, e^(2 score_bound − F) at most; a budget is not needed then.
+  std::optional<double> score_bound{};
+  /// Softmax weight, of 1 in all, that a row may lose to a million tokens that went so: one goes at
+  /// a millionth of it. By default half a unit in the last place of 1.
+  std::optional<double> negligible{};
 };
 
 namespace detail {
@@ -48,11 +55,20 @@ inline void check(const KvOptions& o, Index heads) {
     if (position < 0) throw ValueError("protected position ", position, " is negative");
   const Index kept = Index(o.protect.size()) + o.recent;
   if (o.budget && *o.budget < kept)
-    throw ValueError("budget is ", *o.budget, ", but ", kept,
-                     " tokens may not go: ", o.protect.size(), " protected positions and the last ",
-                     o.recent);
+    throw ValueError("budget is ", *o.budget, ", must be at least ", kept,
+                     ": KvOptions::protect keeps ", o.protect.size(), ", recent keeps ", o.recent);
   if (o.select && (o.select->head < 0 || o.select->head >= heads))
     throw ValueError("head ", o.select->head, " selects, there are ", heads);
+  if (o.score_bound && !(o.select && o.select->relu && o.select->accumulate))
+    throw ValueError("score_bound is ", *o.score_bound,
+                     ", but F may fall again: it needs select, with relu and accumulate");
+  if (o.score_bound && !o.select->forbid_self && !o.select->shift)
+    throw ValueError("score_bound is ", *o.score_bound,
+                     ", but a row may mask itself: it needs forbid_self or shift");
+  if (o.score_bound && !(*o.score_bound >= 0))
+    throw ValueError("score_bound is ", *o.score_bound, ", must be at least 0");
+  if (o.negligible && !(*o.negligible >= 0 && *o.negligible <= 1))
+    throw ValueError("negligible is ", *o.negligible, ", a share of a row's weight lies in 0 … 1");
   if (o.evict == Evict::least_attended && o.chunk != 1)
     throw ValueError("least_attended goes token by token: chunk is ", o.chunk, ", must be 1");
 }

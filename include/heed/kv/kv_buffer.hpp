@@ -119,7 +119,7 @@ class KvBuffer {
   /// Forgets everything of one sequence; its memory stays.
   void clear(Index batch) {
     KvSequence<T, S>& s = sequence(batch);
-    s.next = s.slots = s.count = 0;
+    s.next = s.slots = s.count = 0, s.dropped = 0;
     s.free.clear();
     std::fill(s.finite.begin(), s.finite.end(), std::uint8_t(1));
     std::fill(s.position.begin(), s.position.end(), KvSequence<T, S>::nobody);

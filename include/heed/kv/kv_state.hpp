@@ -22,6 +22,7 @@ struct KvSequence {
   Index next = 0;          ///< Position of the next token.
   Index slots = 0;         ///< Slots in use or once used: 0 … slots − 1.
   Index count = 0;         ///< Tokens held.
+  double dropped = 0;      ///< Weight a row may lose at most to those who went by score_bound.
   Vector<Index> position;  ///< [capacity] of each slot, or `nobody`.
   Vector<Index> free;      ///< Slots below `slots` that hold nobody.
   Vector<T> carry;         ///< [capacity] −F of the next row, in log2 units.

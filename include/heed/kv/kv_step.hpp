@@ -53,9 +53,10 @@ class KvBuffer<T, S>::Call {
     Index capacity = 0;
     for (Index b = 0; b < batch; ++b) {
       KvSequence<T, S>& s = buffer_.sequence(b);
-      if (!buffer_.options_.budget && s.slots + rows_of(b) > s.capacity())
-        buffer_.grow(s, detail::round_up(std::max(2 * s.capacity(), s.slots + rows_of(b)),
-                                         Tile::panel_keys));
+      const Index slots = s.slots + rows_of(b) - Index(s.free.size());
+      if (!buffer_.options_.budget && slots > s.capacity())
+        buffer_.grow(s,
+                     detail::round_up(std::max(2 * s.capacity(), slots), Index(Tile::panel_keys)));
       capacity = std::max(capacity, s.capacity());
     }
     stride_ = detail::round_up(capacity, Tile::block_keys);
@@ -160,7 +161,7 @@ class KvBuffer<T, S>::Call {
   void place(Lane& lane, Index b, Index head, Index heads, Index row, Index rows) const {
     lane.strip.place(lane.worker.problem, lane.worker.variant, b, head, heads, row, rows);
     lane.strip.pack(
-        [&](const Row& r) { return in_.q.row(r.batch, r.head, r.index); },
+        [&](const Row& r, Index) { return in_.q.row(r.batch, r.head, r.index); },
         [&](const Row& r) { return lane.worker.variant.query_factor(simd::log2e<T>, r); });
   }
 
@@ -342,8 +343,29 @@ class KvBuffer<T, S>::Call {
                       (o.when == EvictWhen::after_row && o.evict == Evict::least_attended);
     while (late && o.budget && s.count > *o.budget)
       condemn(s, b, buffer_.victim(s, current, held), end, current + 1);
+    if (o.score_bound) condemn_the_dead(lane, s, b, end, current);
     for (Index j = 0; j < s.slots; ++j)
       if (s.position[std::size_t(j)] != nobody && x.dies[j] != never) buffer_.release(s, j);
+  }
+
+  /// Those whom no row behind `current` can give weight to. A row sees its own key unmasked, whose
+  /// score is −score_bound at least.
+  void condemn_the_dead(Lane& lane, KvSequence<T, S>& s, Index b, T end, Index current) const {
+    const KvOptions& o = buffer_.options_;
+    const double lead = 2 * *o.score_bound * simd::log2e<double>,
+                 least = std::log2(o.negligible.value_or(std::numeric_limits<T>::epsilon() / 2)) -
+                         20;  // a million
+    for (Index j = 0; j < s.slots; ++j) {
+      const Index position = s.position[std::size_t(j)];
+      const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
+      if (position == nobody || position > current - o.recent || scratch_[b].dies[j] != never ||
+          !(weight < least) || buffer_.is_protected(position))
+        continue;
+      s.dropped += std::exp2(weight);
+      condemn(s, b, j, end, current + 1);
+    }
+    Visited& visited = lane.worker.visited;
+    visited.dropped = std::max(visited.dropped, s.dropped);
   }
 
   void log(Index b, Index position, Index row) const {

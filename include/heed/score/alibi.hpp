@@ -28,7 +28,7 @@ struct Alibi : StageOf<Rank::bias> {
 
   template <class U>
   Alibi bind(const Problem& p, Arena& arena) const {
-    static_assert(std::is_same_v<T, U>, "heed: slopes must have the number type of q, k and v");
+    static_assert(std::is_same_v<T, U>, "heed: slopes must have the number type of out");
     Alibi a = *this;
     if (gradient) a.sums = arena.take<double>(p.heads);
     return a;

@@ -36,7 +36,7 @@ struct Bias : StageOf<Rank::bias> {
 
   template <class U>
   Bias bind(const Problem& p, Arena& arena) const {
-    static_assert(std::is_same_v<T, U>, "heed: the bias must have the number type of q, k and v");
+    static_assert(std::is_same_v<T, U>, "heed: the bias must have the number type of out");
     const View<const T, 4> wide = detail::broadcast("bias", values, p);
     Bias b = *this;
     b.values = wide;

@@ -23,7 +23,7 @@ struct Sinks : StageOf<Rank::mask> {
 
   template <class U>
   Sinks bind(const Problem&, Arena&) const {
-    static_assert(std::is_same_v<T, U>, "heed: sinks must have the number type of q, k and v");
+    static_assert(std::is_same_v<T, U>, "heed: sinks must have the number type of out");
     return *this;
   }
   bool plain_past() const { return true; }

@@ -7,7 +7,8 @@
 ///     begin                          what is carried is cleared
 ///     for each row block, ascending
 ///       query_factor, keys, sink     once a row: its scale, the interval of keys it sees
-///       for each key block           key_factor and value_factor were applied when it was packed
+///       for each key block           value_factor was applied when it was packed, key_factor too,
+///                                    or to the product, where pairs of bfloat16 are multiplied
 ///         cover                      none: skipped for this head; full: `visible` is not asked
 ///         selecting head             its scores, then select(panel), then
 ///         for each head              score → visible → carried → online softmax

@@ -69,7 +69,7 @@ struct QueryTemperature : StageOf<Rank::rescale> {
   }
   template <class U>
   U query_factor(U x, const Row& row) const {
-    static_assert(std::is_same_v<T, U>, "heed: temperatures must have the number type of q");
+    static_assert(std::is_same_v<T, U>, "heed: temperatures must have the number type of out");
     return x * detail::temperature_at(tau, row.batch, row.head, row.index);
   }
 };

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "heed/core/storage.hpp"
-#include "heed/simd/batch.hpp"
+#include "heed/simd/operand.hpp"
 
 namespace heed::inline HEED_ABI::simd {
 
@@ -86,13 +86,14 @@ void pack_rows(const T* x, Index stride, Index rows, Index dim, Factor&& factor,
 template <class T>
 bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
   // Numbers of 16 bits by twos: their exponents are looked at apart, but side by side.
-  constexpr Index together = sizeof(T) == 2 ? 2 : 1;
+  constexpr bool pairs = std::is_same_v<T, Bfloat16Pair>, by_twos = pairs || sizeof(T) == 2;
+  constexpr Index together = by_twos && !pairs ? 2 : 1;
   using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
-  constexpr Bits exponent = is_bfloat16<T>   ? 0x7f80
-                            : is_binary16<T> ? 0x7c00
-                            : sizeof(T) == 4 ? 0x7f800000
-                                             : Bits(0x7ff) << (8 * sizeof(Bits) - 12);
-  constexpr Bits upper = together == 2 ? exponent << 16 : Bits(0);
+  constexpr Bits exponent = pairs || is_bfloat16<T> ? 0x7f80
+                            : is_binary16<T>        ? 0x7c00
+                            : sizeof(T) == 4        ? 0x7f800000
+                                                    : Bits(0x7ff) << (8 * sizeof(Bits) - 12);
+  constexpr Bits upper = by_twos ? exponent << 16 : Bits(0);
   // As many side by side as a line of cache holds: a loop of fixed length, which g++ -O2
   // vectorises.
   constexpr Index lanes = 64 / sizeof(Bits);
@@ -101,8 +102,7 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
     Bits bits = 0;
     std::memcpy(&bits, numbers, std::size_t(count) * sizeof(T));
     greatest[lane] = std::max(greatest[lane], bits & exponent);
-    if constexpr (together == 2)
-      greatest_upper[lane] = std::max(greatest_upper[lane], bits & upper);
+    if constexpr (by_twos) greatest_upper[lane] = std::max(greatest_upper[lane], bits & upper);
   };
   for (Index r = 0; r < rows; ++r, x += stride) {
     Index d = 0;
@@ -111,8 +111,7 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
     for (; d < dim; ++d) see(0, x + d, 1);
   }
   for (Index lane = 0; lane < lanes; ++lane)
-    if (greatest[lane] == exponent || (together == 2 && greatest_upper[lane] == upper))
-      return false;
+    if (greatest[lane] == exponent || (by_twos && greatest_upper[lane] == upper)) return false;
   return true;
 }
 

@@ -2,42 +2,45 @@
 /// @file The two products of attention, as register tiles.
 #pragma once
 
-#include "heed/simd/batch.hpp"
+#include "heed/simd/operand.hpp"
 
 namespace heed::inline HEED_ABI::simd {
 
 /// acc[r][v] = Σ_d q[d · q_stride + r] · k(d, v), where k(d, v) is register v of the keys: panels
-/// of `PanelVectors` registers, `panel_stride` apart, hold [dim][PanelVectors · width] each.
+/// of `PanelVectors` registers, `panel_stride` apart, hold [dim][PanelVectors · width] each. `dim`
+/// counts operands.
 ///
 /// Two loads and Rows broadcasts feed Rows · Vectors multiply-adds; the broadcasts are folded into
 /// them as memory operands where the instruction set can.
-template <int Rows, int Vectors, int PanelVectors, class T>
-HEED_INLINE void multiply(const T* q, Index q_stride, const T* k, Index panel_stride, Index dim,
-                          Batch<T> (&acc)[Rows][Vectors]) noexcept {
+template <int Rows, int Vectors, int PanelVectors, class Packed, class T>
+HEED_INLINE void multiply(const Packed* q, Index q_stride, const Packed* k, Index panel_stride,
+                          Index dim, Batch<T> (&acc)[Rows][Vectors]) noexcept {
+  using Of = Operand<Packed>;
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) acc[r][v] = Batch<T>(T(0));
 #pragma GCC unroll 4
   for (Index d = 0; d < dim; ++d) {
-    Batch<T> keys[Vectors];
+    typename Of::Register keys[Vectors];
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v)
-      keys[v] = load(k + (v / PanelVectors) * panel_stride +
-                     (d * PanelVectors + v % PanelVectors) * width<T>);
+      keys[v] = Of::load(k + (v / PanelVectors) * panel_stride +
+                         (d * PanelVectors + v % PanelVectors) * width<T>);
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
-      const Batch<T> query(q[d * q_stride + r]);
+      const auto query = Of::broadcast(q[d * q_stride + r]);
 #pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(query, keys[v], acc[r][v]);
+      for (int v = 0; v < Vectors; ++v) acc[r][v] = Of::multiply_add(query, keys[v], acc[r][v]);
     }
   }
 }
 
 /// The same to memory, out[r · out_stride + lane].
-template <int Rows, int Vectors, int PanelVectors, class T>
-[[gnu::noinline]] void store_products(const T* q, Index q_stride, const T* k, Index panel_stride,
-                                      Index dim, T* out, Index out_stride) noexcept {
+template <int Rows, int Vectors, int PanelVectors, class Packed, class T>
+[[gnu::noinline]] void store_products(const Packed* q, Index q_stride, const Packed* k,
+                                      Index panel_stride, Index dim, T* out,
+                                      Index out_stride) noexcept {
   Batch<T> acc[Rows][Vectors];
   multiply<Rows, Vectors, PanelVectors>(q, q_stride, k, panel_stride, dim, acc);
 #pragma GCC unroll 16
@@ -49,9 +52,10 @@ template <int Rows, int Vectors, int PanelVectors, class T>
 
 namespace detail {
 
-template <int Rows, int Vectors, Index RowStride, Index KeyStride, class T>
-[[gnu::noinline]] void accumulate_columns(const T* p, const T* v, Index v_stride, Index keys,
-                                          T* out, Index out_stride) noexcept {
+template <int Rows, int Vectors, Index RowStride, Index KeyStride, class Packed, class T>
+[[gnu::noinline]] void accumulate_columns(const Packed* p, const Packed* v, Index v_stride,
+                                          Index keys, T* out, Index out_stride) noexcept {
+  using Of = Operand<Packed>;
   Batch<T> acc[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
@@ -59,14 +63,14 @@ template <int Rows, int Vectors, Index RowStride, Index KeyStride, class T>
     for (int n = 0; n < Vectors; ++n) acc[r][n] = load(out + r * out_stride + n * width<T>);
 #pragma GCC unroll 2
   for (Index j = 0; j < keys; ++j) {
-    Batch<T> values[Vectors];
+    typename Of::Register values[Vectors];
 #pragma GCC unroll 8
-    for (int n = 0; n < Vectors; ++n) values[n] = load(v + j * v_stride + n * width<T>);
+    for (int n = 0; n < Vectors; ++n) values[n] = Of::load(v + j * v_stride + n * width<T>);
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
-      const Batch<T> weight(p[r * RowStride + j * KeyStride]);
+      const auto weight = Of::broadcast(p[r * RowStride + j * KeyStride]);
 #pragma GCC unroll 8
-      for (int n = 0; n < Vectors; ++n) acc[r][n] = fma(weight, values[n], acc[r][n]);
+      for (int n = 0; n < Vectors; ++n) acc[r][n] = Of::multiply_add(weight, values[n], acc[r][n]);
     }
   }
 #pragma GCC unroll 16
@@ -81,10 +85,11 @@ template <int Rows, int Vectors, Index RowStride, Index KeyStride, class T>
 /// out[r][d] += Σ_j p(r, j) · v[j][d] for r < Rows, with p(r, j) = p[r · RowStride + j ·
 /// KeyStride]: strides (n, 1) multiply by a matrix with rows of n, (1, n) by its transpose.
 ///
-/// @param dim  a multiple of the register width; v and out can be read that far.
-template <int Rows, int Vectors, Index RowStride, Index KeyStride, class T>
-HEED_INLINE void accumulate(const T* p, const T* v, Index v_stride, Index keys, Index dim, T* out,
-                            Index out_stride) noexcept {
+/// @param keys  operands: of pairs half as many as there are keys.
+/// @param dim   a multiple of the register width; v and out can be read that far.
+template <int Rows, int Vectors, Index RowStride, Index KeyStride, class Packed, class T>
+HEED_INLINE void accumulate(const Packed* p, const Packed* v, Index v_stride, Index keys, Index dim,
+                            T* out, Index out_stride) noexcept {
   constexpr Index columns = Vectors * width<T>;
   Index d = 0;
   for (; d + columns <= dim; d += columns)
@@ -97,20 +102,24 @@ HEED_INLINE void accumulate(const T* p, const T* v, Index v_stride, Index keys, 
 
 /// The same for any number of rows, leaving out every key whose weight is nought: 0 · NaN is NaN,
 /// and what is hidden must not be seen even then.
-template <Index RowStride, Index KeyStride, class T>
-void accumulate_seen(Index rows, const T* p, const T* v, Index v_stride, Index keys, Index dim,
-                     T* out, Index out_stride) noexcept {
+template <Index RowStride, Index KeyStride, class Packed, class T>
+void accumulate_seen(Index rows, const Packed* p, const Packed* v, Index v_stride, Index keys,
+                     Index dim, T* out, Index out_stride) noexcept {
+  using Of = Operand<Packed>;
   for (Index r = 0; r < rows; ++r)
     for (Index j = 0; j < keys; ++j) {
-      const T weight = p[r * RowStride + j * KeyStride];
-      if (weight == T(0)) continue;
+      const Packed weight = p[r * RowStride + j * KeyStride];
+      if (Of::is_nought(weight)) continue;
       // The same operation as above, to the last bit.
       Index d = 0;
       for (; d + width<T> <= dim; d += width<T>) {
         T* to = out + r * out_stride + d;
-        fma(Batch<T>(weight), load(v + j * v_stride + d), load(to)).store_unaligned(to);
+        Of::multiply_add(Of::broadcast(weight), Of::seen(Of::load(v + j * v_stride + d), weight),
+                         load(to))
+            .store_unaligned(to);
       }
-      for (; d < dim; ++d) out[r * out_stride + d] += weight * v[j * v_stride + d];
+      if constexpr (Of::numbers == 1)
+        for (; d < dim; ++d) out[r * out_stride + d] += weight * v[j * v_stride + d];
     }
 }
 

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+/// @file What every call begins with: how it runs, and what the variant makes of the shapes.
+#pragma once
+
+#include "heed/core/executor.hpp"
+#include "heed/core/shape.hpp"
+#include "heed/core/workspace.hpp"
+#include "heed/score/stage.hpp"
+
+#include <limits>
+#include <optional>
+
+namespace heed::inline HEED_ABI {
+
+/// How a call runs; what it computes does not depend on it, but for `negligible`.
+struct Options {
+  Executor executor{};             ///< Whose threads; serial() by default.
+  Workspace* workspace = nullptr;  ///< Kept between calls, saves taking memory in each.
+  /// Softmax weight that may be lost from a row, of 1 in all: keys that selection has masked so
+  /// much that no row to come can give all of them together more are dropped from the work. By
+  /// default half a unit in the last place of 1, 6e-8 for float; 0 drops nothing. backward() leaves
+  /// out whole blocks of such keys, of gradients that carry no more of the weight.
+  std::optional<double> negligible{};
+};
+
+namespace detail {
+
+/// What the variant makes of the shapes.
+template <Stage V>
+Problem problem_of(const Shape& shape, const V& variant) {
+  Problem p{shape};
+  const std::optional<Index> offset = variant.query_offset(shape);
+  p.placed = offset.has_value();
+  p.query_offset = offset.value_or(0);
+  p.same_tokens = variant.same_tokens();
+  variant.check(p);
+  return p;
+}
+
+/// [B, N, D] as [B, 1, N, D].
+template <class T>
+View<const T, 4> as_one_head(const View<const T, 3>& x) {
+  return {x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)}, {x.stride(0), 0, x.stride(1), x.stride(2)}};
+}
+
+/// Options::negligible, or what it is by default.
+template <class T>
+double negligible_weight(const Options& options) {
+  const double all = options.negligible.value_or(std::numeric_limits<T>::epsilon() / 2);
+  if (!(0 <= all && all <= 1))
+    throw ValueError("negligible is ", all, ", a share of a row's weight lies in 0 … 1");
+  return all;
+}
+
+}  // namespace detail
+}  // namespace heed::inline HEED_ABI

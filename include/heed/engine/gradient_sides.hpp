@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+/// @file What every head's tiles lie between in the backward pass, and how gradients leave it.
+#pragma once
+
+#include "heed/engine/product_sides.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// What a backward call reads and writes.
+template <class T>
+struct BackwardTensors {
+  View<const T, 4> q, k, v, out, grad_out;
+  View<const T, 3> lse;
+  View<T, 4> grad_q, grad_k, grad_v;
+};
+
+/// Where a thread gathers what a key block sends back.
+template <class T>
+struct KeyGradients {
+  Index heads;       ///< how many gather side by side: all key heads, or 1 at a time
+  T *keys, *values;  ///< [heads][block_keys][columns]
+};
+
+/// The sides of q kᵀ and of ∂L/∂out vᵀ. finish_…() takes what has gathered to the caller's tensors,
+/// and to the stages what their factors had in it.
+template <class T, class B>
+class GradientSides {
+  using Tile = Tiles<T, B>;
+
+ public:
+  GradientSides() = default;
+  GradientSides(const BackwardTensors<T>& x, const Problem& call, Arena& arena)
+      : x_(x),
+        problem_(call),
+        padded_(round_up(call.queries, Tile::block_rows)),
+        value_columns_(round_up(call.value_dim, simd::width<T>)),
+        product_(x.q, x.k, call, arena),
+        values_(x.v, Tile::panel_keys, Tile::block_keys, arena),
+        grads_(x.grad_out, Tile::group_rows, Tile::block_rows, arena),
+        grad_rows_(x.grad_out, false, Tile::block_rows, arena),
+        delta_(arena.take<T>(call.batch * call.heads * padded_)) {}
+
+  /// @param heads  1 or all of them.
+  KeyGradients<T> key_gradients(Index heads, Arena& arena) const {
+    const Index rows = heads * Tile::block_keys;
+    return {heads, arena.take<T>(rows * product_.columns()), arena.take<T>(rows * value_columns_)};
+  }
+
+  /// To be called once, before the rest. `variant` is bound.
+  template <class V>
+  void pack(const V& variant, const Executor& executor) const {
+    product_.pack(
+        executor,
+        [&](T unit, Index b, Index h, Index i) {
+          return variant.query_factor(unit, row_at(b, h, i));
+        },
+        [&](Index b, Index g, Index j) { return variant.key_factor(T(1), b, g, j); });
+    const auto one = [](Index, Index, Index) { return T(1); };
+    pack_all(executor, values_,
+             [&](Index b, Index g, Index j) { return variant.value_factor(T(1), b, g, j); });
+    pack_all(executor, grads_, one);
+    pack_all(executor, grad_rows_, one);
+    executor(problem_.batch * problem_.heads, [&](Index task, Index) {
+      const Index h = task % problem_.heads, b = task / problem_.heads;
+      for (Index i = 0; i < problem_.queries; ++i) {
+        // A row that saw nothing takes no gradient, whatever stands there.
+        T sum = 0;
+        if (x_.lse(b, h, i) > hidden_below<T>)
+          for (Index d = 0; d < problem_.value_dim; ++d)
+            if (const T out = x_.out(b, h, i, d); out != T(0)) sum += x_.grad_out(b, h, i, d) * out;
+        delta_[task * padded_ + i] = sum;
+      }
+    });
+  }
+
+  /// The strips of one head, [row blocks], their lse in place.
+  template <class V>
+  void place(const V& variant, Strip<T, B>* strips, Index b, Index h) const {
+    product_.place(variant, strips, b, h);
+    for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++strips)
+      for (Index r = 0; r < Tile::block_rows; ++r) {
+        const T lse = r < strips->count ? x_.lse(b, h, row + r) * simd::log2e<T> : hidden<T>;
+        strips->max[r] = lse > hidden_below<T> ? lse : std::numeric_limits<T>::max() / 2;
+      }
+  }
+
+  RowSide<T> row_side(Index b, Index h, Index block) const {
+    const Index row = block * Tile::block_rows;
+    RowSide<T> side = product_.row_side(b, h, block);
+    side.grad_panels = grads_(b, h) + row * problem_.value_dim;
+    side.grads = grad_rows_(b, h).from(row, Tile::block_rows);
+    side.delta = delta_ + (b * problem_.heads + h) * padded_ + row;
+    return side;
+  }
+
+  /// The block of keys that begins with this one.
+  KeyBlock<T> keys(Index b, Index g, Index first) const { return product_.keys(b, g, first); }
+  KeySide<T> key_side(const KeyGradients<T>& to, Index b, Index g, Index first) const {
+    const Index row = to.heads > 1 ? g * Tile::block_keys : 0;
+    KeySide<T> side = product_.key_side(to.keys + row * product_.columns(), b, g, first);
+    side.value_panels = values_(b, g);
+    side.grad_values = to.values + row * value_columns_;
+    return side;
+  }
+  void clear(const KeyGradients<T>& to) const {
+    const Index rows = to.heads * Tile::block_keys;
+    std::fill_n(to.keys, rows * product_.columns(), T(0));
+    std::fill_n(to.values, rows * value_columns_, T(0));
+  }
+
+  /// A block of one key head, whose rows have all been.
+  template <class V>
+  void finish_keys(V& variant, Index b, Index g, const KeySide<T>& side) const {
+    for (Index j = side.keys.first; j < side.keys.last; ++j) {
+      const Index r = j - side.keys.first;
+      finish_row(
+          side.grad_keys + r * product_.columns(), &x_.k(b, g, j, 0), &x_.grad_k(b, g, j, 0),
+          problem_.dim, [&] { return variant.key_factor(T(1), b, g, j); },
+          [&](T dot) { variant.grad_key_factor(dot, b, g, j); });
+      if (problem_.value_dim > 0)
+        finish_row(
+            side.grad_values + r * value_columns_, &x_.v(b, g, j, 0), &x_.grad_v(b, g, j, 0),
+            problem_.value_dim, [&] { return variant.value_factor(T(1), b, g, j); },
+            [&](T dot) { variant.grad_value_factor(dot, b, g, j); });
+    }
+  }
+
+  /// One head's, when all keys have been.
+  template <class V>
+  void finish_queries(V& variant, Index b, Index h) const {
+    for (Index i = 0; i < problem_.queries; ++i) {
+      const Row row = row_at(b, h, i);
+      finish_row(
+          product_.grad_queries(b, h) + i * product_.columns(), &x_.q(b, h, i, 0),
+          &x_.grad_q(b, h, i, 0), problem_.dim, [&] { return variant.query_factor(T(1), row); },
+          [&](T dot) { variant.grad_query_factor(dot, row); });
+    }
+  }
+
+  /// A sink is a key without a value: its weight times what the row's softmax sends back.
+  template <class V>
+  void finish_sinks(V& variant) const {
+    for (Index b = 0; b < problem_.batch; ++b)
+      for (Index h = 0; h < problem_.heads; ++h) {
+        const T sink = variant.sink(hidden<T>, b, h);
+        if (sink < hidden_below<T>) continue;
+        double sum = 0;
+        for (Index i = 0; i < problem_.queries; ++i)
+          sum -= std::exp(double(sink) - double(x_.lse(b, h, i))) *
+                 double(delta_[(b * problem_.heads + h) * padded_ + i]);
+        variant.grad_sink(T(sum), b, h);
+      }
+  }
+
+ private:
+  Row row_at(Index b, Index h, Index i) const { return {b, h, i, problem_.query_offset + i}; }
+
+  /// grad ← factor · gathered; the factor's own gradient is gathered · x.
+  template <class Grad, class Factor>
+  static void finish_row(const T* gathered, const T* x, T* grad, Index dim, Factor&& factor,
+                         Grad&& grad_factor) {
+    T dot = 0;
+    // What nobody saw gathered nought, and may be NaN.
+    for (Index d = 0; d < dim; ++d)
+      if (gathered[d] != T(0)) dot += gathered[d] * x[d];
+    grad_factor(dot);
+    const T scale = factor();
+    for (Index d = 0; d < dim; ++d) grad[d] = gathered[d] == T(0) ? T(0) : scale * gathered[d];
+  }
+
+  BackwardTensors<T> x_;
+  Problem problem_;
+  Index padded_ = 0, value_columns_ = 0;
+  ProductSides<T, B> product_;
+  PackedPanels<T> values_, grads_;
+  PackedRows<T> grad_rows_;
+  T* delta_ = nullptr;  ///< [B][H][rows, in whole blocks] Σ_d ∂L/∂out · out
+};
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+/// @file Queries and keys of the backward pass, packed, and their gradients as they gather.
+#pragma once
+
+#include "heed/core/executor.hpp"
+#include "heed/engine/gradient_worker.hpp"
+
+namespace heed::inline HEED_ABI::detail {
+
+/// All pieces of a PackedPanels or PackedRows.
+template <class Packed, class Factor>
+void pack_all(const Executor& executor, const Packed& packed, Factor&& factor) {
+  executor(packed.tasks(), [&](Index task, Index) { packed.pack(task, factor); });
+}
+
+/// Both sides of a product q kᵀ, in panels for the scores and in rows for each other's gradients.
+/// The gradients of the queries gather here, those of the keys in memory of the thread's own.
+template <class T, class B>
+class ProductSides {
+  using Tile = Tiles<T, B>;
+
+ public:
+  ProductSides() = default;  ///< Of no product; `if (sides)` is false.
+  /// @param q, k  [B, H, Nq, D], [B, G, Nk, D]; of one head, if the product is a projection's.
+  ProductSides(const View<const T, 4>& q, const View<const T, 4>& k, const Problem& call,
+               Arena& arena)
+      : given_(true),
+        problem_(call),
+        heads_(q.dim(1)),
+        padded_(round_up(call.queries, Tile::block_rows)),
+        dim_(q.dim(3)),
+        columns_(round_up(dim_, simd::width<T>)),
+        queries_(q, Tile::group_rows, Tile::block_rows, arena),
+        query_rows_(q, true, Tile::block_rows, arena),
+        keys_(k, Tile::panel_keys, Tile::block_keys, arena),
+        key_rows_(k, true, Tile::block_keys, arena),
+        grad_queries_(arena.take<T>(call.batch * heads_ * padded_ * columns_)) {}
+
+  explicit operator bool() const { return given_; }
+  Index dim() const { return dim_; }
+  /// How many numbers a row of gradients takes.
+  Index columns() const { return columns_; }
+
+  /// To be called once, before the rest. What enters the product is scaled by key_factor(batch,
+  /// head, key) and by query_factor(unit, batch, head, row), which has the unit in it.
+  template <class QueryFactor, class KeyFactor>
+  void pack(const Executor& executor, QueryFactor&& query_factor, KeyFactor&& key_factor) const {
+    pack_all(executor, queries_,
+             [&](Index b, Index h, Index i) { return query_factor(simd::log2e<T>, b, h, i); });
+    pack_all(executor, query_rows_,
+             [&](Index b, Index h, Index i) { return query_factor(T(1), b, h, i); });
+    pack_all(executor, keys_, key_factor);
+    pack_all(executor, key_rows_, key_factor);
+    executor(problem_.batch * heads_, [&](Index task, Index) {
+      std::fill_n(grad_queries_ + task * padded_ * columns_, padded_ * columns_, T(0));
+    });
+  }
+
+  /// The strips of one head, [row blocks]; a projection's are those of the head that selects.
+  template <class V>
+  void place(const V& variant, Strip<T, B>* strips, Index b, Index h) const {
+    const T* queries = queries_(b, heads_ > 1 ? h : 0);
+    for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++strips) {
+      strips->place(problem_, variant, b, h, 1, row,
+                    std::min(Tile::block_rows, problem_.queries - row));
+      strips->queries = queries + row * dim_;
+    }
+  }
+
+  /// But for what meets the values.
+  RowSide<T> row_side(Index b, Index h, Index block) const {
+    const Index row = block * Tile::block_rows;
+    return {.grad_panels = nullptr,
+            .grads = {},
+            .queries = query_rows_(b, h).from(row, Tile::block_rows),
+            .delta = nullptr,
+            .grad_queries = grad_queries(b, h) + row * columns_};
+  }
+
+  /// The block of keys that begins with this one.
+  KeyBlock<T> keys(Index b, Index g, Index first) const {
+    return {
+        first, std::min(first + Tile::block_keys, problem_.keys), keys_(b, g) + first * dim_, {}};
+  }
+  /// But for the values. @param grad_keys  [block_keys][columns].
+  KeySide<T> key_side(T* grad_keys, Index b, Index g, Index first) const {
+    return {.keys = keys(b, g, first),
+            .value_panels = nullptr,
+            .key_rows = key_rows_(b, g),
+            .grad_keys = grad_keys,
+            .grad_values = nullptr};
+  }
+
+  /// [padded rows][columns] what has gathered for the queries of one head.
+  T* grad_queries(Index b, Index h) const {
+    return grad_queries_ + (b * heads_ + h) * padded_ * columns_;
+  }
+
+ private:
+  bool given_ = false;
+  Problem problem_;
+  Index heads_ = 0, padded_ = 0, dim_ = 0, columns_ = 0;
+  PackedPanels<T> queries_;
+  PackedRows<T> query_rows_;
+  PackedPanels<T> keys_;
+  PackedRows<T> key_rows_;
+  T* grad_queries_ = nullptr;  ///< [B][H][rows, in whole blocks][columns]
+};
+
+/// A projection's, whose scores are products over √D; none where a head selects.
+template <class T, class B>
+class ProjectionSides : public ProductSides<T, B> {
+  using Base = ProductSides<T, B>;
+
+ public:
+  using Base::Base;
+
+  void pack(const Executor& executor) const {
+    const T scale = this->scale();
+    Base::pack(
+        executor, [&](T unit, Index, Index, Index) { return scale * unit; },
+        [](Index, Index, Index) { return T(1); });
+  }
+
+  // What has gathered goes to the caller's tensors, where they were named.
+  void finish_keys(const GradProjection<T>& to, Index b, const KeySide<T>& side) const {
+    for (Index j = side.keys.first; to.keys && j < side.keys.last; ++j)
+      for (Index d = 0; d < this->dim(); ++d)
+        to.keys(b, j, d) = side.grad_keys[(j - side.keys.first) * this->columns() + d];
+  }
+  void finish_queries(const GradProjection<T>& to) const {
+    if (!to.queries) return;
+    const T scale = this->scale();
+    for (Index b = 0; b < to.queries.dim(0); ++b)
+      for (Index i = 0; i < to.queries.dim(1); ++i)
+        for (Index d = 0; d < this->dim(); ++d)
+          to.queries(b, i, d) = scale * this->grad_queries(b, 0)[i * this->columns() + d];
+  }
+
+ private:
+  T scale() const { return 1 / std::sqrt(T(this->dim())); }
+};
+
+}  // namespace heed::inline HEED_ABI::detail

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+/// @file What the products of attention multiply: numbers, or pairs of bfloat16.
+#pragma once
+
+#include "heed/simd/batch.hpp"
+
+#if defined(__AVX512BF16__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#include <immintrin.h>
+#endif
+
+namespace heed::inline HEED_ABI::simd {
+
+/// How a product reads its operands and sums them up: `numbers` of a sum's terms at once.
+template <class T>
+struct Operand {
+  using Sum = T;
+  using Register = Batch<T>;
+  static constexpr Index numbers = 1;
+
+  HEED_INLINE static Register load(const T* p) { return simd::load(p); }
+  HEED_INLINE static Register broadcast(T x) { return Register(x); }
+  HEED_INLINE static Batch<T> multiply_add(const Register& a, const Register& b,
+                                           const Batch<T>& sum) {
+    return fma(a, b, sum);
+  }
+  static bool is_nought(T x) { return x == T(0); }
+  /// What of `values` a weight that is not nought lets be seen.
+  HEED_INLINE static const Register& seen(const Register& values, T) { return values; }
+};
+
+/// Two numbers of bfloat16, the first in the lower half. AVX512_BF16 multiplies them by two others
+/// and adds both products to a float, in the time that one product of floats takes. It takes
+/// subnormal numbers for nought.
+struct Bfloat16Pair {
+  std::uint32_t bits;
+};
+
+/// So many operands hold `count` numbers.
+template <class Packed>
+constexpr Index operands(Index count) {
+  return (count + Operand<Packed>::numbers - 1) / Operand<Packed>::numbers;
+}
+
+#if defined(__AVX512BF16__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+
+/// Does the processor that this is compiled for multiply bfloat16?
+inline constexpr bool multiplies_bfloat16 = true;
+
+template <>
+struct Operand<Bfloat16Pair> {
+  using Sum = float;
+  using Register = __m512i;
+  static constexpr Index numbers = 2;
+
+  HEED_INLINE static Register load(const Bfloat16Pair* p) { return _mm512_loadu_si512(p); }
+  HEED_INLINE static Register broadcast(Bfloat16Pair x) { return _mm512_set1_epi32(int(x.bits)); }
+  HEED_INLINE static Batch<float> multiply_add(const Register& a, const Register& b,
+                                               const Batch<float>& sum) {
+    return Batch<float>(
+        _mm512_dpbf16_ps(sum.data, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b)));
+  }
+  static bool is_nought(Bfloat16Pair x) { return (x.bits & 0x7fff7fff) == 0; }
+  HEED_INLINE static Register seen(const Register& values, Bfloat16Pair weight) {
+    const std::uint32_t first = weight.bits & 0x7fff ? 0xffff : 0,
+                        second = weight.bits & 0x7fff0000 ? 0xffff0000 : 0;
+    return _mm512_and_si512(values, broadcast({first | second}));
+  }
+};
+
+namespace detail {
+
+/// The first `count` lanes, none or all if it is beyond them.
+HEED_INLINE __mmask16 first_lanes(Index count) {
+  return __mmask16((1u << std::clamp<Index>(count, 0, 16)) - 1);
+}
+
+/// Sixteen numbers from x[first] on, 0 from `count` on.
+HEED_INLINE __m512 load_up_to(const float* x, Index first, Index count) {
+  return first < count ? _mm512_maskz_loadu_ps(first_lanes(count - first), x + first)
+                       : _mm512_setzero_ps();
+}
+
+}  // namespace detail
+
+/// out[i] = (x[2i], x[2i + 1]), to the nearest, for 2i < count; 0 behind the last.
+inline void pair_up(const float* x, Index count, Bfloat16Pair* out) {
+  for (Index i = 0; i < count; i += 32) {
+    const __m512 low = detail::load_up_to(x, i, count), high = detail::load_up_to(x, i + 16, count);
+    _mm512_mask_storeu_epi32(out + i / 2, detail::first_lanes((count - i + 1) / 2),
+                             std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+  }
+}
+
+/// out[d] = (factor0 · x0[d], factor1 · x1[d]), to the nearest, for d < count; 0 for count ≤ d <
+/// columns, a multiple of the register width.
+///
+/// @param x1  may be null: noughts.
+inline void pair_rows(const float* x0, float factor0, const float* x1, float factor1, Index count,
+                      Index columns, Bfloat16Pair* out) {
+  const auto narrow = [count](const float* x, float factor, Index d) {
+    const __m512 wide = detail::load_up_to(x, d, x ? count : 0);
+    return _mm512_cvtepu16_epi32(
+        std::bit_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_mul_ps(wide, _mm512_set1_ps(factor)))));
+  };
+  for (Index d = 0; d < columns; d += 16)
+    _mm512_storeu_si512(out + d, _mm512_or_si512(narrow(x0, factor0, d),
+                                                 _mm512_slli_epi32(narrow(x1, factor1, d), 16)));
+}
+
+#else
+
+inline constexpr bool multiplies_bfloat16 = false;
+void pair_up(const float*, Index, Bfloat16Pair*);  // nowhere, like pair_rows()
+void pair_rows(const float*, float, const float*, float, Index, Index, Bfloat16Pair*);
+
+#endif
+
+}  // namespace heed::inline HEED_ABI::simd

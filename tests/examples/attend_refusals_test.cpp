@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+#include "examples/attend_calls.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace attend {
+namespace {
+
+using AttendRefusalsTest = AttendCalls;
+
+TEST_F(AttendRefusalsTest, RefusesWrongCommandLines) {
+  for (const auto& [options, reason] : std::vector<std::pair<Words, std::string>>{
+           {{"--scale", "fast"}, "--scale is 'fast', must be a finite number"},
+           {{"--scale", "inf"}, "--scale is 'inf', must be a finite number"},
+           {{"--softcap", "0"}, "--softcap is '0', must be a finite number above 0"},
+           {{"--window", "3,"},
+            "--window is '3,', should be L or L,R: tokens to the left and to the right, from 0"},
+           {{"--window", "-1"},
+            "--window is '-1', should be L or L,R: tokens to the left and to the right, from 0"},
+           {{"--block", "0"}, "--block is '0', must be a whole number from 1 to 1000000000000000"},
+           {{"--block", "99999999999999999999"},
+            "--block is '99999999999999999999', must be a whole number from 1 to 1000000000000000"},
+           {{"--prefix", "2.5"},
+            "--prefix is '2.5', must be a whole number from 0 to 1000000000000000"},
+           {{"--query-offset", "-3"},
+            "--query-offset is '-3', must be a whole number from 0 to 1000000000000000"},
+           {{"--threads", "0"}, "--threads is '0', must be a whole number from 1 to 1024"},
+           {{"--repeat", "0"}, "--repeat is '0', must be a whole number from 1 to 1000000"},
+           {{"--dtype", "f16"}, "--dtype is 'f16', must be one of f32|f64"},
+           {{"--lse", ""}, "--lse names no file"},
+           {{"--previous-blocks", "1"}, "--previous-blocks needs --block"},
+           {{"--select-head", "1"}, "--select-head needs --selective"},
+           {{"--mask-f", path("f")}, "--mask-f needs --selective"},
+           {{"--carry-in", path("q")}, "--carry-in needs --selective"},
+           {{"--carry-out", path("c")}, "--carry-out needs --selective"},
+           {{"--grad-q", path("dq")}, "--grad-q needs --grad-out"},
+           {{"--grad-out", path("q")}, "--grad-out needs a gradient to write, such as --grad-q"},
+           {{"--grad-out", path("q"), "--grad-tau-k", path("d")}, "--grad-tau-k needs --tau-k"},
+           {{"--grad-out", path("q"), "--grad-bias", path("d")}, "--grad-bias needs --bias"},
+           {{"--causal", "--selective", "--grad-out", path("q"), "--grad-carry", path("d")},
+            "--grad-carry needs --carry-in"},
+           {{"--causal", "--selective", "--budget", "8", "--grad-out", path("q"), "--grad-q",
+             path("d")},
+            "--budget does not go with --grad-out"},
+           {{"--causal", "--budget", "8"}, "--budget needs --causal and --selective"},
+           {{"--selective", "--budget", "8"}, "--budget needs --causal and --selective"},
+           {{"--causal", "--selective", "--chunk", "8"}, "--chunk needs --budget"},
+           {{"--causal", "--selective", "--evict", "f"}, "--evict needs --budget"},
+           {{"--causal", "--selective", "--evict-row", path("e")}, "--evict-row needs --budget"},
+           {{"--causal", "--selective", "--budget", "1"},
+            "--budget is '1', must be a whole number from 2 to 1000000000000000"},
+           {{"--causal", "--selective", "--budget", "8", "--evict", "luck"},
+            "--evict is 'luck', must be one of f|mass|window"},
+           {{"--causal", "--selective", "--budget", "8", "--chunk", "4", "--evict", "mass"},
+            "--chunk does not go with --evict mass, which is decided token by token"},
+           {{"--causal", "--selective", "--budget", "8", "--window", "4"},
+            "--budget does not go with --window"},
+           {{"--causal", "--selective", "--budget", "8", "--mask", path("q")},
+            "--budget does not go with --mask"},
+       })
+    expect_refusal(options, reason);
+  // CLI11's own words, which differ from version to version.
+  for (const auto& [options, mentions] :
+       std::vector<std::pair<Words, std::string>>{{{"--speed"}, "--speed"},
+                                                  {{"more"}, "more"},
+                                                  {{"--scale"}, "--scale"},
+                                                  {{"--block", "2", "--block", "3"}, "--block"}}) {
+    const Ran ran = run(options);
+    EXPECT_EQ(ran.code, 2);
+    EXPECT_EQ(std::ranges::count(ran.err, '\n'), 1) << ran.err;
+    EXPECT_NE(ran.err.find(mentions), std::string::npos) << ran.err;
+    EXPECT_EQ(outputs(), Words());
+  }
+  const Ran ran = call({"attend", "--q", path("q")});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_EQ(std::ranges::count(ran.err, '\n'), 1) << ran.err;
+}
+
+TEST_F(AttendRefusalsTest, RefusesFilesThatDoNotFit) {
+  const std::string floats = save("floats", random(4, {tokens})),
+                    flags = save<bool>("flags", Array({tokens}, 1)),
+                    three = save("three", random(5, {batch, heads, tokens})),
+                    five = save("five", random(6, {1, batch, heads, tokens, tokens})),
+                    lengths = save<std::int64_t>("lengths", Array({batch}, 38));
+  for (const auto& [options, reason] : std::vector<std::pair<Words, std::string>>{
+           {{"--bias", path("absent")}, path("absent") + ": no such file"},
+           {{"--mask", folder_.string()}, folder_.string() + ": it is not a regular file"},
+           {{"--mask", floats}, floats + ": it holds float32, mask must be int64, bool or uint8"},
+           {{"--bias", flags}, flags + ": it holds bool, bias must be float32 or float64"},
+           {{"--bias", five}, five + ": bias is [1, 2, 4, 37, 37], must have at most 4 dimensions"},
+           {{"--bias", three}, "bias is [1, 2, 4, 37], must be or broadcast to [2, 4, 37, 37]"},
+           {{"--sinks", three}, three + ": sinks is [2, 4, 37], must have 1 dimension"},
+           {{"--sinks", floats}, "sinks is [37], should be [4]: one logit per head"},
+           {{"--tau-k", three},
+            "key_temperature is [2, 4, 37], should be [2, 2, 37]: one per token, per head or "
+            "shared "
+            "by the heads"},
+           {{"--lengths", lengths}, "lengths[0] is 38, must lie in 0 … 37, the number of keys"},
+           {{"--causal", "--selective", "--carry-in", save("c", random(6, {batch, 5}))},
+            "carry_in is [2, 5], should be [2, 37]: one number per key"},
+           {{"--causal", "--selective", "--select-head", "4"},
+            "selective: head 4 selects, there are 4"},
+           {{"--causal", "--selective", "--budget", "9", "--tau-v", three},
+            "tau-v is [2, 4, 37], should be [2, 2, 37]: one per token, per key head or shared by "
+            "them"},
+           {{"--grad-out", path("q"), "--grad-q", path("dq")},
+            "grad_out is [2, 4, 37, 8], should be [2, 4, 37, 5]: the dimensions of out"},
+           {{"--grad-out", three, "--grad-q", path("dq")},
+            three + ": grad-out is [2, 4, 37], must have 4 dimensions"},
+           {{"--lse", path("absent/lse")}, path("absent/lse") + ": its folder does not exist"},
+           {{"--lse", "/dev/null"}, "/dev/null: it exists and is not a regular file"},
+           {{"--lse", path("out")}, path("out") + ": two outputs go to this file"},
+           {{"--lse", path("k")}, path("k") + ": it is an input as well as an output"},
+       })
+    expect_refusal(options, reason);
+
+  std::filesystem::resize_file(path("v"), std::filesystem::file_size(path("v")) - 1);
+  expect_refusal({}, path("v") +
+                         ": it is truncated: its header says [2, 2, 37, 5] of float32, 2960 "
+                         "bytes, and 2959 follow");
+  save("v", random(4, {batch, heads, tokens}));
+  expect_refusal({}, path("v") + ": v is [2, 4, 37], must have 4 dimensions");
+  save("v", random(4, {batch, key_heads, tokens - 1, value_dim}));
+  const Ran ran = run({});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_EQ(std::ranges::count(ran.err, '\n'), 1);
+  EXPECT_NE(ran.err.find("[2, 2, 36, 5]"), std::string::npos) << ran.err;
+  EXPECT_EQ(outputs(), Words());
+}
+
+}  // namespace
+}  // namespace attend
