@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: heed: backward() takes all its tensors in float, or all in double
+// expect: heed: backward takes all its tensors in float, or all in double
 #include <heed/heed.hpp>
 
 #ifdef HEED_EXPECT_FAILURE

@@ -368,7 +368,7 @@ Visited backward(const Q& q, const K& k, const V& v, const Variant& variant, con
        std::is_same_v<T, double>)&&detail::all_of<T, ScalarOf<K>, ScalarOf<V>, ScalarOf<Out>,
                                                   ScalarOf<Lse>, ScalarOf<GradOut>, ScalarOf<GradQ>,
                                                   ScalarOf<GradK>, ScalarOf<GradV>>;
-  static_assert(of_one_type, "heed: backward() takes all its tensors in float, or all in double");
+  static_assert(of_one_type, "heed: backward takes all its tensors in float, or all in double");
   if constexpr (of_one_type) {  // else that one message is enough
     detail::BackwardTensors<T> tensors{
         View<const T, 4>(q),   View<const T, 4>(k),        View<const T, 4>(v),
