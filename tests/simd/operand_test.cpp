@@ -19,6 +19,19 @@ namespace {
 
 using simd::Bfloat16Pair;
 
+/// Either half may be the one that is not.
+TEST(Pairs, AreFiniteIfBothAre) {
+  for (const std::uint32_t bits : {0x7f800000u, 0x00007f80u, 0xffc10000u, 0x1234ff81u}) {
+    std::vector<Bfloat16Pair> x(40, Bfloat16Pair{0x7f7f7f7f});
+    EXPECT_TRUE(simd::all_finite(x.data(), 20, 2, 20));
+    x[37].bits = bits;
+    EXPECT_FALSE(simd::all_finite(x.data(), 20, 2, 20));
+    EXPECT_TRUE(simd::all_finite(x.data(), 20, 2, 17));
+  }
+}
+
+#ifdef __AVX512BF16__
+
 /// What a pair holds; 0 and 1 are its halves.
 float half(Bfloat16Pair pair, int which) {
   return std::bit_cast<float>(which == 0 ? pair.bits << 16 : pair.bits & 0xffff0000);
@@ -30,74 +43,53 @@ float rounded(float x) {
 
 constexpr std::uint32_t untouched = 0xdeadbeef;
 
-class Pairs : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!simd::multiplies_bfloat16) GTEST_SKIP() << "this build does not multiply bfloat16";
-  }
-};
-
-TEST_F(Pairs, AreOfNeighbours) {
-  if constexpr (simd::multiplies_bfloat16)
-    for (const Index count : {0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100}) {
-      const auto x = normal<float>(1, count);
-      std::vector<Bfloat16Pair> out(std::size_t(count / 2 + 2), Bfloat16Pair{untouched});
-      simd::pair_up(x.data(), count, out.data());
-      for (Index i = 0; i < (count + 1) / 2; ++i) {
-        EXPECT_EQ(half(out[std::size_t(i)], 0), rounded(x(2 * i))) << i << " of " << count;
-        EXPECT_EQ(half(out[std::size_t(i)], 1), 2 * i + 1 < count ? rounded(x(2 * i + 1)) : 0);
-      }
-      EXPECT_EQ(out[std::size_t((count + 1) / 2)].bits, untouched);
+TEST(Pairs, AreOfNeighbours) {
+  for (const Index count : {0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100}) {
+    const auto x = normal<float>(1, count);
+    std::vector<Bfloat16Pair> out(std::size_t(count / 2 + 2), Bfloat16Pair{untouched});
+    simd::pair_up(x.data(), count, out.data());
+    for (Index i = 0; i < (count + 1) / 2; ++i) {
+      EXPECT_EQ(half(out[std::size_t(i)], 0), rounded(x(2 * i))) << i << " of " << count;
+      EXPECT_EQ(half(out[std::size_t(i)], 1), 2 * i + 1 < count ? rounded(x(2 * i + 1)) : 0);
     }
+    EXPECT_EQ(out[std::size_t((count + 1) / 2)].bits, untouched);
+  }
 }
 
-TEST_F(Pairs, AreOfTwoRows) {
-  if constexpr (simd::multiplies_bfloat16)
-    for (const Index count : {1, 15, 16, 17, 40})
-      for (const bool alone : {false, true}) {
-        const Index columns = (count + 15) / 16 * 16;
-        const auto x0 = normal<float>(2, count), x1 = normal<float>(3, count);
-        std::vector<Bfloat16Pair> out(std::size_t(columns + 1), Bfloat16Pair{untouched});
-        simd::pair_rows(x0.data(), 3, alone ? nullptr : x1.data(), -.7f, count, columns,
-                        out.data());
-        for (Index d = 0; d < columns; ++d) {
-          EXPECT_EQ(half(out[std::size_t(d)], 0), d < count ? rounded(3 * x0(d)) : 0);
-          EXPECT_EQ(half(out[std::size_t(d)], 1), d < count && !alone ? rounded(-.7f * x1(d)) : 0);
-        }
-        EXPECT_EQ(out[std::size_t(columns)].bits, untouched);
+TEST(Pairs, AreOfTwoRows) {
+  for (const Index count : {1, 15, 16, 17, 40})
+    for (const bool alone : {false, true}) {
+      const Index columns = (count + 15) / 16 * 16;
+      const auto x0 = normal<float>(2, count), x1 = normal<float>(3, count);
+      std::vector<Bfloat16Pair> out(std::size_t(columns + 1), Bfloat16Pair{untouched});
+      simd::pair_rows(x0.data(), 3, alone ? nullptr : x1.data(), -.7f, count, columns, out.data());
+      for (Index d = 0; d < columns; ++d) {
+        EXPECT_EQ(half(out[std::size_t(d)], 0), d < count ? rounded(3 * x0(d)) : 0);
+        EXPECT_EQ(half(out[std::size_t(d)], 1), d < count && !alone ? rounded(-.7f * x1(d)) : 0);
       }
+      EXPECT_EQ(out[std::size_t(columns)].bits, untouched);
+    }
 }
 
 /// A half whose weight is nought, of either sign, is not seen, whatever the other's is.
-TEST_F(Pairs, AreSeenByHalves) {
-  if constexpr (simd::multiplies_bfloat16) {
-    using Of = simd::Operand<Bfloat16Pair>;
-    constexpr std::uint32_t values = 0x7fc17fc2;
-    for (const auto& [weight, seen] : {std::pair{0x00003f80u, 0x00007fc2u},
-                                       {0x3f800000u, 0x7fc10000u},
-                                       {0x80003f80u, 0x00007fc2u},
-                                       {0xbf808000u, 0x7fc10000u},
-                                       {0x80008000u, 0u},
-                                       {0x3f803f80u, values}}) {
-      Bfloat16Pair out[16];
-      const auto kept = Of::seen(Of::broadcast({values}), {weight});
-      std::memcpy(out, &kept, sizeof out);
-      for (const Bfloat16Pair& pair : out) EXPECT_EQ(pair.bits, seen) << std::hex << weight;
-      EXPECT_EQ(Of::is_nought({weight}), seen == 0);
-    }
+TEST(Pairs, AreSeenByHalves) {
+  using Of = simd::Operand<Bfloat16Pair>;
+  constexpr std::uint32_t values = 0x7fc17fc2;
+  for (const auto& [weight, seen] : {std::pair{0x00003f80u, 0x00007fc2u},
+                                     {0x3f800000u, 0x7fc10000u},
+                                     {0x80003f80u, 0x00007fc2u},
+                                     {0xbf808000u, 0x7fc10000u},
+                                     {0x80008000u, 0u},
+                                     {0x3f803f80u, values}}) {
+    Bfloat16Pair out[16];
+    const auto kept = Of::seen(Of::broadcast({values}), {weight});
+    std::memcpy(out, &kept, sizeof out);
+    for (const Bfloat16Pair& pair : out) EXPECT_EQ(pair.bits, seen) << std::hex << weight;
+    EXPECT_EQ(Of::is_nought({weight}), seen == 0);
   }
 }
 
-/// Either half may be the one that is not.
-TEST_F(Pairs, AreFiniteIfBothAre) {
-  for (const std::uint32_t bits : {0x7f800000u, 0x00007f80u, 0xffc10000u, 0x1234ff81u}) {
-    std::vector<Bfloat16Pair> x(40, Bfloat16Pair{0x7f7f7f7f});
-    EXPECT_TRUE(simd::all_finite(x.data(), 20, 2, 20));
-    x[37].bits = bits;
-    EXPECT_FALSE(simd::all_finite(x.data(), 20, 2, 20));
-    EXPECT_TRUE(simd::all_finite(x.data(), 20, 2, 17));
-  }
-}
+#endif
 
 }  // namespace
 }  // namespace heed::test
