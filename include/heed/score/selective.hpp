@@ -398,7 +398,8 @@ struct SelectiveWith : StageOf<Rank::carry> {
 
   template <class U>
   detail::Selecting<T> bind(const Problem& p, Arena& arena) const {
-    static_assert(std::is_same_v<T, U>, "heed: selective's tensors must have the number type of out");
+    static_assert(std::is_same_v<T, U>,
+                  "heed: selective's tensors must have the number type of out");
     return {options, tensors, p, arena};
   }
   bool plain_past() const { return true; }
