@@ -40,7 +40,7 @@ class BackwardPass {
   }
 
   Visited run(const Options& options) {
-    negligible_ = negligible_weight<T>(options);
+    negligible_ = negligible_weight<T>(options.negligible);
     if (problem_.batch == 0 || problem_.heads == 0) return clear_all();
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan();

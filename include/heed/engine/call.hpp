@@ -43,10 +43,10 @@ View<const T, 4> as_one_head(const View<const T, 3>& x) {
   return {x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)}, {x.stride(0), 0, x.stride(1), x.stride(2)}};
 }
 
-/// Options::negligible, or what it is by default.
+/// `negligible` of Options or KvOptions, or what it is by default.
 template <class T>
-double negligible_weight(const Options& options) {
-  const double all = options.negligible.value_or(std::numeric_limits<T>::epsilon() / 2);
+double negligible_weight(const std::optional<double>& given) {
+  const double all = given.value_or(std::numeric_limits<T>::epsilon() / 2);
   if (!(0 <= all && all <= 1))
     throw ValueError("negligible is ", all, ", a share of a row's weight lies in 0 … 1");
   return all;

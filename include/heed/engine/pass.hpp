@@ -38,7 +38,7 @@ class Pass {
   const Problem& problem() const { return problem_; }
 
   Visited run(const View<T, 4>& out, const View<T, 3>& lse, const Options& options) {
-    negligible_ = negligible_weight<T>(options);
+    negligible_ = negligible_weight<T>(options.negligible);
     if (problem_.batch == 0 || problem_.heads == 0) return {};
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan(workers);

@@ -67,8 +67,6 @@ inline void check(const KvOptions& o, Index heads) {
                      ", but a row may mask itself: it needs forbid_self or shift");
   if (o.score_bound && !(*o.score_bound >= 0))
     throw ValueError("score_bound is ", *o.score_bound, ", must be at least 0");
-  if (o.negligible && !(*o.negligible >= 0 && *o.negligible <= 1))
-    throw ValueError("negligible is ", *o.negligible, ", a share of a row's weight lies in 0 … 1");
   if (o.evict == Evict::least_attended && o.chunk != 1)
     throw ValueError("least_attended goes token by token: chunk is ", o.chunk, ", must be 1");
 }

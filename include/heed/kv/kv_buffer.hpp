@@ -96,6 +96,7 @@ class KvBuffer {
       throw ShapeError("KvBuffer: ", shape.heads, " query heads are no multiple of ",
                        shape.key_heads, " key heads");
     detail::check(options_, shape.heads);
+    negligible_ = detail::negligible_weight<T>(options_.negligible);
     if (options_.when == EvictWhen::chunk_end && options_.chunk > Tile::block_rows)
       throw ValueError("chunk is ", options_.chunk, ", must be at most ", Index(Tile::block_rows),
                        " where eviction waits for its end");
@@ -106,7 +107,11 @@ class KvBuffer {
       for (auto& s : sequences_) grow(s, capacity_for(*options_.budget));
   }
   KvBuffer(const KvBuffer& o)
-      : shape_(o.shape_), options_(o.options_), columns_(o.columns_), sequences_(o.sequences_) {}
+      : shape_(o.shape_),
+        options_(o.options_),
+        columns_(o.columns_),
+        negligible_(o.negligible_),
+        sequences_(o.sequences_) {}
   KvBuffer& operator=(const KvBuffer& o) { return *this = KvBuffer(o); }
   KvBuffer(KvBuffer&&) = default;
   KvBuffer& operator=(KvBuffer&&) = default;
@@ -277,6 +282,7 @@ class KvBuffer {
   KvShape shape_;
   KvOptions options_;
   Index columns_ = 0;
+  double negligible_ = 0;
   Vector<KvSequence<T, S>> sequences_;
   Workspace workspace_;
 };

@@ -353,8 +353,7 @@ class KvBuffer<T, S>::Call {
   void condemn_the_dead(Lane& lane, KvSequence<T, S>& s, Index b, T end, Index current) const {
     const KvOptions& o = buffer_.options_;
     const double lead = 2 * *o.score_bound * simd::log2e<double>,
-                 least = std::log2(o.negligible.value_or(std::numeric_limits<T>::epsilon() / 2)) -
-                         20;  // a million
+                 least = std::log2(buffer_.negligible_) - 20;  // a million
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
       const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
