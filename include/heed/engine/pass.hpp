@@ -16,8 +16,7 @@ namespace heed::inline HEED_ABI::detail {
 template <class T, class B, Stage V>
 class Pass {
   using Tile = Tiles<T, B>;
-  using Bound = decltype(bound<T>(std::declval<const V&>(), std::declval<const Problem&>(),
-                                  std::declval<Arena&>()));
+  using Bound = BoundOf<T, V>;
   static_assert(Hooks<Bound, T>, "heed: a hook of a stage has the wrong signature");
   using WorkerOf = Worker<T, B, Bound>;
   using StripOf = Strip<T, B>;

@@ -13,8 +13,7 @@ template <class T, StorageOf<T> S>
 template <class Variant>
 class KvBuffer<T, S>::Call {
   using Chain = Then<Variant, detail::Retained<T>>;
-  using Bound = decltype(bound<T>(std::declval<const Chain&>(), std::declval<const Problem&>(),
-                                  std::declval<Arena&>()));
+  using Bound = BoundOf<T, Chain>;
   using WorkerOf = detail::Worker<T, B, Bound>;
   using StripOf = detail::Strip<T, B>;
   using KeyBlockOf = detail::KeyBlock<T>;

@@ -264,6 +264,9 @@ auto bound(const S& stage, const Problem& problem, Arena& arena) {
   else
     return stage;
 }
+template <class T, Stage S>
+using BoundOf = decltype(bound<T>(std::declval<const S&>(), std::declval<const Problem&>(),
+                                  std::declval<Arena&>()));
 
 /// What the engine asks of a bound stage.
 template <class S, class T>
