@@ -46,6 +46,23 @@ TYPED_TEST(Registers, CountTheirLanes) {
     EXPECT_EQ(this->lanes(simd::iota<T>())[std::size_t(i)], T(i));
 }
 
+TYPED_TEST(Registers, SumTheLanesOfAsManyRegisters) {
+  using T = TypeParam;
+  std::vector<simd::Batch<T>> rows;
+  std::vector<T> numbers(std::size_t(this->width), T(0));
+  for (Index i = 0; i < this->width; ++i) {
+    for (Index lane = 0; lane < this->width; ++lane)
+      numbers[std::size_t(lane)] = T((i * 31 + lane * 17) % 23);
+    rows.push_back(simd::load(numbers.data()));
+  }
+  const std::vector<T> sums = this->lanes(simd::sums_of(rows.data()));
+  for (Index i = 0; i < this->width; ++i) {
+    T sum = 0;
+    for (Index lane = 0; lane < this->width; ++lane) sum += T((i * 31 + lane * 17) % 23);
+    EXPECT_EQ(sums[std::size_t(i)], sum) << i;
+  }
+}
+
 /// The array ends with the last number read, so that a sanitizer sees any more.
 TYPED_TEST(Registers, LoadTheFirstFewAndReadNothingBehindThem) {
   using T = TypeParam;

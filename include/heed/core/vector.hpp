@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-/// @file std::vector in memory that starts with a line of cache, and under a name of this
-/// library's.
+/// @file std::vector in this library's memory, and under a name of its own.
 #pragma once
 
-#include "heed/core/workspace.hpp"
+#include "heed/core/memory.hpp"
 
 #include <vector>
 
@@ -20,9 +19,8 @@ struct Allocator {
   template <class U>
   Allocator(const Allocator<U>&) {}  // NOLINT: implicit, as containers want it
 
-  static constexpr std::align_val_t alignment{Workspace::alignment};
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
-  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, alignment); }
+  T* allocate(std::size_t n) { return static_cast<T*>(detail::allocate(n * sizeof(T))); }
+  void deallocate(T* p, std::size_t n) noexcept { detail::release(p, n * sizeof(T)); }
   friend bool operator==(const Allocator&, const Allocator&) { return true; }
 };
 

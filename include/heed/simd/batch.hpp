@@ -74,6 +74,10 @@ T reduce_add(Batch<T> x) {
   return x.lane;
 }
 template <class T>
+Batch<T> sums_of(const Batch<T>* rows) {
+  return rows[0];
+}
+template <class T>
 Batch<T> tanh(Batch<T> x) {
   return Batch<T>(std::tanh(x.lane));
 }
@@ -121,6 +125,50 @@ HEED_INLINE T reduce_add(const Batch<T>& x) {
   return xsimd::hadd(x);
 #else
   return xsimd::reduce_add(x);
+#endif
+}
+
+#ifdef __AVX512F__
+namespace detail {
+
+/// Of every quarter of each of four rows, or two of double, the sum.
+HEED_INLINE Batch<float> quarter_sums(const Batch<float>* rows) {
+  const auto pairs = [](const Batch<float>& a, const Batch<float>& b) {
+    return _mm512_castps_pd(
+        _mm512_add_ps(_mm512_unpacklo_ps(a.data, b.data), _mm512_unpackhi_ps(a.data, b.data)));
+  };
+  const __m512d ab = pairs(rows[0], rows[1]), cd = pairs(rows[2], rows[3]);
+  return Batch<float>(_mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                                    _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd))));
+}
+HEED_INLINE Batch<double> quarter_sums(const Batch<double>* rows) {
+  return Batch<double>(_mm512_add_pd(_mm512_unpacklo_pd(rows[0].data, rows[1].data),
+                                     _mm512_unpackhi_pd(rows[0].data, rows[1].data)));
+}
+/// Quarters 0 + 1 and 2 + 3 of a, then of b.
+HEED_INLINE Batch<float> half_sums(const Batch<float>& a, const Batch<float>& b) {
+  return Batch<float>(_mm512_add_ps(_mm512_shuffle_f32x4(a.data, b.data, 0x88),
+                                    _mm512_shuffle_f32x4(a.data, b.data, 0xdd)));
+}
+HEED_INLINE Batch<double> half_sums(const Batch<double>& a, const Batch<double>& b) {
+  return Batch<double>(_mm512_add_pd(_mm512_shuffle_f64x2(a.data, b.data, 0x88),
+                                     _mm512_shuffle_f64x2(a.data, b.data, 0xdd)));
+}
+
+}  // namespace detail
+#endif
+
+/// Lane i is the sum of rows[i]'s lanes, for as many rows as there are lanes. xsimd 8's for AVX-512
+/// gives them in another order.
+template <class T>
+HEED_INLINE Batch<T> sums_of(const Batch<T>* rows) {
+#ifdef __AVX512F__
+  using detail::quarter_sums, detail::half_sums;
+  constexpr int n = int(Batch<T>::size) / 4;
+  return half_sums(half_sums(quarter_sums(rows), quarter_sums(rows + n)),
+                   half_sums(quarter_sums(rows + 2 * n), quarter_sums(rows + 3 * n)));
+#else
+  return xsimd::haddp(rows);
 #endif
 }
 

@@ -45,47 +45,108 @@ struct Queries {
 
 namespace detail {
 
-/// Asks for a row that is met some rows from now: several rows' arithmetic is more than the
-/// processor looks ahead by itself.
-template <class S>
-HEED_INLINE void fetch(const S* row, Index stride, Index dim) {
-  constexpr Index ahead = 12, line = 64;
+/// Asks for what is met some time after these bytes: the arithmetic of several rows is more than
+/// the processor looks ahead by itself, and between keys and values it starts anew.
+HEED_INLINE void fetch_behind(const void* from, Index bytes) {
+  constexpr Index ahead = 16384, line = 64;  // of the second-level cache's megabyte
   // A number, not a pointer: it may lie behind the last row.
-  const auto start =
-      reinterpret_cast<std::uintptr_t>(row) + std::uintptr_t(ahead * stride * Index(sizeof(S)));
-  for (Index at = 0; at < dim * Index(sizeof(S)); at += line)
-    __builtin_prefetch(reinterpret_cast<const void*>(start + std::uintptr_t(at)));
+  const auto start = reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(ahead);
+  for (Index at = 0; at < bytes; at += line)
+    __builtin_prefetch(reinterpret_cast<const void*>(start + std::uintptr_t(at)), 0, 2);
+}
+
+/// out[r][j] = Σ_d q[r][d] k[j][d], or += if it `adds`, over whole registers of d. Products are
+/// summed lane by lane; of as many sums as there are lanes, or of all rows of a key, the lanes then
+/// go together.
+template <int Rows, class T, class S>
+[[gnu::noinline]] void dot_whole(const T* q, Index q_stride, const S* k, Index stride, Index keys,
+                                 Index dim, T* out, Index out_stride, bool adds, Index fetched) {
+  constexpr int lanes = int(width<T>), together = Rows < lanes ? lanes / Rows : 1,
+                at_once = std::clamp(registers / 2 / Rows, 1, std::min(together, 8));
+  for (Index j = 0; j < keys; j += together) {
+    Batch<T> sums[Rows * together];
+#pragma GCC unroll 16
+    for (int first = 0; first < together; first += at_once) {
+      const S* key[std::size_t(at_once)];
+      for (int c = 0; c < at_once; ++c) {
+        key[c] = k + std::min(j + first + c, keys - 1) * stride;  // behind the last, the last again
+        fetch_behind(key[c], fetched);
+      }
+      Batch<T> sum[Rows][std::size_t(at_once)];
+      for (auto& row : sum)
+        for (auto& x : row) x = Batch<T>(T(0));
+      // Whichever are fewer are held while the others come one by one.
+      const auto query = [&](int r, Index d) {
+        Batch<T> x = load(q + r * q_stride + d);
+        forget(x);  // or it would be loaded for every key
+        return x;
+      };
+      for (Index d = 0; d < dim; d += lanes) {
+        if constexpr (Rows < at_once) {
+          Batch<T> held[Rows];
+#pragma GCC unroll 8
+          for (int r = 0; r < Rows; ++r) held[r] = query(r, d);
+#pragma GCC unroll 8
+          for (int c = 0; c < at_once; ++c) {
+            const Batch<T> x = load_stored<T>(key[c] + d);
+#pragma GCC unroll 8
+            for (int r = 0; r < Rows; ++r) sum[r][c] = fma(held[r], x, sum[r][c]);
+          }
+        } else {
+          Batch<T> held[std::size_t(at_once)];
+#pragma GCC unroll 8
+          for (int c = 0; c < at_once; ++c) held[c] = load_stored<T>(key[c] + d);
+#pragma GCC unroll 8
+          for (int r = 0; r < Rows; ++r) {
+            const Batch<T> x = query(r, d);
+#pragma GCC unroll 8
+            for (int c = 0; c < at_once; ++c) sum[r][c] = fma(x, held[c], sum[r][c]);
+          }
+        }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+        for (int c = 0; c < at_once; ++c) sums[r * together + first + c] = sum[r][c];
+    }
+    T totals[std::size_t(Rows * together)];
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows * together; i += lanes) sums_of(sums + i).store_unaligned(totals + i);
+    const Index count = std::min<Index>(together, keys - j);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const T* sum = totals + r * together;
+      T* to = out + r * out_stride + j;
+      if (adds)
+        for (Index c = 0; c < count; ++c) to[c] += sum[c];
+      else if (count == together)
+        std::copy_n(sum, together, to);
+      else
+        std::copy_n(sum, count, to);
+    }
+  }
 }
 
 template <int Rows, class T, class S>
-[[gnu::noinline]] void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim,
-                                     const T* scale, T* out, Index out_stride) {
-  constexpr int sums = Rows < 4 ? 4 / Rows : 1;  // a row's, so that enough additions are under way
-  constexpr Index step = sums * width<T>;
-  for (Index j = 0; j < keys; ++j, k += stride) {
-    if (Rows > 1) fetch(k, stride, dim);
-    Batch<T> acc[Rows][sums];
-    for (auto& row : acc)
-      for (auto& sum : row) sum = Batch<T>(T(0));
-    const auto add = [&](Index d, int n) {
-      const Batch<T> key = load_stored<T>(k + d);
-#pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) acc[r][n] = fma(load(q + r * dim + d), key, acc[r][n]);
-    };
-    Index d = 0;
-    for (; d + step <= dim; d += step)
-#pragma GCC unroll 4
-      for (int n = 0; n < sums; ++n) add(d + n * width<T>, n);
-    for (; d + width<T> <= dim; d += width<T>) add(d, 0);
-#pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) {
-      Batch<T> all = acc[r][0];
-      for (int n = 1; n < sums; ++n) all = all + acc[r][n];
-      T sum = reduce_add(all);
-      for (Index rest = d; rest < dim; ++rest) sum += q[r * dim + rest] * T(k[rest]);
-      out[r * out_stride + j] = scale[j] * sum;
-    }
+void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim, const T* scale,
+                   T* out, Index out_stride) {
+  constexpr Index lanes = width<T>;
+  const Index whole = dim / lanes * lanes;
+  dot_whole<Rows>(q, dim, k, stride, keys, whole, out, out_stride, false, dim * Index(sizeof(S)));
+  if (whole > 0 && whole < dim) {
+    // A key's last register, of which queries know nothing but what the others have not met.
+    T rest[std::size_t(Rows * lanes)] = {};
+    for (int r = 0; r < Rows; ++r)
+      std::copy_n(q + r * dim + whole, dim - whole, rest + (r + 1) * lanes - (dim - whole));
+    dot_whole<Rows>(rest, lanes, k + dim - lanes, stride, keys, lanes, out, out_stride, true,
+                    Index(0));
   }
+  for (int r = 0; r < Rows && whole == 0; ++r)
+    for (Index j = 0; j < keys; ++j)
+      for (Index d = 0; d < dim; ++d)
+        out[r * out_stride + j] += q[r * dim + d] * T(k[j * stride + d]);
+  for (int r = 0; r < Rows; ++r)
+    for (Index j = 0; j < keys; ++j) out[r * out_stride + j] *= scale[j];
 }
 
 /// `Panels` panels of `Vectors` registers. Eight bits are scaled before the product, as where they
@@ -100,15 +161,20 @@ HEED_INLINE void dot_some_panels(const T* q, const S* k, Index panel_stride, Ind
     for (auto& sum : row) sum = Batch<T>(T(0));
   if constexpr (scaled)
     for (int v = 0; v < vectors; ++v) scales[v] = load(scale + v * width<T>);
-  for (Index d = 0; d < dim; ++d)
+  constexpr Index column = Vectors * width<T>, bytes = column * Index(sizeof(S));
+  for (Index d = 0; d < dim; ++d) {
+    if (bytes >= 64 || d % (64 / bytes) == 0)
+#pragma GCC unroll 8
+      for (int p = 0; p < Panels; ++p) fetch_behind(k + p * panel_stride + d * column, bytes);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       Batch<T> keys =
-          load_stored<T>(k + v / Vectors * panel_stride + (d * Vectors + v % Vectors) * width<T>);
+          load_stored<T>(k + v / Vectors * panel_stride + d * column + v % Vectors * width<T>);
       if constexpr (scaled) keys = scales[v] * keys;
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r) acc[r][v] = fma(Batch<T>(q[r * dim + d]), keys, acc[r][v]);
     }
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
@@ -144,7 +210,7 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
   for (Index j = 0; j < keys; ++j, v += stride) {
     if constexpr (Rows == 1)
       if (p[j] == T(0)) continue;
-    if (Rows > 1) fetch(v, stride, dim);
+    fetch_behind(v, dim * Index(sizeof(S)));
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) {
       const Batch<T> values = load_stored<T>(v + n * width<T>);

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+// A few queries against keys and values as they are stored. All numbers are small and whole, so
+// that sums are exact in any order and results are compared bit for bit; arrays end with the last
+// number that may be read, so that a sanitizer sees any more.
+
+#include "heed/simd/stored_rows.hpp"
+
+#include "support/calls.hpp"
+
+#include <Eigen/Core>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace heed::test {
+namespace {
+
+template <class T>
+class StoredRows : public testing::Test {
+ protected:
+  static constexpr Index panel = 2 * simd::width<T>;
+  static constexpr T untouched = T(-12345);
+
+  static T whole(Index i) { return T(i * 37 % 11 - 5); }
+  static T scale(Index key) { return T(1 + key % 3); }
+
+  template <class S>
+  static std::vector<S> filled(Index count) {
+    std::vector<S> x(std::size_t(count), S(0));
+    for (Index i = 0; i < count; ++i) x[std::size_t(i)] = S(float(whole(i)));
+    return x;
+  }
+  static std::vector<T> scales(Index keys) {
+    std::vector<T> x;
+    for (Index j = 0; j < keys; ++j) x.push_back(scale(j));
+    return x;
+  }
+
+  /// Σ_d q[row][d] · key(d)
+  template <class Key>
+  static T dot(const std::vector<T>& q, Index row, Index dim, Key&& key) {
+    T sum = 0;
+    for (Index d = 0; d < dim; ++d) sum += q[std::size_t(row * dim + d)] * T(key(d));
+    return sum;
+  }
+
+  template <class S>
+  static void dot_rows(Index rows, Index keys, Index dim, Index stride) {
+    const auto q = filled<T>(rows * dim), s = scales(keys);
+    auto k = filled<S>((keys - 1) * stride + dim);
+    const Index out_stride = keys + 1;
+    std::vector<T> out(std::size_t(rows * out_stride), untouched);
+    simd::dot_rows(simd::Queries<T>{q.data(), rows, dim}, k.data(), stride, keys, s.data(),
+                   out.data(), out_stride);
+    for (Index r = 0; r < rows; ++r) {
+      for (Index j = 0; j < keys; ++j)
+        ASSERT_EQ(
+            out[std::size_t(r * out_stride + j)],
+            scale(j) * dot(q, r, dim, [&](Index d) { return k[std::size_t(j * stride + d)]; }))
+            << "row " << r << " of " << rows << ", key " << j << " of " << keys << ", dim " << dim;
+      ASSERT_EQ(out[std::size_t(r * out_stride + keys)], untouched) << rows << ' ' << keys;
+    }
+  }
+
+  template <class S>
+  static void dot_panels(Index rows, Index panels, Index dim) {
+    const Index keys = panels * panel;
+    const auto q = filled<T>(rows * dim), s = scales(keys);
+    const auto k = filled<S>(keys * dim);
+    constexpr bool scaled = std::is_same_v<S, std::int8_t>;
+    std::vector<T> out(std::size_t(rows * keys), untouched);
+    simd::dot_panels<2>(simd::Queries<T>{q.data(), rows, dim}, k.data(), panel * dim, keys,
+                        scaled ? s.data() : nullptr, out.data(), keys);
+    for (Index r = 0; r < rows; ++r)
+      for (Index j = 0; j < keys; ++j)
+        ASSERT_EQ(out[std::size_t(r * keys + j)],
+                  (scaled ? scale(j) : T(1)) *
+                      dot(q, r, dim,
+                          [&](Index d) {
+                            return k[std::size_t(j / panel * panel * dim + d * panel + j % panel)];
+                          }))
+            << "row " << r << " of " << rows << ", key " << j << " of " << keys << ", dim " << dim;
+  }
+
+  template <class S>
+  static void add_rows(Index rows, Index keys, Index dim, Index stride) {
+    const auto p = filled<T>(rows * keys);
+    const auto v = filled<S>((keys - 1) * stride + dim);
+    for (const bool finite : {true, false}) {
+      auto out = filled<T>(rows * (dim + 1));
+      simd::add_rows(p.data(), keys, rows, finite, v.data(), stride, keys, dim, out.data(),
+                     dim + 1);
+      for (Index r = 0; r < rows; ++r) {
+        for (Index d = 0; d < dim; ++d)
+          ASSERT_EQ(out[std::size_t(r * (dim + 1) + d)],
+                    whole(r * (dim + 1) + d) +
+                        dot(p, r, keys, [&](Index j) { return v[std::size_t(j * stride + d)]; }))
+              << "row " << r << " of " << rows << ", column " << d << " of " << dim << ", keys "
+              << keys;
+        ASSERT_EQ(out[std::size_t(r * (dim + 1) + dim)], whole(r * (dim + 1) + dim));
+      }
+    }
+  }
+
+  /// run(type) for all that may be stored.
+  template <class Run>
+  static void each_storage(Run&& run) {
+    run(T());
+    run(Eigen::bfloat16());
+    run(Eigen::half());
+    run(std::int8_t());
+  }
+};
+TYPED_TEST_SUITE(StoredRows, Scalars, ScalarName);
+
+constexpr Index dims[] = {1, 3, 7, 8, 15, 16, 17, 31, 33, 40, 128, 130};
+
+TYPED_TEST(StoredRows, AreMultipliedByRowsOfKeys) {
+  this->each_storage([&]<class S>(S) {
+    for (Index rows = 1; rows <= 13; ++rows)
+      for (const Index dim : dims)
+        for (const Index keys : {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33})
+          this->template dot_rows<S>(rows, keys, dim, dim + keys % 3);
+  });
+}
+
+TYPED_TEST(StoredRows, AreMultipliedByPanelsOfKeys) {
+  this->each_storage([&]<class S>(S) {
+    for (Index rows = 1; rows <= 13; ++rows)
+      for (const Index dim : dims)
+        for (Index panels = 1; panels <= 5; ++panels)
+          this->template dot_panels<S>(rows, panels, dim);
+  });
+}
+
+TYPED_TEST(StoredRows, AddUpValues) {
+  this->each_storage([&]<class S>(S) {
+    for (Index rows = 1; rows <= 13; ++rows)
+      for (const Index dim : dims)
+        for (const Index keys : {1, 2, 5, 16, 19})
+          this->template add_rows<S>(rows, keys, dim, dim + keys % 3);
+  });
+}
+
+/// What belongs to no key, between one and the next, is not looked at; and one that is NaN makes
+/// no other so.
+TYPED_TEST(StoredRows, KeepKeysApart) {
+  using T = TypeParam;
+  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+  for (Index rows = 1; rows <= 9; ++rows)
+    for (const Index dim : dims) {
+      constexpr Index keys = 21, bad = 9;
+      const Index stride = dim + 2;
+      const auto q = this->template filled<T>(rows * dim), s = this->scales(keys);
+      auto k = this->template filled<T>(keys * stride);
+      for (Index j = 0; j < keys; ++j)
+        k[std::size_t(j * stride + dim)] = k[std::size_t(j * stride + dim + 1)] = nan;
+      k[std::size_t(bad * stride + dim - 1)] = nan;
+      std::vector<T> out(std::size_t(rows * keys));
+      simd::dot_rows(simd::Queries<T>{q.data(), rows, dim}, k.data(), stride, keys, s.data(),
+                     out.data(), keys);
+      for (Index r = 0; r < rows; ++r)
+        for (Index j = 0; j < keys; ++j)
+          ASSERT_EQ(std::isnan(out[std::size_t(r * keys + j)]), j == bad)
+              << "row " << r << " of " << rows << ", key " << j << ", dim " << dim;
+    }
+}
+
+/// A weight of nought hides its value, be that NaN.
+TYPED_TEST(StoredRows, LeaveOutValuesWithoutWeight) {
+  using T = TypeParam;
+  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+  for (const Index dim : dims) {
+    const std::vector<T> p{1, 0, 2};
+    std::vector<T> v(std::size_t(3 * dim), T(1)), out(std::size_t(dim), T(0));
+    for (Index d = 0; d < dim; ++d) v[std::size_t(dim + d)] = nan;
+    simd::add_rows(p.data(), 3, 1, false, v.data(), dim, 3, dim, out.data(), dim);
+    for (const T x : out) ASSERT_EQ(x, T(3)) << dim;
+  }
+}
+
+}  // namespace
+}  // namespace heed::test
