@@ -49,10 +49,17 @@ TYPED_TEST(Threads, DoNotChangeABitOfStandardAttention) {
 
 TYPED_TEST(Threads, DoNotChangeABitOfSelectiveAttention) {
   for (const Shape& s : {tokens(1, 16), tokens(97, 16), tokens(300, 16, 2, 1),
-                         tokens(130, 24, 4, 2, 3), tokens(40, 8, 8, 8, 2)}) {
+                         tokens(130, 24, 4, 2, 3), tokens(40, 8, 8, 8, 2), tokens(1500, 8, 3, 3)}) {
     SCOPED_TRACE(describe(s));
     this->expect_same_for_any_number(inputs<TypeParam>(s, 3), standard | causal | selective);
   }
+}
+
+/// Whichever share of the heads has the one that selects.
+TYPED_TEST(Threads, DoNotChangeABitWhereAnotherHeadSelects) {
+  const auto in = inputs<TypeParam>(tokens(700, 8, 4, 2), 3);
+  for (Index head = 0; head < 4; ++head)
+    this->expect_same_for_any_number(in, standard | causal | selecting({.head = head}));
 }
 
 /// What the stage writes is complete, and the same.

@@ -6,6 +6,7 @@
 #include "heed/engine/fresh_keys.hpp"
 #include "heed/engine/live_keys.hpp"
 #include "heed/engine/plan.hpp"
+#include "heed/engine/shared_scores.hpp"
 #include "heed/engine/worker.hpp"
 
 #include <algorithm>
@@ -130,7 +131,9 @@ class Pass {
     StripOf* strips;
     LiveKeys<T, B> live;
     FreshKeys<T, B> fresh;
-    Room room;  ///< for a panel
+    Room room;                   ///< for a panel
+    Index share = 0, round = 0;  ///< of descend(), see select()
+    bool offers = false;
   };
 
   void plan(Index workers) {
@@ -165,6 +168,7 @@ class Pass {
         if (projects())
           selecting_keys_ = PackedPanels<T, Packed>(as_one_head(projection_.keys), Tile::panel_keys,
                                                     Tile::block_keys, arena);
+        if (plan_.shares > 1) share_scores(arena);
       }
       WorkerOf worker(problem_, std::move(variant), arena);
       StripOf selector;
@@ -182,6 +186,13 @@ class Pass {
         new (lanes + w) Lane{std::move(worker), selector, strips, live, fresh, room};
     }
     return lanes;
+  }
+  void share_scores(Arena& arena) {
+    shared_ = arena.take<SharedScores<T>>(problem_.batch);
+    for (Index b = 0; b < problem_.batch; ++b) {
+      const SharedScores<T> scores(plan_.shares, WorkerOf::tile_size, arena);
+      if (!arena.measuring()) new (shared_ + b) SharedScores<T>(scores);
+    }
   }
   StripOf* strips_of(Index count, Arena& arena) const {
     StripOf* strips = arena.take<StripOf>(count);
@@ -321,6 +332,8 @@ class Pass {
     worker.variant.begin(batch, share == 0);
     lane.live.begin();
     const Heads heads{from * plan_.strip_heads, to * plan_.strip_heads};
+    lane.share = share, lane.round = 0;
+    lane.offers = heads.has(worker.variant.selecting_head());
     T* const falling = drops_ && values_are_finite(batch)
                            ? worker.variant.template falling<T>(bounds_.least())
                            : nullptr;
@@ -334,22 +347,45 @@ class Pass {
         strip.clear(worker.variant);
       }
       each_key_block(lane, to - from, [&](const Block& selecting, Index first, Index last) {
-        worker.select(lane.selector, selecting, projects());
+        select(lane, selecting, projects());
         for (Index s = from; s < to; ++s) {
           StripOf& strip = lane.strips[s - from];
           const bool selected = !projects() && strip.heads == 1 && strip.head == lane.selector.head;
           worker.attend(strip, WorkerOf::block(store(batch, strip.head), first, last), selected);
         }
       });
+      ++lane.round;
       if (lane.live.count() > 0) attend_live(lane, to - from, heads);
+      ++lane.round;
       for (Index s = from; s < to; ++s) lane.strips[s - from].finish(out, lse);
     }
     worker.variant.end();
+    if (plan_.shares > 1) shared_[batch].leave(share);
+  }
+
+  /// Selects on a key block. The share that has the selecting head works its scores out and offers
+  /// them to the others. Names rise: rounds are row blocks' own keys and those left of earlier
+  /// ones, and in a round the last key block comes first.
+  void select(Lane& lane, const Block& block, bool projected) {
+    WorkerOf& worker = lane.worker;
+    if (plan_.shares == 1) return worker.select(lane.selector, block, projected);
+    SharedScores<T>& shared = shared_[lane.selector.rows[0].batch];
+    const Index count = WorkerOf::scores_of(lane.selector),
+                blocks = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys,
+                name = (lane.round + 1) * blocks - 1 - block.first / Tile::block_keys;
+    if (lane.offers) {
+      worker.score(lane.selector, block, projected);
+      shared.offer(name, worker.scores(), count);
+    } else if (!shared.take(lane.share, name, worker.scores(), count)) {
+      worker.score(lane.selector, block, projected);
+    }
+    worker.hand_over(lane.selector, block);
   }
 
   /// Query heads [first, last) of a task.
   struct Heads {
     Index first, last;
+    bool has(Index head) const { return first <= head && head < last; }
   };
 
   /// Where a key head's live keys are: its own in order, then the selecting one, if it is another.
@@ -383,7 +419,7 @@ class Pass {
     for (Index h = heads.first; h < heads.last; h += problem_.group() - h % problem_.group())
       pack(h);
     const Index selecting = lane.worker.variant.selecting_head();
-    if (selecting < heads.first || selecting >= heads.last) pack(selecting);
+    if (!heads.has(selecting)) pack(selecting);
   }
 
   /// The keys that are left of those before LiveKeys::boundary(), which every row sees.
@@ -396,7 +432,7 @@ class Pass {
     for (Index first = (count - 1) / Tile::block_keys * Tile::block_keys; first >= 0;
          first -= Tile::block_keys) {
       const Index last = std::min(first + Tile::block_keys, count);
-      worker.select(lane.selector, WorkerOf::block(selecting, first, last), false);
+      select(lane, WorkerOf::block(selecting, first, last), false);
       for (Index s = 0; s < strips; ++s) {
         StripOf& strip = lane.strips[s];
         worker.attend(strip, WorkerOf::block(lane.live.store(slot(strip.head, heads)), first, last),
@@ -416,7 +452,8 @@ class Pass {
   bool carries_ = false, drops_ = false;
   double negligible_ = 0;
   Plan plan_;
-  StripOf* gathered_ = nullptr;  ///< [tasks][spans]
+  StripOf* gathered_ = nullptr;        ///< [tasks][spans]
+  SharedScores<T>* shared_ = nullptr;  ///< [batch]
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -37,6 +37,7 @@ class Worker {
  public:
   Problem problem;
   V variant;
+  static constexpr Index tile_size = Tile::block_rows * Tile::block_keys;
   const T* offsets = nullptr;  ///< positions of keys less query_offset, where keys are not in order
   Index first_key = 0;         ///< the key at position 0, or −1
   Visited visited{};
@@ -62,17 +63,26 @@ class Worker {
   /// The selecting strip's scores on a key block, handed to the variant. With a projection of its
   /// own only masks apply to them.
   void select(StripOf& s, const Block& block, bool projected) {
-    std::fill_n(scores_, s.groups() * Tile::group_rows * Tile::block_keys, hidden<T>);
+    score(s, block, projected);
+    hand_over(s, block);
+  }
+  /// Its two halves, for those to whom another thread gives the scores().
+  void score(StripOf& s, const Block& block, bool projected) {
+    std::fill_n(scores_, scores_of(s), hidden<T>);
     const Cover seen = cover(s, block);
     for (Index g = 0; g < s.groups() && seen != Cover::none; ++g)
       each_tile(s, g, block, seen == Cover::partial, [&](auto shape, auto masked, Index key) {
         store_scores<shape.rows, shape.panels, masked.value>(s, g, block, key, !projected);
       });
-    variant.select(panel(s, block));
+  }
+  void hand_over(const StripOf& s, const Block& block) { variant.select(panel(s, block)); }
+  T* scores() { return scores_; }
+  static Index scores_of(const StripOf& s) {
+    return s.groups() * Tile::group_rows * Tile::block_keys;
   }
 
   /// Adds a key block to what the strip has gathered.
-  /// @param selected  take the scores select() left behind, instead of computing them again.
+  /// @param selected  take the scores() of the selecting head, instead of computing them again.
   void attend(StripOf& s, const Block& block, bool selected = false) {
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
@@ -407,8 +417,6 @@ class Worker {
                                     key - first, changes<Masked>(s, row0 + r, block, key));
     }
   }
-
-  static constexpr Index tile_size = Tile::block_rows * Tile::block_keys;
 
   T* scores_ = nullptr;    ///< [block_rows][block_keys] the selecting head's
   T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the tiles in hand
