@@ -8,6 +8,7 @@
 #include "forward_pass.hpp"
 #include "heed/score/alibi.hpp"
 #include "heed/score/bias.hpp"
+#include "heed/score/boolean_mask.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/score_rule.hpp"
 #include "heed/score/sinks.hpp"
@@ -44,6 +45,14 @@ void Bias(benchmark::State& state) {
   const auto values = random<float, 4>(4, 1, 1, tokens, tokens);
   run(state, standard | heed::bias(values) | causal);
 }
+/// [1, 1, N, N] of bytes, nine of ten set: no tile is full or empty.
+void Mask(benchmark::State& state) {
+  const Index tokens = state.range(0);
+  const auto numbers = random<float, 4>(8, 1, 1, tokens, tokens);
+  Tensor<bool, 4> seen(1, 1, tokens, tokens);
+  for (Index i = 0; i < seen.size(); ++i) seen.data()[i] = numbers.data()[i] > -1.28f;
+  run(state, standard | heed::boolean_mask(seen) | causal);
+}
 void Alibi(benchmark::State& state) {
   run(state, standard | heed::alibi() | causal);
 }
@@ -68,6 +77,7 @@ BENCHMARK(Causal)->Apply(tokens)->Apply(best);
 BENCHMARK(Softcap)->Apply(tokens)->Apply(best);
 BENCHMARK(SoftcapOff)->Apply(tokens)->Apply(best);
 BENCHMARK(Bias)->Apply(tokens)->Apply(best);
+BENCHMARK(Mask)->Apply(tokens)->Apply(best);
 BENCHMARK(Alibi)->Apply(tokens)->Apply(best);
 BENCHMARK(ScoreRule)->Apply(tokens)->Apply(best);
 BENCHMARK(Sinks)->Apply(tokens)->Apply(best);

@@ -17,7 +17,6 @@ struct Bias : StageOf<Rank::bias> {
   static constexpr bool indexes_keys = true;
 
   View<const T, 4> values;
-  bool hides = false;     ///< Is there a −∞ anywhere?
   View<T, 4> gradient{};  ///< Of the bias' own dimensions.
   /// This thread's sums, of the same dimensions, where a number gathers over rows or keys: a float
   /// would lose the smaller of them.
@@ -37,10 +36,8 @@ struct Bias : StageOf<Rank::bias> {
   template <class U>
   Bias bind(const Problem& p, Arena& arena) const {
     static_assert(std::is_same_v<T, U>, "heed: the bias must have the number type of out");
-    const View<const T, 4> wide = detail::broadcast("bias", values, p);
     Bias b = *this;
-    b.values = wide;
-    b.hides = !arena.measuring() && !is_finite() && any_minus_infinity();
+    b.values = detail::broadcast("bias", values, p);
     if (gradient) {
       b.wide_gradient = detail::broadcast("bias", gradient, p);
       b.shared = (p.batch > 1 && gradient.dim(0) == 1) || (p.heads > 1 && gradient.dim(1) == 1);
@@ -58,14 +55,19 @@ struct Bias : StageOf<Rank::bias> {
       expect_dims("bias' gradient", gradient.dims(), values.dims(), "the dimensions of the bias");
   }
 
+  /// Looks at what score() is about to read, and so brings it near.
   Cover cover(const Block& block) const {
-    if (!hides) return Cover::full;
+    const T* const first = detail::row_at(values, block.batch, block.head, block.row, block.key);
+    const Index rows = values.stride(2) == 0 ? 1 : block.rows,
+                keys = values.stride(3) == 0 ? 1 : block.keys;
+    if ((values.stride(3) == 1 || keys == 1) &&
+        simd::all_finite(first, values.stride(2), rows, keys))
+      return Cover::full;
     Index seen = 0;
-    for (Index r = 0; r < block.rows; ++r)
-      for (Index j = 0; j < block.keys; ++j)
-        seen += !is_minus_infinity(
-            *detail::row_at(values, block.batch, block.head, block.row + r, block.key + j));
-    return seen == 0 ? Cover::none : seen == block.rows * block.keys ? Cover::full : Cover::partial;
+    for (Index r = 0; r < rows; ++r)
+      for (Index j = 0; j < keys; ++j)
+        seen += !is_minus_infinity(first[r * values.stride(2) + j * values.stride(3)]);
+    return seen == 0 ? Cover::none : seen == rows * keys ? Cover::full : Cover::partial;
   }
 
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
@@ -122,22 +124,6 @@ struct Bias : StageOf<Rank::bias> {
   static bool is_minus_infinity(T x) {
     return std::bit_cast<simd::Int<T>>(x) ==
            std::bit_cast<simd::Int<T>>(-std::numeric_limits<T>::infinity());
-  }
-  /// Quicker than to look for −∞, and mostly enough.
-  bool is_finite() const {
-    bool all = values.stride(3) == 1 && values.size() > 0;
-    for (Index b = 0; b < values.dim(0) && all; ++b)
-      for (Index h = 0; h < values.dim(1) && all; ++h)
-        all = simd::all_finite(values.row(b, h, 0), values.stride(2), values.dim(2), values.dim(3));
-    return all;
-  }
-  bool any_minus_infinity() const {
-    for (Index b = 0; b < values.dim(0); ++b)
-      for (Index h = 0; h < values.dim(1); ++h)
-        for (Index i = 0; i < values.dim(2); ++i)
-          for (Index j = 0; j < values.dim(3); ++j)
-            if (is_minus_infinity(values(b, h, i, j))) return true;
-    return false;
   }
 };
 

@@ -3,6 +3,9 @@
 #pragma once
 
 #include "heed/score/broadcast.hpp"
+#include "heed/simd/stored_rows.hpp"
+
+#include <cstring>
 
 namespace heed::inline HEED_ABI {
 
@@ -27,18 +30,29 @@ struct BooleanMask : StageOf<Rank::mask> {
     Index seen = 0;
     for (Index r = 0; r < block.rows; ++r) {
       const Flag* row = detail::row_at(flags, block.batch, block.head, block.row + r, block.key);
-      for (Index j = 0; j < block.keys; ++j) seen += row[j * flags.stride(3)] != Flag(0);
+      if (in_order() && std::memchr(row, 0, std::size_t(block.keys)) == nullptr)
+        seen += block.keys;
+      else
+        for (Index j = 0; j < block.keys; ++j) seen += row[j * flags.stride(3)] != Flag(0);
+      // Some, but not all up to here.
+      if (seen != 0 && seen != (r + 1) * block.keys) return Cover::partial;
     }
-    return seen == 0 ? Cover::none : seen == block.rows * block.keys ? Cover::full : Cover::partial;
+    return seen == 0 ? Cover::none : Cover::full;
   }
 
   template <class T>
   HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
     const Flag* row = detail::row_at(flags, at.batch, at.head, at.row, at.key);
+    const Batch<T> nought(T(0));
+    if (in_order() && at.keys >= simd::width<T>)
+      return m & (simd::load_stored<T>(reinterpret_cast<const std::int8_t*>(row)) != nought);
     T lanes[std::size_t(simd::width<T>)] = {};
     for (Index j = 0; j < at.keys; ++j) lanes[j] = T(row[j * flags.stride(3)] != Flag(0));
-    return m & (simd::load(lanes) > Batch<T>(T(0)));
+    return m & (simd::load(lanes) != nought);
   }
+
+ private:
+  bool in_order() const { return flags.stride(3) == 1; }
 };
 
 /// From a tensor or view of bool or std::uint8_t, rank 4.

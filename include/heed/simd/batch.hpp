@@ -38,6 +38,7 @@ struct Batch {
   friend Batch operator*(Batch a, Batch b) { return Batch(a.lane * b.lane); }
   friend Batch operator/(Batch a, Batch b) { return Batch(a.lane / b.lane); }
   friend bool operator==(Batch a, Batch b) { return a.lane == b.lane; }
+  friend bool operator!=(Batch a, Batch b) { return a.lane != b.lane; }
   friend bool operator<(Batch a, Batch b) { return a.lane < b.lane; }
   friend bool operator<=(Batch a, Batch b) { return a.lane <= b.lane; }
   friend bool operator>(Batch a, Batch b) { return a.lane > b.lane; }
@@ -204,14 +205,37 @@ HEED_INLINE void forget(Batch<T>& x) {
 }  // namespace detail
 
 /// `hidden` where x is −∞, else `otherwise`. By bits: a comparison with infinity is folded away
-/// under -ffast-math. In memory: xsimd 8's integer comparisons for AVX-512 do not compile at -O0.
+/// under -ffast-math. Elsewhere than with AVX in memory: integers are compared under other names in
+/// every xsimd.
 template <class T>
 HEED_INLINE Batch<T> where_minus_infinity(const Batch<T>& x, T hidden, const Batch<T>& otherwise) {
   constexpr auto minus_infinity = std::bit_cast<Int<T>>(-std::numeric_limits<T>::infinity());
+#ifdef __AVX512F__
+  if constexpr (sizeof(T) == 4)
+    return Batch<T>(_mm512_mask_blend_ps(
+        _mm512_cmpeq_epi32_mask(_mm512_castps_si512(x.data), _mm512_set1_epi32(minus_infinity)),
+        otherwise.data, _mm512_set1_ps(hidden)));
+  else
+    return Batch<T>(_mm512_mask_blend_pd(
+        _mm512_cmpeq_epi64_mask(_mm512_castpd_si512(x.data), _mm512_set1_epi64(minus_infinity)),
+        otherwise.data, _mm512_set1_pd(hidden)));
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4)
+    return Batch<T>(
+        _mm256_blendv_ps(otherwise.data, _mm256_set1_ps(hidden),
+                         _mm256_castsi256_ps(_mm256_cmpeq_epi32(
+                             _mm256_castps_si256(x.data), _mm256_set1_epi32(minus_infinity)))));
+  else
+    return Batch<T>(
+        _mm256_blendv_pd(otherwise.data, _mm256_set1_pd(hidden),
+                         _mm256_castsi256_pd(_mm256_cmpeq_epi64(
+                             _mm256_castpd_si256(x.data), _mm256_set1_epi64x(minus_infinity)))));
+#else
   T lanes[Batch<T>::size];
   x.store_unaligned(lanes);
   for (T& lane : lanes) lane = std::bit_cast<Int<T>>(lane) == minus_infinity ? T(1) : T(0);
   return select(Batch<T>::load_unaligned(lanes) > Batch<T>(T(0)), Batch<T>(hidden), otherwise);
+#endif
 }
 
 #endif
