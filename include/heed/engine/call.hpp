@@ -6,6 +6,7 @@
 #include "heed/core/shape.hpp"
 #include "heed/core/workspace.hpp"
 #include "heed/score/stage.hpp"
+#include "heed/simd/pack.hpp"
 
 #include <limits>
 #include <optional>
@@ -47,7 +48,7 @@ View<const T, 4> as_one_head(const View<const T, 3>& x) {
 template <class T>
 double negligible_weight(const std::optional<double>& given) {
   const double all = given.value_or(std::numeric_limits<T>::epsilon() / 2);
-  if (!(0 <= all && all <= 1))
+  if (!simd::all_finite(&all, 0, 1, 1) || all < 0 || all > 1)  // by bits: -ffast-math
     throw ValueError("negligible is ", all, ", a share of a row's weight lies in 0 … 1");
   return all;
 }

@@ -12,7 +12,7 @@ struct Visited {
   Index pairs = 0;  ///< (query, key, head) in computed tiles: all visible ones but those dropped
   Index tiles = 0;  ///< register tiles
   /// No row would have given more softmax weight than this to all keys that were dropped, masked
-  /// for good, see Options::negligible.
+  /// for good, see Options::negligible and KvOptions::score_bound.
   double dropped = 0;
 
   Visited& operator+=(const Visited& other) {

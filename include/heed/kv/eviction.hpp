@@ -4,6 +4,7 @@
 
 #include "heed/core/vector.hpp"
 #include "heed/score/selective.hpp"
+#include "heed/simd/pack.hpp"
 
 #include <optional>
 
@@ -36,9 +37,12 @@ struct KvOptions {
   /// Rows taken at once, 96 at most: a longer chunk is taken in pieces. Takes memory for
   /// K + chunk − 1 tokens.
   Index chunk = 1;
-  /// The most that |s| can be, before F, of any row to come and any key: where queries and keys are
-  /// normalised, it is known. Given this, a token goes as soon as F has masked it so far that no
-  /// row to come can give it weight, e^(2 score_bound − F) at most; a budget is not needed then.
+  /// b with s(i, j) ≤ b for every row i to come and every key j it sees, and s(i, i) ≥ −b, in every
+  /// head; s is what would enter the softmax but for F: scaled, capped, biased, in natural units,
+  /// of keys as they are stored, which rounding may lengthen. Where queries and keys are normalised
+  /// b is known. Given it, a token goes as soon as its weight in any row to come, e^(2b − F) at
+  /// most, is below a millionth of `negligible`; a budget is not needed then. A step makes room for
+  /// all its tokens: a long prompt in several steps takes memory for what is left of each.
   std::optional<double> score_bound{};
   /// Softmax weight, of 1 in all, that a row may lose to a million tokens that went so: one goes at
   /// a millionth of it. By default half a unit in the last place of 1.
@@ -65,8 +69,8 @@ inline void check(const KvOptions& o, Index heads) {
   if (o.score_bound && !o.select->forbid_self && !o.select->shift)
     throw ValueError("score_bound is ", *o.score_bound,
                      ", but a row may mask itself: it needs forbid_self or shift");
-  if (o.score_bound && !(*o.score_bound >= 0))
-    throw ValueError("score_bound is ", *o.score_bound, ", must be at least 0");
+  if (o.score_bound && (!simd::all_finite(&*o.score_bound, 0, 1, 1) || *o.score_bound < 0))
+    throw ValueError("score_bound is ", *o.score_bound, ", must be finite and at least 0");
   if (o.evict == Evict::least_attended && o.chunk != 1)
     throw ValueError("least_attended goes token by token: chunk is ", o.chunk, ", must be 1");
 }

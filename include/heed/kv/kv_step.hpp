@@ -256,6 +256,7 @@ class KvBuffer<T, S>::Call {
       if (o.budget && o.when == EvictWhen::before_row && s.count > *o.budget)
         condemn(s, b, buffer_.victim(s, current, seen), at, current);
       if (o.select) vote(s, x, r, at);
+      if (o.score_bound) condemn_the_dead(lane, s, b, at + 1, current);
       if (o.budget && o.when == EvictWhen::after_row && o.evict != Evict::least_attended &&
           s.count > *o.budget)
         condemn(s, b, buffer_.victim(s, current, seen), at + 1, current + 1);
@@ -342,17 +343,16 @@ class KvBuffer<T, S>::Call {
                       (o.when == EvictWhen::after_row && o.evict == Evict::least_attended);
     while (late && o.budget && s.count > *o.budget)
       condemn(s, b, buffer_.victim(s, current, held), end, current + 1);
-    if (o.score_bound) condemn_the_dead(lane, s, b, end, current);
     for (Index j = 0; j < s.slots; ++j)
       if (s.position[std::size_t(j)] != nobody && x.dies[j] != never) buffer_.release(s, j);
   }
 
   /// Those whom no row behind `current` can give weight to. A row sees its own key unmasked, whose
   /// score is −score_bound at least.
-  void condemn_the_dead(Lane& lane, KvSequence<T, S>& s, Index b, T end, Index current) const {
+  void condemn_the_dead(Lane& lane, KvSequence<T, S>& s, Index b, T at, Index current) const {
     const KvOptions& o = buffer_.options_;
     const double lead = 2 * *o.score_bound * simd::log2e<double>,
-                 least = std::log2(buffer_.negligible_) - 20;  // a million
+                 least = std::log2(buffer_.negligible_) - 20;  // log2 of a million
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
       const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
@@ -360,7 +360,7 @@ class KvBuffer<T, S>::Call {
           !(weight < least) || buffer_.is_protected(position))
         continue;
       s.dropped += std::exp2(weight);
-      condemn(s, b, j, end, current + 1);
+      condemn(s, b, j, at, current + 1);
     }
     Visited& visited = lane.worker.visited;
     visited.dropped = std::max(visited.dropped, s.dropped);

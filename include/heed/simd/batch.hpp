@@ -92,6 +92,14 @@ Batch<T> where_minus_infinity(Batch<T> x, T hidden, Batch<T> otherwise) {
              ? Batch<T>(hidden)
              : otherwise;
 }
+
+namespace detail {
+
+template <class T>
+void hold(Batch<T>&) {}
+
+}  // namespace detail
+
 #else
 
 template <class T>
@@ -199,6 +207,14 @@ HEED_INLINE void forget(Batch<T>& x) {
   for (std::size_t i = 0; i < Batch<T>::size; ++i) lanes[i] = copy[i];
   for (std::size_t i = 0; i < Batch<T>::size; ++i) copy[i] = lanes[i];
   x = Batch<T>::load_unaligned(copy);
+#endif
+}
+
+/// Keeps x in a register, where the compiler would read it from memory at each use.
+template <class T>
+HEED_INLINE void hold([[maybe_unused]] Batch<T>& x) {
+#if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__)
+  forget(x);
 #endif
 }
 

@@ -46,21 +46,65 @@ struct Queries {
 namespace detail {
 
 /// Asks for what is met some time after these bytes: the arithmetic of several rows is more than
-/// the processor looks ahead by itself, and between keys and values it starts anew.
+/// the processor looks ahead by itself, and between keys and values it starts anew. So far ahead
+/// that a row of float meets it in time; twice as far is no better.
 HEED_INLINE void fetch_behind(const void* from, Index bytes) {
-  constexpr Index ahead = 16384, line = 64;  // of the second-level cache's megabyte
+  constexpr Index ahead = 16384, line = 64;
   // A number, not a pointer: it may lie behind the last row.
   const auto start = reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(ahead);
   for (Index at = 0; at < bytes; at += line)
     __builtin_prefetch(reinterpret_cast<const void*>(start + std::uintptr_t(at)), 0, 2);
 }
 
-/// out[r][j] = Σ_d q[r][d] k[j][d], or += if it `adds`, over whole registers of d. Products are
-/// summed lane by lane; of as many sums as there are lanes, or of all rows of a key, the lanes then
-/// go together.
-template <int Rows, class T, class S>
+/// sums[r][c] = Σ_d q[r][d] key[c][d] over whole registers of d, lane by lane.
+template <int Rows, int Keys, class T, class S>
+HEED_INLINE void multiply_rows(const T* q, Index q_stride, const S* const (&key)[Keys], Index dim,
+                               Batch<T> (&sums)[Rows][Keys]) {
+  for (auto& row : sums)
+    for (auto& x : row) x = Batch<T>(T(0));
+  const auto query = [&](int r, Index d) {
+    Batch<T> x = load(q + r * q_stride + d);
+    hold(x);
+    return x;
+  };
+  // Of rows and keys the fewer stay in registers while the others come one by one.
+  for (Index d = 0; d < dim; d += width<T>) {
+    if constexpr (Rows < Keys) {
+      Batch<T> rows[Rows];
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r) rows[r] = query(r, d);
+#pragma GCC unroll 8
+      for (int c = 0; c < Keys; ++c) {
+        const Batch<T> x = load_stored<T>(key[c] + d);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) sums[r][c] = fma(rows[r], x, sums[r][c]);
+      }
+    } else {
+      Batch<T> keys[std::size_t(Keys)];
+#pragma GCC unroll 8
+      for (int c = 0; c < Keys; ++c) keys[c] = load_stored<T>(key[c] + d);
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r) {
+        const Batch<T> x = query(r, d);
+#pragma GCC unroll 8
+        for (int c = 0; c < Keys; ++c) sums[r][c] = fma(x, keys[c], sums[r][c]);
+      }
+    }
+  }
+}
+
+/// Of keys that are longer than a register but not of whole ones: all whole ones, which say what
+/// out is, or the rest, which is added.
+enum class Part { whole, rest };
+
+/// out[r][j] = Σ_d q[r][d] k[j][d], or += for the rest, over whole registers of d.
+///
+/// To add up the lanes of one sum by itself costs as much as half the products of a key. So as many
+/// keys go `together` as give a register of sums; `at_once` of them are multiplied, as many as
+/// registers hold.
+template <Part P, int Rows, class T, class S>
 [[gnu::noinline]] void dot_whole(const T* q, Index q_stride, const S* k, Index stride, Index keys,
-                                 Index dim, T* out, Index out_stride, bool adds, Index fetched) {
+                                 Index dim, T* out, Index out_stride) {
   constexpr int lanes = int(width<T>), together = Rows < lanes ? lanes / Rows : 1,
                 at_once = std::clamp(registers / 2 / Rows, 1, std::min(together, 8));
   for (Index j = 0; j < keys; j += together) {
@@ -70,44 +114,14 @@ template <int Rows, class T, class S>
       const S* key[std::size_t(at_once)];
       for (int c = 0; c < at_once; ++c) {
         key[c] = k + std::min(j + first + c, keys - 1) * stride;  // behind the last, the last again
-        fetch_behind(key[c], fetched);
+        if (P == Part::whole) fetch_behind(key[c], dim * Index(sizeof(S)));
       }
-      Batch<T> sum[Rows][std::size_t(at_once)];
-      for (auto& row : sum)
-        for (auto& x : row) x = Batch<T>(T(0));
-      // Whichever are fewer are held while the others come one by one.
-      const auto query = [&](int r, Index d) {
-        Batch<T> x = load(q + r * q_stride + d);
-        forget(x);  // or it would be loaded for every key
-        return x;
-      };
-      for (Index d = 0; d < dim; d += lanes) {
-        if constexpr (Rows < at_once) {
-          Batch<T> held[Rows];
-#pragma GCC unroll 8
-          for (int r = 0; r < Rows; ++r) held[r] = query(r, d);
-#pragma GCC unroll 8
-          for (int c = 0; c < at_once; ++c) {
-            const Batch<T> x = load_stored<T>(key[c] + d);
-#pragma GCC unroll 8
-            for (int r = 0; r < Rows; ++r) sum[r][c] = fma(held[r], x, sum[r][c]);
-          }
-        } else {
-          Batch<T> held[std::size_t(at_once)];
-#pragma GCC unroll 8
-          for (int c = 0; c < at_once; ++c) held[c] = load_stored<T>(key[c] + d);
-#pragma GCC unroll 8
-          for (int r = 0; r < Rows; ++r) {
-            const Batch<T> x = query(r, d);
-#pragma GCC unroll 8
-            for (int c = 0; c < at_once; ++c) sum[r][c] = fma(x, held[c], sum[r][c]);
-          }
-        }
-      }
+      Batch<T> some[Rows][std::size_t(at_once)];
+      multiply_rows<Rows, at_once>(q, q_stride, key, dim, some);
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-        for (int c = 0; c < at_once; ++c) sums[r * together + first + c] = sum[r][c];
+        for (int c = 0; c < at_once; ++c) sums[r * together + first + c] = some[r][c];
     }
     T totals[std::size_t(Rows * together)];
 #pragma GCC unroll 8
@@ -115,14 +129,14 @@ template <int Rows, class T, class S>
     const Index count = std::min<Index>(together, keys - j);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      const T* sum = totals + r * together;
+      const T* total = totals + r * together;
       T* to = out + r * out_stride + j;
-      if (adds)
-        for (Index c = 0; c < count; ++c) to[c] += sum[c];
+      if (P == Part::rest)
+        for (Index c = 0; c < count; ++c) to[c] += total[c];
       else if (count == together)
-        std::copy_n(sum, together, to);
+        std::copy_n(total, together, to);  // of a size that is known: one store
       else
-        std::copy_n(sum, count, to);
+        std::copy_n(total, count, to);
     }
   }
 }
@@ -132,19 +146,19 @@ void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim, 
                    T* out, Index out_stride) {
   constexpr Index lanes = width<T>;
   const Index whole = dim / lanes * lanes;
-  dot_whole<Rows>(q, dim, k, stride, keys, whole, out, out_stride, false, dim * Index(sizeof(S)));
-  if (whole > 0 && whole < dim) {
-    // A key's last register, of which queries know nothing but what the others have not met.
+  dot_whole<Part::whole, Rows>(q, dim, k, stride, keys, whole, out, out_stride);
+  if (whole == 0) {  // keys shorter than a register
+    for (int r = 0; r < Rows; ++r)
+      for (Index j = 0; j < keys; ++j)
+        for (Index d = 0; d < dim; ++d)
+          out[r * out_stride + j] += q[r * dim + d] * T(k[j * stride + d]);
+  } else if (whole < dim) {
+    // The rest of a key is read as its last whole register. What was met before meets a nought.
     T rest[std::size_t(Rows * lanes)] = {};
     for (int r = 0; r < Rows; ++r)
       std::copy_n(q + r * dim + whole, dim - whole, rest + (r + 1) * lanes - (dim - whole));
-    dot_whole<Rows>(rest, lanes, k + dim - lanes, stride, keys, lanes, out, out_stride, true,
-                    Index(0));
+    dot_whole<Part::rest, Rows>(rest, lanes, k + dim - lanes, stride, keys, lanes, out, out_stride);
   }
-  for (int r = 0; r < Rows && whole == 0; ++r)
-    for (Index j = 0; j < keys; ++j)
-      for (Index d = 0; d < dim; ++d)
-        out[r * out_stride + j] += q[r * dim + d] * T(k[j * stride + d]);
   for (int r = 0; r < Rows; ++r)
     for (Index j = 0; j < keys; ++j) out[r * out_stride + j] *= scale[j];
 }
