@@ -88,19 +88,16 @@ class StoredRows : public testing::Test {
   static void add_rows(Index rows, Index keys, Index dim, Index stride) {
     const auto p = filled<T>(rows * keys);
     const auto v = filled<S>((keys - 1) * stride + dim);
-    for (const bool finite : {true, false}) {
-      auto out = filled<T>(rows * (dim + 1));
-      simd::add_rows(p.data(), keys, rows, finite, v.data(), stride, keys, dim, out.data(),
-                     dim + 1);
-      for (Index r = 0; r < rows; ++r) {
-        for (Index d = 0; d < dim; ++d)
-          ASSERT_EQ(out[std::size_t(r * (dim + 1) + d)],
-                    whole(r * (dim + 1) + d) +
-                        dot(p, r, keys, [&](Index j) { return v[std::size_t(j * stride + d)]; }))
-              << "row " << r << " of " << rows << ", column " << d << " of " << dim << ", keys "
-              << keys;
-        ASSERT_EQ(out[std::size_t(r * (dim + 1) + dim)], whole(r * (dim + 1) + dim));
-      }
+    auto out = filled<T>(rows * (dim + 1));
+    simd::add_rows(p.data(), keys, rows, v.data(), stride, keys, dim, out.data(), dim + 1);
+    for (Index r = 0; r < rows; ++r) {
+      for (Index d = 0; d < dim; ++d)
+        ASSERT_EQ(out[std::size_t(r * (dim + 1) + d)],
+                  whole(r * (dim + 1) + d) +
+                      dot(p, r, keys, [&](Index j) { return v[std::size_t(j * stride + d)]; }))
+            << "row " << r << " of " << rows << ", column " << d << " of " << dim << ", keys "
+            << keys;
+      ASSERT_EQ(out[std::size_t(r * (dim + 1) + dim)], whole(r * (dim + 1) + dim));
     }
   }
 
@@ -168,17 +165,30 @@ TYPED_TEST(StoredRows, KeepKeysApart) {
     }
 }
 
-/// A weight of nought hides its value, be that NaN.
+/// A weight of nought hides its value, be that NaN, from its own row and from no other.
 TYPED_TEST(StoredRows, LeaveOutValuesWithoutWeight) {
   using T = TypeParam;
-  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
-  for (const Index dim : dims) {
-    const std::vector<T> p{1, 0, 2};
-    std::vector<T> v(std::size_t(3 * dim), T(1)), out(std::size_t(dim), T(0));
-    for (Index d = 0; d < dim; ++d) v[std::size_t(dim + d)] = nan;
-    simd::add_rows(p.data(), 3, 1, false, v.data(), dim, 3, dim, out.data(), dim);
-    for (const T x : out) ASSERT_EQ(x, T(3)) << dim;
-  }
+  constexpr Index keys = 7, bad = 3;
+  for (const T value : {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity()})
+    for (Index rows = 1; rows <= 13; ++rows)
+      for (const Index dim : dims) {
+        auto p = this->template filled<T>(rows * keys), v = this->template filled<T>(keys * dim);
+        for (Index r = 0; r < rows; ++r) p[std::size_t(r * keys + bad)] = r % 3 == 1 ? T(2) : T(0);
+        v[std::size_t(bad * dim + dim / 2)] = value;
+        std::vector<T> out(std::size_t(rows * dim), T(0));
+        simd::add_rows(p.data(), keys, rows, v.data(), dim, keys, dim, out.data(), dim);
+        for (Index r = 0; r < rows; ++r)
+          for (Index d = 0; d < dim; ++d) {
+            T sum = 0;
+            for (Index j = 0; j < keys; ++j)
+              if (const T weight = p[std::size_t(r * keys + j)]; weight != 0)
+                sum += weight * v[std::size_t(j * dim + d)];
+            const T got = out[std::size_t(r * dim + d)];
+            ASSERT_TRUE(got == sum || (std::isnan(got) && std::isnan(sum)))
+                << got << " is " << sum << ", row " << r << " of " << rows << ", column " << d
+                << " of " << dim;
+          }
+      }
 }
 
 }  // namespace

@@ -42,15 +42,12 @@ class FreshKeys {
         key_scale_[j] = variant.key_factor(k_.scale(b, g, first + j), b, g, first + j);
         value_scale[j] = variant.value_factor(v_.scale(b, g, first + j), b, g, first + j);
       }
-      // Of so few rows each can look for itself at what it sees.
-      const bool finite = rows > 4 && v_.finite(b, g, first, keys);
       *stored_ = {.keys = k_.stored(b, g, first),
                   .values = v_.stored(b, g, first),
                   .key_stride = k_.stride(2),
                   .value_stride = v_.stride(2),
                   .key_scale = key_scale_,
                   .value_scale = value_scale,
-                  .finite = finite,
                   .dot = k_.dot(),
                   .add = v_.add()};
       return {first, last, nullptr, {}, stored_};

@@ -23,7 +23,6 @@ struct StoredBlock {
   const void *keys = nullptr, *values = nullptr;
   Index key_stride = 0, value_stride = 0;  ///< numbers from token to token, or from panel to panel
   const T *key_scale = nullptr, *value_scale = nullptr;  ///< of each token; null: there is none
-  bool finite = false;                                   ///< are all values known to be?
   Dot dot = nullptr;
   Add add = nullptr;
 
@@ -45,9 +44,8 @@ struct StoredBlock {
   template <class S>
   static void add_rows(const StoredBlock& x, const T* p, Index p_stride, Index rows, Index first,
                        Index count, Index dim, T* out, Index out_stride) {
-    simd::add_rows(p, p_stride, rows, x.finite,
-                   static_cast<const S*>(x.values) + first * x.value_stride, x.value_stride, count,
-                   dim, out, out_stride);
+    simd::add_rows(p, p_stride, rows, static_cast<const S*>(x.values) + first * x.value_stride,
+                   x.value_stride, count, dim, out, out_stride);
   }
 };
 

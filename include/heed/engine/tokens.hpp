@@ -19,10 +19,6 @@ class Tokens {
     data_ = x.data(), dims_ = x.dims(), strides_ = x.strides(), size_ = sizeof(S);
     dot_ = StoredBlock<T>::template dot_rows<S>;
     add_ = StoredBlock<T>::template add_rows<S>;
-    finite_ = [](const Tokens& self, Index b, Index g, Index j, Index count) {
-      return simd::all_finite(static_cast<const S*>(self.stored(b, g, j)), self.stride(2), count,
-                              self.dim(3));
-    };
     if constexpr (!std::is_same_v<S, T>)
       read_ = [](const Tokens& self, Index at, const T*, Index count, T* out, Index out_stride) {
         const S* from = static_cast<const S*>(self.data_) + at;
@@ -38,7 +34,6 @@ class Tokens {
         size_(1),
         dot_(StoredBlock<T>::template dot_rows<std::int8_t>),
         add_(StoredBlock<T>::template add_rows<std::int8_t>),
-        finite_([](const Tokens&, Index, Index, Index, Index) { return true; }),
         read_([](const Tokens& self, Index at, const T* scale, Index count, T* out,
                  Index out_stride) {
           const std::int8_t* from = static_cast<const std::int8_t*>(self.data_) + at;
@@ -69,10 +64,6 @@ class Tokens {
     return static_cast<const std::byte*>(data_) +
            size_ * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
   }
-  /// Are all numbers of these tokens finite, as they are stored? A scale may be NaN all the same.
-  bool finite(Index b, Index g, Index j, Index count) const {
-    return finite_(*this, b, g, j, count);
-  }
   T scale(Index b, Index g, Index j) const { return is_quantized() ? scale_(b, g, j) : T(1); }
   typename StoredBlock<T>::Dot dot() const { return dot_; }
   typename StoredBlock<T>::Add add() const { return add_; }
@@ -92,7 +83,6 @@ class Tokens {
   Index size_ = 0;  ///< bytes of a number
   typename StoredBlock<T>::Dot dot_ = nullptr;
   typename StoredBlock<T>::Add add_ = nullptr;
-  bool (*finite_)(const Tokens&, Index b, Index g, Index j, Index count) = nullptr;
   void (*read_)(const Tokens&, Index at, const T* scale, Index count, T* out,
                 Index out_stride) = nullptr;
 };

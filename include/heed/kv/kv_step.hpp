@@ -184,7 +184,6 @@ class KvBuffer<T, S>::Call {
                         .value_stride = columns,
                         .key_scale = scaled ? s.key_scales.data() + at : nullptr,
                         .value_scale = scaled ? s.value_scales.data() + at : nullptr,
-                        .finite = scaled || *finite != 0,
                         .dot = Stored::template dot_panels<Tile::panel_vectors, S>,
                         .add = Stored::template add_rows<S>};
         visit(KeyBlockOf{first, last, nullptr, {}, lane.stored});

@@ -211,33 +211,51 @@ template <int Rows, int Vectors, class T, class S>
     dot_some_panels<Rows, 1, Vectors>(q, k, panel_stride, dim, scale_of(j), out + j, out_stride);
 }
 
-/// `Vectors` registers of the columns. One row leaves out what it does not see. Fetches `dim`
-/// numbers of rows to come.
+/// `Vectors` registers of the columns; fetches `dim` numbers of rows to come.
+///
+/// 0 · NaN is NaN, and what is hidden must not be seen even then. One row leaves out keys without
+/// weight; several look at their sums, and where one is not finite go one by one.
 template <int Rows, int Vectors, class T, class S>
 HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
                                   Index dim, T* out, Index out_stride) {
-  Batch<T> acc[Rows][Vectors];
+  Batch<T> sums[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-    for (int n = 0; n < Vectors; ++n) acc[r][n] = load(out + r * out_stride + n * width<T>);
-  for (Index j = 0; j < keys; ++j, v += stride) {
+    for (int n = 0; n < Vectors; ++n) sums[r][n] = load(out + r * out_stride + n * width<T>);
+  for (Index j = 0; j < keys; ++j) {
     if constexpr (Rows == 1)
       if (p[j] == T(0)) continue;
-    fetch_behind(v, dim * Index(sizeof(S)));
+    const S* row = v + j * stride;
+    fetch_behind(row, dim * Index(sizeof(S)));
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) {
-      const Batch<T> values = load_stored<T>(v + n * width<T>);
+      const Batch<T> values = load_stored<T>(row + n * width<T>);
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r)
-        acc[r][n] = fma(Batch<T>(p[r * p_stride + j]), values, acc[r][n]);
+        sums[r][n] = fma(Batch<T>(p[r * p_stride + j]), values, sums[r][n]);
+    }
+  }
+  constexpr Index columns = Vectors * width<T>;
+  if constexpr (Rows > 1) {
+    T numbers[std::size_t(Rows * columns)];
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+      for (int n = 0; n < Vectors; ++n)
+        sums[r][n].store_unaligned(numbers + r * columns + n * width<T>);
+    if (!all_finite(numbers, columns, Rows, columns)) [[unlikely]] {
+      for (int r = 0; r < Rows; ++r)
+        add_some_columns<1, Vectors>(p + r * p_stride, p_stride, v, stride, keys, Index(0),
+                                     out + r * out_stride, out_stride);
+      return;
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n)
-      acc[r][n].store_unaligned(out + r * out_stride + n * width<T>);
+      sums[r][n].store_unaligned(out + r * out_stride + n * width<T>);
 }
 
 /// From column `d` on, by the widest that fit.
@@ -286,21 +304,15 @@ void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys,
   });
 }
 
-/// out[r · out_stride + d] += Σ_j p[r · p_stride + j] · v[j · stride + d].
-///
-/// @param finite  are all values? Else rows go one by one, leaving out every key whose weight is
-///                nought: 0 · NaN is NaN, and what is hidden must not be seen even then.
+/// out[r · out_stride + d] += Σ_j p[r · p_stride + j] · v[j · stride + d], where a key without
+/// weight is not seen, be its value NaN.
 template <class T, class S>
-void add_rows(const T* p, Index p_stride, Index rows, bool finite, const S* v, Index stride,
-              Index keys, Index dim, T* out, Index out_stride) {
-  const auto run = [&](auto count, Index first) {
+void add_rows(const T* p, Index p_stride, Index rows, const S* v, Index stride, Index keys,
+              Index dim, T* out, Index out_stride) {
+  by_rows(rows, [&](auto count, Index first) {
     detail::add_rows<count>(p + first * p_stride, p_stride, v, stride, keys, dim,
                             out + first * out_stride, out_stride);
-  };
-  if (finite)
-    by_rows(rows, run);
-  else
-    for (Index r = 0; r < rows; ++r) run(std::integral_constant<int, 1>(), r);
+  });
 }
 
 }  // namespace heed::inline HEED_ABI::simd
