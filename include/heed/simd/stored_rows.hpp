@@ -56,6 +56,10 @@ HEED_INLINE void fetch_behind(const void* from, Index bytes) {
     __builtin_prefetch(reinterpret_cast<const void*>(start + std::uintptr_t(at)), 0, 2);
 }
 
+/// One row that reads numbers in their order, as they are, is fetched for well enough.
+template <int Rows, class T, class S>
+inline constexpr bool wants_fetching = Rows > 1 || !std::is_same_v<S, T>;
+
 /// sums[r][c] = Σ_d q[r][d] key[c][d] over whole registers of d, lane by lane.
 template <int Rows, int Keys, class T, class S>
 HEED_INLINE void multiply_rows(const T* q, Index q_stride, const S* const (&key)[Keys], Index dim,
@@ -177,7 +181,7 @@ HEED_INLINE void dot_some_panels(const T* q, const S* k, Index panel_stride, Ind
     for (int v = 0; v < vectors; ++v) scales[v] = load(scale + v * width<T>);
   constexpr Index column = Vectors * width<T>, bytes = column * Index(sizeof(S));
   for (Index d = 0; d < dim; ++d) {
-    if (bytes >= 64 || d % (64 / bytes) == 0)
+    if (wants_fetching<Rows, T, S> && (bytes >= 64 || d % (64 / bytes) == 0))
 #pragma GCC unroll 8
       for (int p = 0; p < Panels; ++p) fetch_behind(k + p * panel_stride + d * column, bytes);
 #pragma GCC unroll 8
@@ -227,7 +231,7 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
     if constexpr (Rows == 1)
       if (p[j] == T(0)) continue;
     const S* row = v + j * stride;
-    fetch_behind(row, dim * Index(sizeof(S)));
+    if (wants_fetching<Rows, T, S>) fetch_behind(row, dim * Index(sizeof(S)));
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) {
       const Batch<T> values = load_stored<T>(row + n * width<T>);
