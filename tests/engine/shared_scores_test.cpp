@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <functional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace heed::test {
@@ -77,25 +80,78 @@ TEST_F(SharedBlocks, WaitForASlowTaker) {
   std::thread offering([&] {
     for (Index name = 1; name < many; ++name) offer(name);
   });
+  // Nobody may run so far ahead that a block is overwritten before it was taken.
+  const auto too_late = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   Index taken = 0;
   for (Index name = 1; name < many; ++name) {
-    // Nobody may run so far ahead that a block is overwritten before it was taken.
-    while (!take(1, name)) std::this_thread::yield();
-    ++taken;
+    bool there = take(1, name);
+    while (!there && std::chrono::steady_clock::now() < too_late) {
+      std::this_thread::yield();
+      there = take(1, name);
+    }
+    taken += there;
   }
+  shared_.leave(1);
   offering.join();
   EXPECT_EQ(taken, many - 1);
+}
+
+/// A number whose copying the test can hold up.
+struct SlowNumber {
+  float x = 0;
+  static inline thread_local std::function<void()> before_copy;
+
+  SlowNumber() = default;
+  explicit SlowNumber(float number) : x(number) {}
+  SlowNumber(const SlowNumber&) = default;
+  SlowNumber& operator=(const SlowNumber& other) {
+    if (before_copy) std::exchange(before_copy, nullptr)();
+    x = other.x;
+    return *this;
+  }
+};
+
+/// Task 1 begins while a block is about to be overwritten, after its like has been looked for and
+/// before the block is gone.
+TEST(SharedBlocksOf, AreWholeForATakerThatBeginsLate) {
+  Arena measure;
+  detail::SharedScores<SlowNumber>(3, 1, measure);
+  Workspace memory;
+  Arena arena(memory.reserve(measure.used()));
+  detail::SharedScores<SlowNumber> shared(3, 1, arena);
+  const auto offer = [&](Index name) {
+    const SlowNumber block(static_cast<float>(name));
+    shared.offer(name, &block, 1);
+  };
+  SlowNumber seen, unused;
+  EXPECT_FALSE(shared.take(2, 1, &unused, 1));
+  offer(1);
+  std::thread offering([&] { offer(1 + slots); });  // waits for task 2
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  SlowNumber::before_copy = [&] {
+    shared.leave(2);                                             // the offer goes on
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // but not past this copy
+  };
+  EXPECT_TRUE(shared.take(1, 1, &seen, 1));
+  EXPECT_EQ(seen.x, 1);
+  shared.leave(1);
+  offering.join();
 }
 
 /// Whatever the order, who takes a block finds it whole.
 TEST_F(SharedBlocks, AreWholeForTakersThatComeAndGo) {
   std::vector<std::thread> takers;
-  for (const Index task : {1, 2})
-    takers.emplace_back([&, task] {
-      for (Index name = task; name < 20000; name += task) take(task, name);
+  const auto begin = [&](Index task, Index from) {
+    takers.emplace_back([&, task, from] {
+      for (Index name = from; name < 20000; name += task) take(task, name);
       shared_.leave(task);
     });
-  for (Index name = 0; name < 20000; name += 1 + name % 3) offer(name);
+  };
+  begin(1, 0);
+  for (Index name = 0; name < 20000; ++name) {
+    if (name % 3 != 2) offer(name);
+    if (name == 5000) begin(2, name);
+  }
   for (std::thread& taker : takers) taker.join();
 }
 

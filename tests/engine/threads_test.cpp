@@ -5,6 +5,7 @@
 #include "heed/engine/forward.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/query_offset.hpp"
+#include "heed/score/score_rule.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/standard.hpp"
 #include "heed/score/window.hpp"
@@ -13,7 +14,10 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 
 namespace heed::test {
 namespace {
@@ -60,6 +64,27 @@ TYPED_TEST(Threads, DoNotChangeABitWhereAnotherHeadSelects) {
   const auto in = inputs<TypeParam>(tokens(700, 8, 4, 2), 3);
   for (Index head = 0; head < 4; ++head)
     this->expect_same_for_any_number(in, standard | causal | selecting({.head = head}));
+}
+
+/// The share without the selecting head takes its scores from the other: or two threads would work
+/// them out twice.
+TYPED_TEST(Threads, WorkOutTheSelectingHeadsScoresOnce) {
+  using T = TypeParam;
+  const auto in = inputs<T>(tokens(1500, 8, 2, 2), 5);
+  std::atomic<Index> rows{0};
+  const auto counted = [&](auto s, const auto& at) {
+    if (at.head == 0)
+      rows.fetch_add(1, std::memory_order_relaxed);
+    else if (at.key % 256 == 0)
+      std::this_thread::sleep_for(std::chrono::microseconds(1));  // so that head 0 is ahead
+    return s;
+  };
+  const auto variant = standard | score_rule(counted) | causal | selective;
+  attend(in, variant);
+  const Index alone = rows.exchange(0);
+  Eigen::ThreadPool pool(2);
+  attend(in, variant, {.executor = executor(pool)});
+  EXPECT_LT(double(rows), 1.5 * double(alone));
 }
 
 /// What the stage writes is complete, and the same.

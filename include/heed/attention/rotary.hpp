@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/core/vector.hpp"
+#include "heed/core/views.hpp"
 
 #include <cmath>
 #include <cstdint>

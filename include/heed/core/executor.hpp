@@ -9,8 +9,7 @@ namespace heed::inline HEED_ABI {
 /// Runs task 0 … tasks − 1, each once, on at most `workers` threads, and returns when all are done.
 /// The library creates no thread: the caller brings a pool, or everything runs in its own thread.
 /// No result depends on the number of workers or on which of them runs what. A task may wait for
-/// one that began before it, so that what has begun must go on while others run; tasks do not
-/// throw.
+/// another that has begun, so that what has begun must go on while others run; tasks do not throw.
 class Executor {
  public:
   /// body(context, task, worker): worker is below `workers`, and never in two places at once.

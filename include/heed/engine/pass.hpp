@@ -190,7 +190,8 @@ class Pass {
   void share_scores(Arena& arena) {
     shared_ = arena.take<SharedScores<T>>(problem_.batch);
     for (Index b = 0; b < problem_.batch; ++b) {
-      const SharedScores<T> scores(plan_.shares, WorkerOf::tile_size, arena);
+      const Index rows = round_up(plan_.block_rows, Tile::group_rows);
+      const SharedScores<T> scores(plan_.shares, rows * Tile::block_keys, arena);
       if (!arena.measuring()) new (shared_ + b) SharedScores<T>(scores);
     }
   }

@@ -31,8 +31,8 @@ struct Plan {
     while (p.group() % plan.strip_heads != 0) --plan.strip_heads;
     plan.strips = p.heads / plan.strip_heads;
     if (carries) {
-      // A chain of row blocks for each share of the heads; each share works out the selecting
-      // head's scores for itself, so that no thread waits for another.
+      // A chain of row blocks for each share of the heads. The share that has the selecting head
+      // offers its scores to the others, see SharedScores.
       plan.shares = std::clamp<Index>((workers + p.batch - 1) / p.batch, 1, plan.strips);
       plan.lane_strips = (plan.strips + plan.shares - 1) / plan.shares;
       plan.tasks = p.batch * plan.shares;

@@ -14,8 +14,8 @@ namespace heed::inline HEED_ABI::detail {
 /// Blocks of numbers that one task offers and others take, by names that rise as a task goes on.
 ///
 /// What is not there, because it is yet to come or is gone, a taker works out itself, to the same
-/// bits. So takers never wait; who offers waits when it is some blocks ahead, and only for takers
-/// that have begun: one that has not might be this thread's next task.
+/// bits. So takers never wait; who offers waits when it is sixteen blocks ahead, and only for
+/// takers that have begun: one that has not might be this thread's next task.
 template <class T>
 class SharedScores {
  public:
@@ -61,6 +61,7 @@ class SharedScores {
   struct Slot {
     std::atomic<Index> name;
   };
+  /// Written by its task at every block: neighbours would share a line of cache.
   struct alignas(Workspace::alignment) Next {
     std::atomic<Index> name;  ///< that the task may take next
   };

@@ -37,7 +37,6 @@ class Worker {
  public:
   Problem problem;
   V variant;
-  static constexpr Index tile_size = Tile::block_rows * Tile::block_keys;
   const T* offsets = nullptr;  ///< positions of keys less query_offset, where keys are not in order
   Index first_key = 0;         ///< the key at position 0, or −1
   Visited visited{};
@@ -417,6 +416,8 @@ class Worker {
                                     key - first, changes<Masked>(s, row0 + r, block, key));
     }
   }
+
+  static constexpr Index tile_size = Tile::block_rows * Tile::block_keys;
 
   T* scores_ = nullptr;    ///< [block_rows][block_keys] the selecting head's
   T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the tiles in hand

@@ -44,7 +44,7 @@ struct BooleanMask : StageOf<Rank::mask> {
   HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
     const Flag* row = detail::row_at(flags, at.batch, at.head, at.row, at.key);
     const Batch<T> nought(T(0));
-    if (in_order() && at.keys >= simd::width<T>)
+    if (in_order() && at.keys >= simd::width<T>)  // a byte, whatever its type
       return m & (simd::load_stored<T>(reinterpret_cast<const std::int8_t*>(row)) != nought);
     T lanes[std::size_t(simd::width<T>)] = {};
     for (Index j = 0; j < at.keys; ++j) lanes[j] = T(row[j * flags.stride(3)] != Flag(0));

@@ -145,6 +145,13 @@ template <Part P, int Rows, class T, class S>
   }
 }
 
+template <class T, class S>
+T dot(const T* q, const S* k, Index dim) {
+  T sum = 0;
+  for (Index d = 0; d < dim; ++d) sum += q[d] * T(k[d]);
+  return sum;
+}
+
 template <int Rows, class T, class S>
 void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim, const T* scale,
                    T* out, Index out_stride) {
@@ -154,14 +161,19 @@ void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim, 
   if (whole == 0) {  // keys shorter than a register
     for (int r = 0; r < Rows; ++r)
       for (Index j = 0; j < keys; ++j)
-        for (Index d = 0; d < dim; ++d)
-          out[r * out_stride + j] += q[r * dim + d] * T(k[j * stride + d]);
+        out[r * out_stride + j] = dot(q + r * dim, k + j * stride, dim);
   } else if (whole < dim) {
     // The rest of a key is read as its last whole register. What was met before meets a nought.
     T rest[std::size_t(Rows * lanes)] = {};
     for (int r = 0; r < Rows; ++r)
       std::copy_n(q + r * dim + whole, dim - whole, rest + (r + 1) * lanes - (dim - whole));
     dot_whole<Part::rest, Rows>(rest, lanes, k + dim - lanes, stride, keys, lanes, out, out_stride);
+    // Of ∞ a nought makes NaN: such keys are multiplied number by number.
+    for (int r = 0; r < Rows; ++r)
+      if (!all_finite(out + r * out_stride, Index(0), Index(1), keys)) [[unlikely]]
+        for (Index j = 0; j < keys; ++j)
+          if (T& sum = out[r * out_stride + j]; !all_finite(&sum, 0, 1, 1))
+            sum = dot(q + r * dim, k + j * stride, dim);
   }
   for (int r = 0; r < Rows; ++r)
     for (Index j = 0; j < keys; ++j) out[r * out_stride + j] *= scale[j];
