@@ -14,10 +14,12 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <atomic>
 #include <chrono>
+#include <map>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace heed::test {
 namespace {
@@ -66,25 +68,52 @@ TYPED_TEST(Threads, DoNotChangeABitWhereAnotherHeadSelects) {
     this->expect_same_for_any_number(in, standard | causal | selecting({.head = head}));
 }
 
-/// The share without the selecting head takes its scores from the other: or two threads would work
-/// them out twice.
+/// Every other task in this thread, and the rest in another.
+Executor two_threads() {
+  return {nullptr, 2, [](void*, Index tasks, Executor::Body body, void* context) {
+            std::thread other([=] {
+              for (Index task = 1; task < tasks; task += 2) body(context, task, 1);
+            });
+            for (Index task = 0; task < tasks; task += 2) body(context, task, 0);
+            other.join();
+          }};
+}
+
+/// The thread without the selecting head takes its scores from the other, if that is ahead; here
+/// both begin together, and then it is made to be, by two blocks.
 TYPED_TEST(Threads, WorkOutTheSelectingHeadsScoresOnce) {
   using T = TypeParam;
-  const auto in = inputs<T>(tokens(1500, 8, 2, 2), 5);
-  std::atomic<Index> rows{0};
+  const auto in = inputs<T>(tokens(700, 8, 2, 2), 5);
+  constexpr Index two_blocks = 2 * 96 * 128 / simd::width<T>;
+  const auto too_late = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  Index all = 0;  // the rule's calls for a head, where one thread works
+  std::mutex mutex;
+  std::map<std::thread::id, std::array<Index, 2>> calls;
+  const auto may_go_on = [&](Index head) {
+    if (all == 0 || std::chrono::steady_clock::now() > too_late) return true;
+    if (calls.size() < 2) return false;
+    Index first = 0;
+    for (const auto& [thread, count] : calls) first = std::max(first, count[0]);
+    return head == 0 || first >= std::min(all, calls[std::this_thread::get_id()][1] + two_blocks);
+  };
   const auto counted = [&](auto s, const auto& at) {
-    if (at.head == 0)
-      rows.fetch_add(1, std::memory_order_relaxed);
-    else if (at.key % 256 == 0)
-      std::this_thread::sleep_for(std::chrono::microseconds(1));  // so that head 0 is ahead
+    std::unique_lock lock(mutex);
+    ++calls[std::this_thread::get_id()][std::size_t(at.head)];
+    while (!may_go_on(at.head)) {
+      lock.unlock();
+      std::this_thread::yield();
+      lock.lock();
+    }
     return s;
   };
   const auto variant = standard | score_rule(counted) | causal | selective;
   attend(in, variant);
-  const Index alone = rows.exchange(0);
-  Eigen::ThreadPool pool(2);
-  attend(in, variant, {.executor = executor(pool)});
-  EXPECT_LT(double(rows), 1.5 * double(alone));
+  all = std::exchange(calls, {}).begin()->second[0];
+  attend(in, variant, {.executor = two_threads()});
+  ASSERT_EQ(calls.size(), 2u);
+  calls.erase(std::this_thread::get_id());  // which has the selecting head
+  EXPECT_GT(calls.begin()->second[1], 0);
+  EXPECT_LT(calls.begin()->second[0], all / 4);
 }
 
 /// What the stage writes is complete, and the same.
