@@ -10,6 +10,7 @@
 #include <Eigen/Core>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -46,14 +47,31 @@ class StoredRows : public testing::Test {
     return sum;
   }
 
+  /// As dot_rows() and dot_panels() want them.
+  class Padded {
+   public:
+    Padded(const std::vector<T>& q, Index rows, Index dim)
+        : rows_(rows), dim_(dim), stride_((dim + width - 1) / width * width) {
+      numbers_.assign(std::size_t(rows * stride_), T(0));
+      for (Index r = 0; r < rows; ++r)
+        std::copy_n(q.data() + r * dim, dim, numbers_.data() + r * stride_);
+    }
+    operator simd::Queries<T>() const { return {numbers_.data(), rows_, dim_, stride_}; }
+
+   private:
+    static constexpr Index width = simd::width<T>;
+    Index rows_, dim_, stride_;
+    std::vector<T> numbers_;
+  };
+
   template <class S>
   static void dot_rows(Index rows, Index keys, Index dim, Index stride) {
     const auto q = filled<T>(rows * dim), s = scales(keys);
     auto k = filled<S>((keys - 1) * stride + dim);
     const Index out_stride = keys + 1;
     std::vector<T> out(std::size_t(rows * out_stride), untouched);
-    simd::dot_rows(simd::Queries<T>{q.data(), rows, dim}, k.data(), stride, keys, s.data(),
-                   out.data(), out_stride);
+    simd::dot_rows<T>(Padded(q, rows, dim), k.data(), stride, keys, s.data(), out.data(),
+                      out_stride);
     for (Index r = 0; r < rows; ++r) {
       for (Index j = 0; j < keys; ++j)
         ASSERT_EQ(
@@ -71,8 +89,8 @@ class StoredRows : public testing::Test {
     const auto k = filled<S>(keys * dim);
     constexpr bool scaled = std::is_same_v<S, std::int8_t>;
     std::vector<T> out(std::size_t(rows * keys), untouched);
-    simd::dot_panels<2>(simd::Queries<T>{q.data(), rows, dim}, k.data(), panel * dim, keys,
-                        scaled ? s.data() : nullptr, out.data(), keys);
+    simd::dot_panels<2, T>(Padded(q, rows, dim), k.data(), panel * dim, keys,
+                           scaled ? s.data() : nullptr, out.data(), keys);
     for (Index r = 0; r < rows; ++r)
       for (Index j = 0; j < keys; ++j)
         ASSERT_EQ(out[std::size_t(r * keys + j)],
@@ -158,8 +176,8 @@ TYPED_TEST(StoredRows, KeepKeysApart) {
         k[std::size_t(j * stride + dim)] = k[std::size_t(j * stride + dim + 1)] = nan;
       k[std::size_t(bad * stride + dim - 1)] = nan;
       std::vector<T> out(std::size_t(rows * keys));
-      simd::dot_rows(simd::Queries<T>{q.data(), rows, dim}, k.data(), stride, keys, s.data(),
-                     out.data(), keys);
+      simd::dot_rows<T>(typename TestFixture::Padded(q, rows, dim), k.data(), stride, keys,
+                        s.data(), out.data(), keys);
       for (Index r = 0; r < rows; ++r)
         for (Index j = 0; j < keys; ++j)
           ASSERT_EQ(std::isnan(out[std::size_t(r * keys + j)]), j == bad)
@@ -179,8 +197,8 @@ TYPED_TEST(StoredRows, LeaveInfiniteScoresInfinite) {
         std::vector<T> k(std::size_t(keys * dim), T(1)), out(std::size_t(rows * keys));
         k[std::size_t(bad * dim + column)] = infinity;
         const auto s = this->scales(keys);
-        simd::dot_rows(simd::Queries<T>{q.data(), rows, dim}, k.data(), dim, keys, s.data(),
-                       out.data(), keys);
+        simd::dot_rows<T>(typename TestFixture::Padded(q, rows, dim), k.data(), dim, keys, s.data(),
+                          out.data(), keys);
         for (Index r = 0; r < rows; ++r)
           for (Index j = 0; j < keys; ++j)
             ASSERT_EQ(out[std::size_t(r * keys + j)],

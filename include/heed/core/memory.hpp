@@ -26,9 +26,8 @@ inline std::align_val_t alignment_of(std::size_t bytes) noexcept {
 inline void* allocate(std::size_t bytes) {
   void* memory = ::operator new(bytes, alignment_of(bytes));
 #ifdef MADV_HUGEPAGE
-  // A wish, for whole pages only: the rest of the last would become resident with it. Backward,
-  // which reads from everywhere, takes a tenth less time; a token that reads eight bits a
-  // number from memory up to two fifths.
+  // A wish: what reads from everywhere, or few bits a number, waits for pages to be found. For
+  // whole pages only: the rest of the last would become resident with it.
   if (bytes >= huge_page) ::madvise(memory, bytes / huge_page * huge_page, MADV_HUGEPAGE);
 #endif
   return memory;

@@ -302,9 +302,10 @@ class Worker {
     if (key + keys > block.last)  // hooks meet noughts behind the last key, as in packed panels
       for (Index r = 0; r < s.group_count(g); ++r)
         std::fill_n(out + (row + r) * Tile::block_keys + first, keys, T(0));
-    block.stored->dot(*block.stored, {s.query_rows + row * s.dim, s.group_count(g), s.dim}, first,
-                      std::min(keys, block.last - key), out + row * Tile::block_keys + first,
-                      Tile::block_keys);
+    block.stored->dot(
+        *block.stored,
+        {s.query_rows + row * s.query_stride(), s.group_count(g), s.dim, s.query_stride()}, first,
+        std::min(keys, block.last - key), out + row * Tile::block_keys + first, Tile::block_keys);
   }
   /// Adds what the weights of a group's rows make of values as they are stored.
   void add_stored(const StripOf& s, Index row, Index count, const Block& block,

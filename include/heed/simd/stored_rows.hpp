@@ -36,18 +36,17 @@ HEED_INLINE void by_rows(Index rows, Run&& run) {
   if (rows - first >= 1) run(std::integral_constant<int, 1>(), first);
 }
 
-/// Few queries: one behind the other, [rows][dim].
+/// Few queries, noughts behind the last number of each up to whole registers.
 template <class T>
 struct Queries {
   const T* data;
-  Index rows, dim;
+  Index rows, dim, stride;
 };
 
 namespace detail {
 
 /// Asks for what is met some time after these bytes: the arithmetic of several rows is more than
-/// the processor looks ahead by itself, and between keys and values it starts anew. So far ahead
-/// that a row of float meets it in time; twice as far is no better.
+/// the processor looks ahead by itself, and between keys and values it starts anew.
 HEED_INLINE void fetch_behind(const void* from, Index bytes) {
   constexpr Index ahead = 16384, line = 64;
   // A number, not a pointer: it may lie behind the last row.
@@ -60,10 +59,13 @@ HEED_INLINE void fetch_behind(const void* from, Index bytes) {
 template <int Rows, class T, class S>
 inline constexpr bool wants_fetching = Rows > 1 || !std::is_same_v<S, T>;
 
-/// sums[r][c] = Σ_d q[r][d] key[c][d] over whole registers of d, lane by lane.
-template <int Rows, int Keys, class T, class S>
-HEED_INLINE void multiply_rows(const T* q, Index q_stride, const S* const (&key)[Keys], Index dim,
-                               Batch<T> (&sums)[Rows][Keys]) {
+/// sums[r][c] = Σ_d q[r][d] key[c][d], lane by lane. `rest` has room for the last register of each
+/// key, and noughts behind it.
+template <int Rows, int Keys, class T, class S, std::size_t Room>
+HEED_INLINE void multiply_rows(const T* q, Index q_stride, const S* (&key)[Keys], Index dim,
+                               S (&rest)[Keys][Room], Batch<T> (&sums)[Rows][Keys]) {
+  constexpr Index lanes = width<T>;
+  const Index whole = dim / lanes * lanes;
   for (auto& row : sums)
     for (auto& x : row) x = Batch<T>(T(0));
   const auto query = [&](int r, Index d) {
@@ -71,46 +73,58 @@ HEED_INLINE void multiply_rows(const T* q, Index q_stride, const S* const (&key)
     hold(x);
     return x;
   };
-  // Of rows and keys the fewer stay in registers while the others come one by one.
-  for (Index d = 0; d < dim; d += width<T>) {
-    if constexpr (Rows < Keys) {
-      Batch<T> rows[Rows];
-#pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) rows[r] = query(r, d);
-#pragma GCC unroll 8
+  // Once over the whole registers, once over the rest: one loop for both, or the compiler keeps the
+  // last registers of all queries at hand, and the sums in memory.
+  for (Index length; dim > 0; dim -= length, q += length) {
+    length = dim / lanes * lanes;
+    if (length == 0) {
       for (int c = 0; c < Keys; ++c) {
-        const Batch<T> x = load_stored<T>(key[c] + d);
-#pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) sums[r][c] = fma(rows[r], x, sums[r][c]);
+        S* const from = rest[c] + lanes - dim;
+        if (whole > 0)  // of a size that is known: one register
+          std::copy_n(key[c] + whole + dim - lanes, lanes, rest[c]);
+        else
+          for (Index i = 0; i < dim; ++i) from[i] = key[c][i];
+        key[c] = from;
       }
-    } else {
-      Batch<T> keys[std::size_t(Keys)];
+      length = lanes;
+    }
+    // Of rows and keys the fewer stay in registers while the others come one by one.
+    for (Index d = 0; d < length; d += lanes) {
+      if constexpr (Rows < Keys) {
+        Batch<T> rows[Rows];
 #pragma GCC unroll 8
-      for (int c = 0; c < Keys; ++c) keys[c] = load_stored<T>(key[c] + d);
+        for (int r = 0; r < Rows; ++r) rows[r] = query(r, d);
 #pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) {
-        const Batch<T> x = query(r, d);
+        for (int c = 0; c < Keys; ++c) {
+          const Batch<T> x = load_stored<T>(key[c] + d);
 #pragma GCC unroll 8
-        for (int c = 0; c < Keys; ++c) sums[r][c] = fma(x, keys[c], sums[r][c]);
+          for (int r = 0; r < Rows; ++r) sums[r][c] = fma(rows[r], x, sums[r][c]);
+        }
+      } else {
+        Batch<T> keys[std::size_t(Keys)];
+#pragma GCC unroll 8
+        for (int c = 0; c < Keys; ++c) keys[c] = load_stored<T>(key[c] + d);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+          const Batch<T> x = query(r, d);
+#pragma GCC unroll 8
+          for (int c = 0; c < Keys; ++c) sums[r][c] = fma(x, keys[c], sums[r][c]);
+        }
       }
     }
   }
 }
 
-/// Of keys that are longer than a register but not of whole ones: all whole ones, which say what
-/// out is, or the rest, which is added.
-enum class Part { whole, rest };
-
-/// out[r][j] = Σ_d q[r][d] k[j][d], or += for the rest, over whole registers of d.
-///
-/// To add up the lanes of one sum by itself costs as much as half the products of a key. So as many
+/// To add up the lanes of one sum by itself would cost as much as the products of a key. So as many
 /// keys go `together` as give a register of sums; `at_once` of them are multiplied, as many as
 /// registers hold.
-template <Part P, int Rows, class T, class S>
-[[gnu::noinline]] void dot_whole(const T* q, Index q_stride, const S* k, Index stride, Index keys,
-                                 Index dim, T* out, Index out_stride) {
+template <int Rows, class T, class S>
+[[gnu::noinline]] void dot_some_rows(const T* q, Index q_stride, const S* k, Index stride,
+                                     Index keys, Index dim, const T* scale, T* out,
+                                     Index out_stride) {
   constexpr int lanes = int(width<T>), together = Rows < lanes ? lanes / Rows : 1,
                 at_once = std::clamp(registers / 2 / Rows, 1, std::min(together, 8));
+  S rest[std::size_t(at_once)][std::size_t(2 * lanes)] = {};
   for (Index j = 0; j < keys; j += together) {
     Batch<T> sums[Rows * together];
 #pragma GCC unroll 16
@@ -118,10 +132,10 @@ template <Part P, int Rows, class T, class S>
       const S* key[std::size_t(at_once)];
       for (int c = 0; c < at_once; ++c) {
         key[c] = k + std::min(j + first + c, keys - 1) * stride;  // behind the last, the last again
-        if (P == Part::whole) fetch_behind(key[c], dim * Index(sizeof(S)));
+        fetch_behind(key[c], dim * Index(sizeof(S)));
       }
       Batch<T> some[Rows][std::size_t(at_once)];
-      multiply_rows<Rows, at_once>(q, q_stride, key, dim, some);
+      multiply_rows<Rows, at_once>(q, q_stride, key, dim, rest, some);
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
@@ -133,47 +147,12 @@ template <Part P, int Rows, class T, class S>
     const Index count = std::min<Index>(together, keys - j);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      const T* total = totals + r * together;
       T* to = out + r * out_stride + j;
-      if (P == Part::rest)
-        for (Index c = 0; c < count; ++c) to[c] += total[c];
-      else if (count == together)
-        std::copy_n(total, together, to);  // of a size that is known: one store
+      if (count == together)
+        std::copy_n(totals + r * together, together, to);  // of a size that is known: one store
       else
-        std::copy_n(total, count, to);
+        std::copy_n(totals + r * together, count, to);
     }
-  }
-}
-
-template <class T, class S>
-T dot(const T* q, const S* k, Index dim) {
-  T sum = 0;
-  for (Index d = 0; d < dim; ++d) sum += q[d] * T(k[d]);
-  return sum;
-}
-
-template <int Rows, class T, class S>
-void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim, const T* scale,
-                   T* out, Index out_stride) {
-  constexpr Index lanes = width<T>;
-  const Index whole = dim / lanes * lanes;
-  dot_whole<Part::whole, Rows>(q, dim, k, stride, keys, whole, out, out_stride);
-  if (whole == 0) {  // keys shorter than a register
-    for (int r = 0; r < Rows; ++r)
-      for (Index j = 0; j < keys; ++j)
-        out[r * out_stride + j] = dot(q + r * dim, k + j * stride, dim);
-  } else if (whole < dim) {
-    // The rest of a key is read as its last whole register. What was met before meets a nought.
-    T rest[std::size_t(Rows * lanes)] = {};
-    for (int r = 0; r < Rows; ++r)
-      std::copy_n(q + r * dim + whole, dim - whole, rest + (r + 1) * lanes - (dim - whole));
-    dot_whole<Part::rest, Rows>(rest, lanes, k + dim - lanes, stride, keys, lanes, out, out_stride);
-    // Of ∞ a nought makes NaN: such keys are multiplied number by number.
-    for (int r = 0; r < Rows; ++r)
-      if (!all_finite(out + r * out_stride, Index(0), Index(1), keys)) [[unlikely]]
-        for (Index j = 0; j < keys; ++j)
-          if (T& sum = out[r * out_stride + j]; !all_finite(&sum, 0, 1, 1))
-            sum = dot(q + r * dim, k + j * stride, dim);
   }
   for (int r = 0; r < Rows; ++r)
     for (Index j = 0; j < keys; ++j) out[r * out_stride + j] *= scale[j];
@@ -182,8 +161,9 @@ void dot_some_rows(const T* q, const S* k, Index stride, Index keys, Index dim, 
 /// `Panels` panels of `Vectors` registers. Eight bits are scaled before the product, as where they
 /// are widened beforehand: to the last bit it does not matter how many rows read them.
 template <int Rows, int Panels, int Vectors, class T, class S>
-HEED_INLINE void dot_some_panels(const T* q, const S* k, Index panel_stride, Index dim,
-                                 [[maybe_unused]] const T* scale, T* out, Index out_stride) {
+HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index panel_stride,
+                                 Index dim, [[maybe_unused]] const T* scale, T* out,
+                                 Index out_stride) {
   constexpr int vectors = Panels * Vectors;
   constexpr bool scaled = std::is_same_v<S, std::int8_t>;
   Batch<T> acc[Rows][vectors], scales[scaled ? vectors : 1];
@@ -202,7 +182,8 @@ HEED_INLINE void dot_some_panels(const T* q, const S* k, Index panel_stride, Ind
           load_stored<T>(k + v / Vectors * panel_stride + d * column + v % Vectors * width<T>);
       if constexpr (scaled) keys = scales[v] * keys;
 #pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) acc[r][v] = fma(Batch<T>(q[r * dim + d]), keys, acc[r][v]);
+      for (int r = 0; r < Rows; ++r)
+        acc[r][v] = fma(Batch<T>(q[r * q_stride + d]), keys, acc[r][v]);
     }
   }
 #pragma GCC unroll 8
@@ -213,18 +194,19 @@ HEED_INLINE void dot_some_panels(const T* q, const S* k, Index panel_stride, Ind
 }
 
 template <int Rows, int Vectors, class T, class S>
-[[gnu::noinline]] void dot_panels(const T* q, const S* k, Index panel_stride, Index keys, Index dim,
-                                  const T* scale, T* out, Index out_stride) {
+[[gnu::noinline]] void dot_panels(const T* q, Index q_stride, const S* k, Index panel_stride,
+                                  Index keys, Index dim, const T* scale, T* out, Index out_stride) {
   // As many multiply-adds under way as the registers allow.
   constexpr int several = Rows >= 8 ? 1 : Rows >= 4 ? 2 : 4;
   constexpr Index panel_keys = Vectors * width<T>;
   const auto scale_of = [&](Index j) { return scale ? scale + j : nullptr; };
   Index j = 0;
   for (; j + several * panel_keys <= keys; j += several * panel_keys, k += several * panel_stride)
-    dot_some_panels<Rows, several, Vectors>(q, k, panel_stride, dim, scale_of(j), out + j,
+    dot_some_panels<Rows, several, Vectors>(q, q_stride, k, panel_stride, dim, scale_of(j), out + j,
                                             out_stride);
   for (; j < keys; j += panel_keys, k += panel_stride)
-    dot_some_panels<Rows, 1, Vectors>(q, k, panel_stride, dim, scale_of(j), out + j, out_stride);
+    dot_some_panels<Rows, 1, Vectors>(q, q_stride, k, panel_stride, dim, scale_of(j), out + j,
+                                      out_stride);
 }
 
 /// `Vectors` registers of the columns; fetches `dim` numbers of rows to come.
@@ -304,7 +286,7 @@ template <class T, class S>
 void dot_rows(const Queries<T>& q, const S* k, Index stride, Index keys, const T* scale, T* out,
               Index out_stride) {
   by_rows(q.rows, [&](auto rows, Index first) {
-    detail::dot_some_rows<rows>(q.data + first * q.dim, k, stride, keys, q.dim, scale,
+    detail::dot_some_rows<rows>(q.data + first * q.stride, q.stride, k, stride, keys, q.dim, scale,
                                 out + first * out_stride, out_stride);
   });
 }
@@ -315,8 +297,8 @@ template <int Vectors, class T, class S>
 void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys, const T* scale,
                 T* out, Index out_stride) {
   by_rows(q.rows, [&](auto rows, Index first) {
-    detail::dot_panels<rows, Vectors>(q.data + first * q.dim, k, panel_stride, keys, q.dim, scale,
-                                      out + first * out_stride, out_stride);
+    detail::dot_panels<rows, Vectors>(q.data + first * q.stride, q.stride, k, panel_stride, keys,
+                                      q.dim, scale, out + first * out_stride, out_stride);
   });
 }
 
