@@ -45,15 +45,18 @@ struct Queries {
 
 namespace detail {
 
-/// Asks for what is met some time after these bytes: the arithmetic of several rows is more than
-/// the processor looks ahead by itself, and between keys and values it starts anew.
-HEED_INLINE void fetch_behind(const void* from, Index bytes) {
-  constexpr Index ahead = 16384, line = 64;
+/// Asks for what lies so far ahead of these bytes: the arithmetic of several rows is more than the
+/// processor looks ahead by itself, and between keys and values it starts anew.
+HEED_INLINE void fetch_ahead(const void* from, Index bytes, Index ahead) {
+  constexpr Index line = 64;
   // A number, not a pointer: it may lie behind the last row.
   const auto start = reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(ahead);
   for (Index at = 0; at < bytes; at += line)
     __builtin_prefetch(reinterpret_cast<const void*>(start + std::uintptr_t(at)), 0, 2);
 }
+
+/// Far enough for what is read once, in its order, to be there when it is met.
+inline constexpr Index some_time = 16384;
 
 /// One row that reads numbers in their order, as they are, is fetched for well enough.
 template <int Rows, class T, class S>
@@ -132,7 +135,7 @@ template <int Rows, class T, class S>
       const S* key[std::size_t(at_once)];
       for (int c = 0; c < at_once; ++c) {
         key[c] = k + std::min(j + first + c, keys - 1) * stride;  // behind the last, the last again
-        fetch_behind(key[c], dim * Index(sizeof(S)));
+        fetch_ahead(key[c], dim * Index(sizeof(S)), some_time);
       }
       Batch<T> some[Rows][std::size_t(at_once)];
       multiply_rows<Rows, at_once>(q, q_stride, key, dim, rest, some);
@@ -175,7 +178,8 @@ HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index p
   for (Index d = 0; d < dim; ++d) {
     if (wants_fetching<Rows, T, S> && (bytes >= 64 || d % (64 / bytes) == 0))
 #pragma GCC unroll 8
-      for (int p = 0; p < Panels; ++p) fetch_behind(k + p * panel_stride + d * column, bytes);
+      for (int p = 0; p < Panels; ++p)
+        fetch_ahead(k + p * panel_stride + d * column, bytes, some_time);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       Batch<T> keys =
@@ -209,13 +213,15 @@ template <int Rows, int Vectors, class T, class S>
                                       out_stride);
 }
 
-/// `Vectors` registers of the columns; fetches `dim` numbers of rows to come.
+/// `Vectors` registers of the columns. Fetches the same ones of as many keys to come, so that what
+/// is asked for is spread over all that there is to compute.
 ///
 /// 0 · NaN is NaN, and what is hidden must not be seen even then. One row leaves out keys without
 /// weight; several look at their sums, and where one is not finite go one by one.
 template <int Rows, int Vectors, class T, class S>
 HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
-                                  Index dim, T* out, Index out_stride) {
+                                  T* out, Index out_stride) {
+  constexpr Index columns = Vectors * width<T>, size = Index(sizeof(S));
   Batch<T> sums[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
@@ -225,7 +231,7 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
     if constexpr (Rows == 1)
       if (p[j] == T(0)) continue;
     const S* row = v + j * stride;
-    if (wants_fetching<Rows, T, S>) fetch_behind(row, dim * Index(sizeof(S)));
+    if (wants_fetching<Rows, T, S>) fetch_ahead(row, columns * size, keys * stride * size);
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) {
       const Batch<T> values = load_stored<T>(row + n * width<T>);
@@ -234,7 +240,6 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
         sums[r][n] = fma(Batch<T>(p[r * p_stride + j]), values, sums[r][n]);
     }
   }
-  constexpr Index columns = Vectors * width<T>;
   if constexpr (Rows > 1) {
     T numbers[std::size_t(Rows * columns)];
 #pragma GCC unroll 8
@@ -244,7 +249,7 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
         sums[r][n].store_unaligned(numbers + r * columns + n * width<T>);
     if (!all_finite(numbers, columns, Rows, columns)) [[unlikely]] {
       for (int r = 0; r < Rows; ++r)
-        add_some_columns<1, Vectors>(p + r * p_stride, p_stride, v, stride, keys, Index(0),
+        add_some_columns<1, Vectors>(p + r * p_stride, p_stride, v, stride, keys,
                                      out + r * out_stride, out_stride);
       return;
     }
@@ -261,8 +266,7 @@ template <int Rows, int Vectors, class T, class S>
 HEED_INLINE void add_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
                              Index d, Index dim, T* out, Index out_stride) {
   for (; d + Vectors * width<T> <= dim; d += Vectors * width<T>)
-    add_some_columns<Rows, Vectors>(p, p_stride, v + d, stride, keys, d == 0 ? dim : 0, out + d,
-                                    out_stride);
+    add_some_columns<Rows, Vectors>(p, p_stride, v + d, stride, keys, out + d, out_stride);
   if constexpr (Vectors > 1)
     add_columns<Rows, Vectors / 2>(p, p_stride, v, stride, keys, d, dim, out, out_stride);
 }
