@@ -75,6 +75,22 @@ TEST(Bfloat16, MatchesTheOracle) {
       }
 }
 
+/// Scores that rise from panel to panel, beyond what a maximum lets pass: the weights that are
+/// there already fade, in tiles that are seen whole and in those that are not.
+TEST(Bfloat16, FadesWhatWasWeighedBefore) {
+  for (const Index queries : {1, 5, 130}) {
+    const Shape s{1, 1, 1, queries, 300, 1, 20};
+    SCOPED_TRACE(describe(s));
+    Inputs<float> in = narrow(s, 29).wide;
+    in.q.setConstant(1);
+    for (Index j = 0; j < s.keys; ++j) in.k(0, 0, j, 0) = .25f * float(j);
+    const Narrow<> rising(in);
+    expect_rounded(rising.attend(standard), oracle(rising.wide, {}));
+    expect_rounded(rising.attend(standard | window(90, 7)),
+                   oracle(rising.wide, seeing(reference::window(90, 7))));
+  }
+}
+
 /// Weights of 1 are not rounded: a mean is as good as float's.
 TEST(Bfloat16, MeansAreExact) {
   for (const Index keys : {1, 2, 63, 64, 65, 128, 131, 300})

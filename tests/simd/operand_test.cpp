@@ -71,6 +71,33 @@ TEST(Pairs, AreOfTwoRows) {
     }
 }
 
+/// Registers one behind the other, so that neighbours share a pair.
+TEST(Pairs, AreStoredInOrder) {
+  using Of = simd::Operand<Bfloat16Pair>;
+  const auto x = normal<float>(4, 64);
+  simd::Batch<float> registers[4];
+  for (int v = 0; v < 4; ++v) registers[v] = simd::load(x.data() + 16 * v);
+  Bfloat16Pair out[33];
+  out[32].bits = untouched;
+  Of::store(registers, out);
+  for (Index i = 0; i < 64; ++i) EXPECT_EQ(half(out[i / 2], int(i % 2)), rounded(x(i))) << i;
+  EXPECT_EQ(out[32].bits, untouched);
+}
+
+TEST(Pairs, AreScaledByHalves) {
+  using Of = simd::Operand<Bfloat16Pair>;
+  for (const Index count : {0, 32, 64}) {
+    const auto x = normal<float>(5, 96);
+    Bfloat16Pair out[48];
+    simd::pair_up(x.data(), 96, out);
+    Of::scale(out, count, simd::Batch<float>(.7f));
+    for (Index i = 0; i < 96; ++i)
+      EXPECT_EQ(half(out[i / 2], int(i % 2)),
+                i < count ? rounded(.7f * rounded(x(i))) : rounded(x(i)))
+          << i << " of " << count;
+  }
+}
+
 /// A half whose weight is nought, of either sign, is not seen, whatever the other's is.
 TEST(Pairs, AreSeenByHalves) {
   using Of = simd::Operand<Bfloat16Pair>;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/engine/strip.hpp"
+#include "heed/simd/operand.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -10,25 +11,23 @@ namespace heed::inline HEED_ABI::detail {
 /// arXiv:1805.02867), with a lazy maximum: it is raised only when a score exceeds it by `slack`, so
 /// that what was summed is hardly ever rescaled. Weights stay below 2^slack, which costs no
 /// accuracy.
+///
+/// Weights are written as W, the operands they are multiplied as.
 struct OnlineSoftmax {
   template <class T>
   static constexpr T slack = T(8);
 
   /// Raises the maximum of one row, given its largest scores, lane by lane; `done` are the weights
   /// of the row that are there already, whole registers.
-  template <class T, class B>
-  [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, T* done,
+  template <class T, class B, class W>
+  [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, W* done,
                                       Index count) {
     const T max = simd::reduce_max(top);
     const Batch<T> fade(simd::exp2(s.max[row] - max));
     s.max[row] = max;
-    const auto fade_all = [&](T* x, Index numbers) {
-      for (Index j = 0; j < numbers; j += simd::width<T>)
-        (simd::load(x + j) * fade).store_unaligned(x + j);
-    };
-    fade_all(s.out + row * s.columns, s.columns);
-    fade_all(s.sum + row * simd::width<T>, simd::width<T>);
-    fade_all(done, count);
+    simd::Operand<T>::scale(s.out + row * s.columns, s.columns, fade);
+    simd::Operand<T>::scale(s.sum + row * simd::width<T>, simd::width<T>, fade);
+    simd::Operand<W>::scale(done, count, fade);
   }
 
   template <int Vectors, class T>
@@ -44,9 +43,9 @@ struct OnlineSoftmax {
   }
 
   /// Raises what maxima of a tile must be raised; `done` weights of a row stand before the tile's.
-  template <int Rows, int Vectors, class T, class B>
+  template <int Rows, int Vectors, class T, class B, class W>
   HEED_INLINE static void raise(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Rows][Vectors],
-                                T* weights, Index stride, Index done) {
+                                W* weights, Index stride, Index done) {
     Mask<T> any = exceeds(s, row, largest(scores[0]));
 #pragma GCC unroll 16
     for (int r = 1; r < Rows; ++r) any = any | exceeds(s, row + r, largest(scores[r]));
@@ -58,42 +57,43 @@ struct OnlineSoftmax {
     for (int r = 0; r < Rows; ++r) largest(scores[r]).store_unaligned(tops + r * simd::width<T>);
     raise_rows(s, row, Index(Rows), tops, weights, stride, done);
   }
-  template <class T, class B>
+  template <class T, class B, class W>
   [[gnu::noinline]] static void raise_rows(Strip<T, B>& s, Index row, Index rows, const T* tops,
-                                           T* weights, Index stride, Index done) {
+                                           W* weights, Index stride, Index done) {
     for (Index r = 0; r < rows; ++r) {
       const Batch<T> top = simd::load(tops + r * simd::width<T>);
       if (simd::any(exceeds(s, row + r, top)))
-        raise(s, row + r, top, weights + r * stride - done, done);
+        raise(s, row + r, top, weights + r * stride - simd::operands<W>(done), done);
     }
   }
 
   /// Weights of one row whose maximum stands: 2^(score − max), as change(weight, register) leaves
   /// them.
-  template <bool Masked, int Vectors, class T, class B, class Change>
+  template <bool Masked, int Vectors, class T, class B, class W, class Change>
   HEED_INLINE static void weigh(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
-                                T* weights, Change&& change) {
+                                W* weights, Change&& change) {
     const Batch<T> max(s.max[row]);
     T* sum = s.sum + row * simd::width<T>;
-    Batch<T> total = simd::load(sum);
+    Batch<T> total = simd::load(sum), changed[Vectors];
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
       Batch<T> weight = simd::exp2(scores[v] - max);
       if constexpr (Masked)
         weight = simd::select(scores[v] < Batch<T>(hidden_below<T>), Batch<T>(T(0)), weight);
       total = total + weight;
-      change(weight, v).store_unaligned(weights + v * simd::width<T>);
+      changed[v] = change(weight, v);
     }
+    simd::Operand<W>::store(changed, weights);
     total.store_unaligned(sum);
   }
 
   /// Both for one row.
-  template <bool Masked, int Vectors, class T, class B, class Change>
+  template <bool Masked, int Vectors, class T, class B, class W, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
-                              T* weights, Index done, Change&& change) {
+                              W* weights, Index done, Change&& change) {
     const Batch<T> top = largest(scores);
     if (simd::any(exceeds(s, row, top))) [[unlikely]]
-      raise(s, row, top, weights - done, done);
+      raise(s, row, top, weights - simd::operands<W>(done), done);
     weigh<Masked>(s, row, scores, weights, change);
   }
 };

@@ -46,8 +46,10 @@ class Worker {
     weights_ = arena.take<T>(Tile::group_rows * Tile::block_keys);
     products_ = arena.take<T>(tile_size);
     if constexpr (V::carries_rows) scores_ = arena.take<T>(tile_size);
-    paired_ = arena.take<Packed>(
-        Tile::numbers > 1 ? Tile::group_rows * Tile::block_keys / Tile::numbers : 0);
+    if constexpr (std::is_same_v<Packed, T>)
+      operands_ = weights_;
+    else
+      operands_ = arena.take<Packed>(Tile::group_rows * Tile::block_keys / Tile::numbers);
   }
 
   static Block block(const KeyStore<T, Packed>& store, Index first, Index last) {
@@ -87,8 +89,10 @@ class Worker {
     if (seen == Cover::none) return;
     const Rows<Packed>& values = block.values;
     for (Index g = 0; g < s.groups(); ++g) {
-      const KeyRange done =
-          weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial, weights_);
+      const auto weigh_to = [&](auto* weights) {
+        return weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial, weights);
+      };
+      const KeyRange done = block.stored ? weigh_to(weights_) : weigh_to(operands_);
       if (done.first >= done.last) continue;
       const Index row = g * Tile::group_rows, count = s.group_count(g);
       if (block.stored) {
@@ -97,8 +101,7 @@ class Worker {
       }
       constexpr Index stride = Tile::block_keys / Tile::numbers;
       const Index at = (done.first - block.first) / Tile::numbers;
-      const Packed* p =
-          packed_weights(count, done.first - block.first, done.last - block.first) + at;
+      const Packed* p = operands_ + at;
       const Packed* v = values.data + at * values.stride;
       T* out = s.out + row * s.columns;
       const Index keys = simd::operands<Packed>(done.last - done.first);
@@ -210,18 +213,19 @@ class Worker {
     return run(TileShape<Tile::group_rows, 1>());
   }
 
-  /// Softmax weights of one group, to weights[row of the group][key of the block]; returns the keys
-  /// they cover.
-  template <class Softmax>
-  KeyRange weigh(StripOf& s, Index g, const Block& block, bool selected, bool partial, T* weights) {
+  /// Softmax weights of one group, to weights[row of the group][key of the block], as operands W;
+  /// returns the keys they cover. The first operand is whole, and behind the last key nothing
+  /// weighs.
+  template <class Softmax, class W>
+  KeyRange weigh(StripOf& s, Index g, const Block& block, bool selected, bool partial, W* weights) {
     Index first = -1;
     return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
       if (first < 0) first = key;
       visited.tiles += 1;
       visited.pairs +=
           s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
-      if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && shape.rows == Tile::group_rows &&
-                    !masked.value)
+      if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && std::is_same_v<W, Packed> &&
+                    shape.rows == Tile::group_rows && !masked.value)
         if (!selected && !block.stored) return weigh_full_tile(s, g, block, key, first, weights);
       // A score the selecting head hid is hidden whatever the tile.
       weigh_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first, weights,
@@ -229,18 +233,10 @@ class Worker {
     });
   }
 
-  /// The weights of a group's `count` rows and keys [first, last) of the block as they are
-  /// multiplied. The first is even; where the last has no neighbour, that weighs nothing.
-  const Packed* packed_weights(Index count, Index first, Index last) const {
-    if constexpr (Tile::numbers == 1) {
-      return weights_;
-    } else {
-      constexpr Index stride = Tile::block_keys / Tile::numbers;
-      for (Index r = 0; r < count; ++r)
-        simd::pair_up(weights_ + r * Tile::block_keys + first, last - first,
-                      paired_ + r * stride + first / Tile::numbers);
-      return paired_;
-    }
+  /// The place of a row's weight for a key of the block, which begins an operand.
+  template <class W>
+  static W* weight_at(W* weights, Index row, Index key) {
+    return weights + (row * Tile::block_keys + key) / simd::Operand<W>::numbers;
   }
 
   /// Products of a row of a tile times the factors of its query and keys, unless those were packed
@@ -375,7 +371,7 @@ class Worker {
   /// where the time goes, so it is written out; all other tiles go by way of memory, row by row,
   /// which costs them a few per cent and the compiler a tenth.
   [[gnu::noinline]] void weigh_full_tile(StripOf& s, Index g, const Block& block, Index key,
-                                         Index first, T* weights) {
+                                         Index first, Packed* weights) {
     constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
     Batch<T> acc[rows][vectors];
     const Index dim = s.packed_dim();
@@ -388,16 +384,17 @@ class Worker {
       shape_scores<false>(s, row0 + r, block, key, acc[r], true);
       carry<false>(s, row0 + r, block, key, acc[r]);
     }
-    OnlineSoftmax::raise(s, row0, acc, weights + at, Tile::block_keys, key - first);
+    OnlineSoftmax::raise(s, row0, acc, weight_at(weights, 0, at), Tile::block_keys / Tile::numbers,
+                         key - first);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
-      OnlineSoftmax::weigh<false>(s, row0 + r, acc[r], weights + r * Tile::block_keys + at,
+      OnlineSoftmax::weigh<false>(s, row0 + r, acc[r], weight_at(weights, r, at),
                                   changes<false>(s, row0 + r, block, key));
   }
 
-  template <int Rows, int Panels, bool Masked, class Softmax>
+  template <int Rows, int Panels, bool Masked, class Softmax, class W>
   [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const Block& block, Index key, Index first,
-                                    T* weights, bool selected) {
+                                    W* weights, bool selected) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     const Index row0 = g * Tile::group_rows, at = key - block.first;
     const T* products = scores_;  // the selecting head's, finished
@@ -413,8 +410,8 @@ class Worker {
       load_row(products + (row0 + r) * Tile::block_keys + at, x);
       if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);
       carry<Masked>(s, row0 + r, block, key, x);
-      Softmax::template row<Masked>(s, row0 + r, x, weights + r * Tile::block_keys + at,
-                                    key - first, changes<Masked>(s, row0 + r, block, key));
+      Softmax::template row<Masked>(s, row0 + r, x, weight_at(weights, r, at), key - first,
+                                    changes<Masked>(s, row0 + r, block, key));
     }
   }
 
@@ -424,9 +421,9 @@ class Worker {
   T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the tiles in hand
 
  private:
-  T* weights_ = nullptr;      ///< [group_rows][block_keys]
-  Packed* paired_ = nullptr;  ///< the same in pairs, where they are multiplied so; in rows that
-                              ///< only fill a group there may be anything
+  T* weights_ = nullptr;        ///< [group_rows][block_keys]
+  Packed* operands_ = nullptr;  ///< the same as they are multiplied; in rows that only fill a group
+                                ///< there may be anything
 };
 
 }  // namespace detail

@@ -23,9 +23,23 @@ struct Operand {
                                            const Batch<T>& sum) {
     return fma(a, b, sum);
   }
-  static bool is_nought(T x) { return x == T(0); }
+  /// Registers one behind the other.
+  template <int Vectors>
+  HEED_INLINE static void store(const Batch<T> (&x)[Vectors], T* out) {
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) x[v].store_unaligned(out + v * width<T>);
+  }
+  /// x[i] *= factor for i < count, whole registers of operands.
+  static void scale(T* x, Index count, const Batch<T>& factor) {
+    for (Index i = 0; i < count; i += width<T>) (simd::load(x + i) * factor).store_unaligned(x + i);
+  }
+  static bool is_nought(T x) {
+    return x == T(0);
+  }
   /// What of `values` a weight that is not nought lets be seen.
-  HEED_INLINE static const Register& seen(const Register& values, T) { return values; }
+  HEED_INLINE static const Register& seen(const Register& values, T) {
+    return values;
+  }
 };
 
 /// Two numbers of bfloat16, the first in the lower half. AVX512_BF16 multiplies them by two others
@@ -46,6 +60,18 @@ constexpr Index operands(Index count) {
 /// Does the processor that this is compiled for multiply bfloat16?
 inline constexpr bool multiplies_bfloat16 = true;
 
+namespace detail {
+
+/// (even[i], odd[i]), to the nearest.
+HEED_INLINE __m512i interleave(__m512 even, __m512 odd) {
+  const auto narrow = [](__m512 x) {
+    return _mm512_cvtepu16_epi32(std::bit_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  };
+  return _mm512_or_si512(narrow(even), _mm512_slli_epi32(narrow(odd), 16));
+}
+
+}  // namespace detail
+
 template <>
 struct Operand<Bfloat16Pair> {
   using Sum = float;
@@ -59,7 +85,28 @@ struct Operand<Bfloat16Pair> {
     return Batch<float>(
         _mm512_dpbf16_ps(sum.data, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b)));
   }
-  static bool is_nought(Bfloat16Pair x) { return (x.bits & 0x7fff7fff) == 0; }
+  /// To the nearest.
+  template <int Vectors>
+  HEED_INLINE static void store(const Batch<float> (&x)[Vectors], Bfloat16Pair* out) {
+    static_assert(Vectors % 2 == 0);
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; v += 2)
+      _mm512_storeu_si512(out + v / 2 * width<float>,
+                          std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(x[v + 1].data, x[v].data)));
+  }
+  static void scale(Bfloat16Pair* x, Index count, const Batch<float>& factor) {
+    for (Index i = 0; i < operands<Bfloat16Pair>(count); i += width<float>) {
+      const __m512i pairs = load(x + i), upper = _mm512_set1_epi32(int(0xffff0000));
+      const auto scaled = [&](__m512i numbers) {
+        return _mm512_mul_ps(factor.data, _mm512_castsi512_ps(numbers));
+      };
+      _mm512_storeu_si512(x + i, detail::interleave(scaled(_mm512_slli_epi32(pairs, 16)),
+                                                    scaled(_mm512_and_si512(pairs, upper))));
+    }
+  }
+  static bool is_nought(Bfloat16Pair x) {
+    return (x.bits & 0x7fff7fff) == 0;
+  }
   HEED_INLINE static Register seen(const Register& values, Bfloat16Pair weight) {
     const std::uint32_t first = weight.bits & 0x7fff ? 0xffff : 0,
                         second = weight.bits & 0x7fff0000 ? 0xffff0000 : 0;
@@ -97,14 +144,12 @@ inline void pair_up(const float* x, Index count, Bfloat16Pair* out) {
 /// @param x1  may be null: noughts.
 inline void pair_rows(const float* x0, float factor0, const float* x1, float factor1, Index count,
                       Index columns, Bfloat16Pair* out) {
-  const auto narrow = [count](const float* x, float factor, Index d) {
-    const __m512 wide = detail::load_up_to(x, d, x ? count : 0);
-    return _mm512_cvtepu16_epi32(
-        std::bit_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_mul_ps(wide, _mm512_set1_ps(factor)))));
+  const auto scaled = [count](const float* x, float factor, Index d) {
+    return _mm512_mul_ps(detail::load_up_to(x, d, x ? count : 0), _mm512_set1_ps(factor));
   };
   for (Index d = 0; d < columns; d += 16)
-    _mm512_storeu_si512(out + d, _mm512_or_si512(narrow(x0, factor0, d),
-                                                 _mm512_slli_epi32(narrow(x1, factor1, d), 16)));
+    _mm512_storeu_si512(out + d,
+                        detail::interleave(scaled(x0, factor0, d), scaled(x1, factor1, d)));
 }
 
 #else
