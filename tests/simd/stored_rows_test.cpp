@@ -234,5 +234,114 @@ TYPED_TEST(StoredRows, LeaveOutValuesWithoutWeight) {
       }
 }
 
+#ifdef __AVX512BF16__
+
+/// Queries and weights of bfloat16 beside what is stored in it: as above, by twos.
+class StoredPairs : public testing::Test {
+ protected:
+  using S = Eigen::bfloat16;
+  using Pair = simd::Bfloat16Pair;
+
+  static float whole(Index i) { return float(i * 37 % 11 - 5); }
+  static std::vector<S> filled(Index count) {
+    std::vector<S> x;
+    for (Index i = 0; i < count; ++i) x.push_back(S(whole(i)));
+    return x;
+  }
+  /// Rows of whole(i), each `stride` operands; nought beside and behind the last.
+  static std::vector<Pair> paired(Index rows, Index count, Index stride) {
+    std::vector<Pair> x(std::size_t(rows * stride), Pair{0});
+    for (Index r = 0; r < rows; ++r)
+      for (Index i = 0; i < count; ++i)
+        x[std::size_t(r * stride + i / 2)].bits |=
+            std::uint32_t(Eigen::numext::bit_cast<std::uint16_t>(S(whole(r * count + i))))
+            << (i % 2 * 16);
+    return x;
+  }
+};
+
+TEST_F(StoredPairs, AreMultipliedByRowsOfKeys) {
+  for (Index rows = 1; rows <= 13; ++rows)
+    for (const Index dim : dims)
+      for (const Index keys : {1, 2, 3, 8, 15, 16, 17, 33}) {
+        const Index stride = dim + keys % 3, operands = (dim + 31) / 32 * 16, out_stride = keys + 1;
+        const auto q = paired(rows, dim, operands);
+        const auto k = filled((keys - 1) * stride + dim);
+        std::vector<float> scale, out(std::size_t(rows * out_stride), -12345);
+        for (Index j = 0; j < keys; ++j) scale.push_back(float(1 + j % 3));
+        simd::dot_rows(simd::Queries<Pair>{q.data(), rows, dim, operands}, k.data(), stride, keys,
+                       scale.data(), out.data(), out_stride);
+        for (Index r = 0; r < rows; ++r) {
+          for (Index j = 0; j < keys; ++j) {
+            float sum = 0;
+            for (Index d = 0; d < dim; ++d) sum += whole(r * dim + d) * whole(j * stride + d);
+            ASSERT_EQ(out[std::size_t(r * out_stride + j)], float(1 + j % 3) * sum)
+                << "row " << r << " of " << rows << ", key " << j << " of " << keys << ", dim "
+                << dim;
+          }
+          ASSERT_EQ(out[std::size_t(r * out_stride + keys)], -12345);
+        }
+      }
+}
+
+TEST_F(StoredPairs, AddUpValues) {
+  for (Index rows = 1; rows <= 13; ++rows)
+    for (const Index dim : dims)
+      for (const Index keys : {1, 2, 5, 16, 19}) {
+        const Index stride = dim + keys % 3, p_stride = (keys + 1) / 2 + 1;
+        const auto p = paired(rows, keys, p_stride);
+        const auto v = filled((keys - 1) * stride + dim);
+        std::vector<float> out(std::size_t(rows * (dim + 1)), 3);
+        simd::add_rows(p.data(), p_stride, rows, v.data(), stride, keys, dim, out.data(), dim + 1);
+        for (Index r = 0; r < rows; ++r) {
+          for (Index d = 0; d < dim; ++d) {
+            float sum = 3;
+            for (Index j = 0; j < keys; ++j) sum += whole(r * keys + j) * whole(j * stride + d);
+            ASSERT_EQ(out[std::size_t(r * (dim + 1) + d)], sum)
+                << "row " << r << " of " << rows << ", column " << d << " of " << dim << ", keys "
+                << keys;
+          }
+          ASSERT_EQ(out[std::size_t(r * (dim + 1) + dim)], 3);
+        }
+      }
+}
+
+/// As above, whichever half of a pair it is; the last of an odd number has no neighbour.
+TEST_F(StoredPairs, LeaveOutValuesWithoutWeight) {
+  constexpr Index keys = 7;
+  for (const float value :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    for (const Index bad : {2, 3, 6})
+      for (Index rows = 1; rows <= 13; ++rows)
+        for (const Index dim : dims) {
+          const std::uint32_t half = bad % 2 == 0 ? 0xffff : 0xffff0000;
+          auto p = paired(rows, keys, 4);
+          auto v = filled(keys * dim);
+          v[std::size_t(bad * dim + dim / 2)] = S(value);
+          std::vector<float> out(std::size_t(rows * dim), 0);
+          for (Index r = 0; r < rows; ++r) {
+            std::uint32_t& bits = p[std::size_t(r * 4 + bad / 2)].bits;
+            bits = (bits & ~half) | (r % 3 == 1 ? 0x40004000 & half : 0);
+          }
+          simd::add_rows(p.data(), 4, rows, v.data(), dim, keys, dim, out.data(), dim);
+          for (Index r = 0; r < rows; ++r)
+            for (Index d = 0; d < dim; ++d) {
+              float sum = 0;
+              for (Index j = 0; j < keys; ++j)
+                if (const float weight = j != bad     ? whole(r * keys + j)
+                                         : r % 3 == 1 ? 2.f
+                                                      : 0.f;
+                    weight != 0)
+                  sum += weight * float(v[std::size_t(j * dim + d)]);
+              const float got = out[std::size_t(r * dim + d)];
+              ASSERT_TRUE(got == sum || (std::isnan(got) && std::isnan(sum)))
+                  << got << " is " << sum << ", row " << r << " of " << rows << ", column " << d
+                  << " of " << dim << ", bad " << bad;
+            }
+        }
+}
+
+#endif
+
 }  // namespace
 }  // namespace heed::test

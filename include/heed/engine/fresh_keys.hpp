@@ -13,6 +13,7 @@ class FreshKeys {
   using Tile = Tiles<T, B>;
   using Packed = typename Tile::Packed;
   using Room = PanelRoom<T, Packed>;
+  using Stored = StoredBlock<T, Packed>;
 
  public:
   FreshKeys() = default;
@@ -28,7 +29,7 @@ class FreshKeys {
     values_ = arena.take<Packed>(copies_ ? Tile::block_keys / Tile::numbers * columns_ : 0);
     finite_ = arena.take<std::uint8_t>(1);
     key_scale_ = arena.take<T>(2 * Tile::block_keys);
-    stored_ = arena.take<StoredBlock<T>>(1);
+    stored_ = arena.take<Stored>(1);
   }
 
   /// Keys [first, last) of a head for so many rows, until the next call.
@@ -48,8 +49,8 @@ class FreshKeys {
                   .value_stride = v_.stride(2),
                   .key_scale = key_scale_,
                   .value_scale = value_scale,
-                  .dot = k_.dot(),
-                  .add = v_.add()};
+                  .dot = k_.template dot<Packed>(),
+                  .add = v_.template add<Packed>()};
       return {first, last, nullptr, {}, stored_};
     }
     pack_panels(
@@ -78,7 +79,7 @@ class FreshKeys {
   Room room_;
   Packed *panels_ = nullptr, *values_ = nullptr;
   T* key_scale_ = nullptr;  ///< [block_keys], and behind it the values'
-  StoredBlock<T>* stored_ = nullptr;
+  Stored* stored_ = nullptr;
   std::uint8_t* finite_ = nullptr;
 };
 

@@ -39,8 +39,8 @@ struct KeyBlock {
   Index first, last;
   const Packed* panels;  ///< from `first` on
   Rows<Packed> values;
-  const StoredBlock<T>* stored = nullptr;  ///< if given, it is all there is
-  const T* factors = nullptr;              ///< KeyStore's, from `first` on
+  const StoredBlock<T, Packed>* stored = nullptr;  ///< if given, it is all there is
+  const T* factors = nullptr;                      ///< KeyStore's, from `first` on
 };
 
 /// A few tokens of D numbers on their way into a panel.

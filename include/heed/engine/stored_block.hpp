@@ -10,14 +10,17 @@ namespace heed::inline HEED_ABI::detail {
 inline constexpr Index few_stored_rows = 12;
 
 /// A block of keys and values as they are stored, for a few rows that read each number once.
-template <class T>
+/// Queries and weights are what they are multiplied as.
+template <class T, class Packed = T>
 struct StoredBlock {
+  using Queries = simd::Queries<Packed>;
+
   /// out[r · out_stride + j] = key_scale[j] · q_r · k_j of keys [first, first + count) of the
   /// block.
-  using Dot = void (*)(const StoredBlock&, const simd::Queries<T>& q, Index first, Index count,
-                       T* out, Index out_stride);
+  using Dot = void (*)(const StoredBlock&, const Queries& q, Index first, Index count, T* out,
+                       Index out_stride);
   /// out_r += Σ_j p[r · p_stride + j] v_j likewise; the values' scale is the caller's to apply.
-  using Add = void (*)(const StoredBlock&, const T* p, Index p_stride, Index rows, Index first,
+  using Add = void (*)(const StoredBlock&, const Packed* p, Index p_stride, Index rows, Index first,
                        Index count, Index dim, T* out, Index out_stride);
 
   const void *keys = nullptr, *values = nullptr;
@@ -27,23 +30,23 @@ struct StoredBlock {
   Add add = nullptr;
 
   template <class S>
-  static void dot_rows(const StoredBlock& x, const simd::Queries<T>& q, Index first, Index count,
-                       T* out, Index out_stride) {
+  static void dot_rows(const StoredBlock& x, const Queries& q, Index first, Index count, T* out,
+                       Index out_stride) {
     simd::dot_rows(q, static_cast<const S*>(x.keys) + first * x.key_stride, x.key_stride, count,
                    x.key_scale + first, out, out_stride);
   }
   /// `first` begins a panel.
   template <int Vectors, class S>
-  static void dot_panels(const StoredBlock& x, const simd::Queries<T>& q, Index first, Index count,
-                         T* out, Index out_stride) {
+  static void dot_panels(const StoredBlock& x, const Queries& q, Index first, Index count, T* out,
+                         Index out_stride) {
     constexpr Index panel_keys = Vectors * simd::width<T>;
     simd::dot_panels<Vectors>(q, static_cast<const S*>(x.keys) + first / panel_keys * x.key_stride,
                               x.key_stride, count, x.key_scale ? x.key_scale + first : nullptr, out,
                               out_stride);
   }
   template <class S>
-  static void add_rows(const StoredBlock& x, const T* p, Index p_stride, Index rows, Index first,
-                       Index count, Index dim, T* out, Index out_stride) {
+  static void add_rows(const StoredBlock& x, const Packed* p, Index p_stride, Index rows,
+                       Index first, Index count, Index dim, T* out, Index out_stride) {
     simd::add_rows(p, p_stride, rows, static_cast<const S*>(x.values) + first * x.value_stride,
                    x.value_stride, count, dim, out, out_stride);
   }

@@ -23,11 +23,12 @@ struct Strip {
   KeyRange* ranges;  ///< [block_rows] the interval of keys each row sees
   /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled.
   const Packed* queries = nullptr;
-  T* factors;     ///< [block_rows] what scales them, of pairs
-  T* query_rows;  ///< [few_stored_rows][query_stride()], scaled, where they are few
-  T* out;         ///< [block_rows][columns] Σ 2^(s − max) v
-  T* sum;         ///< [block_rows][width] Σ 2^(s − max), lane by lane
-  T* max;         ///< [block_rows] a score no other exceeds by more than `slack`
+  T* factors;  ///< [block_rows] what scales them, of pairs
+  /// [few_stored_rows][query_stride()], where they are few; likewise.
+  Packed* query_rows;
+  T* out;  ///< [block_rows][columns] Σ 2^(s − max) v
+  T* sum;  ///< [block_rows][width] Σ 2^(s − max), lane by lane
+  T* max;  ///< [block_rows] a score no other exceeds by more than `slack`
 
   KeyRange hull{};       ///< every key some row sees
   KeyRange* group_hull;  ///< [groups]
@@ -40,7 +41,7 @@ struct Strip {
     ranges = arena.take<KeyRange>(Tile::block_rows);
     queries = own_queries_ = arena.take<Packed>(Tile::block_rows * packed_dim());
     factors = arena.take<T>(Tile::numbers > 1 ? Tile::block_rows : 0);
-    query_rows = arena.take<T>(few_stored_rows * query_stride());
+    query_rows = arena.take<Packed>(few_stored_rows * query_stride());
     out = arena.take<T>(Tile::block_rows * columns);
     sum = arena.take<T>(Tile::block_rows * simd::width<T>);
     max = arena.take<T>(Tile::block_rows);
@@ -62,7 +63,7 @@ struct Strip {
 
   /// Operands of a query, see simd::Operand.
   Index packed_dim() const { return simd::operands<Packed>(dim); }
-  Index query_stride() const { return round_up(dim, simd::width<T>); }
+  Index query_stride() const { return round_up(packed_dim(), simd::width<T>); }
   Index groups() const { return (count + Tile::group_rows - 1) / Tile::group_rows; }
   Index group_count(Index group) const {
     return std::min<Index>(Tile::group_rows, count - group * Tile::group_rows);
@@ -114,10 +115,17 @@ struct Strip {
                  own_queries_ + first * packed_dim(),
                  Tile::numbers > 1 ? factors + first : nullptr);
     }
-    for (Index r = 0; r < count && count <= few_stored_rows; ++r)
-      simd::pack_rows(
-          row_of(rows[r], 0), 0, 1, dim, [&](Index) { return factor(rows[r]); },
-          query_rows + r * query_stride(), query_stride());
+    for (Index r = 0; r < count && count <= few_stored_rows; ++r) {
+      Packed* const to = query_rows + r * query_stride();
+      if constexpr (Tile::numbers == 1) {
+        simd::pack_rows(
+            row_of(rows[r], 0), 0, 1, dim, [&](Index) { return factor(rows[r]); }, to,
+            query_stride());
+      } else {
+        std::fill_n(to, query_stride(), Packed{});
+        simd::pair_up(row_of(rows[r], 0), dim, to);
+      }
+    }
   }
 
   /// Nothing seen yet, but for each head's sink, if it counts here.

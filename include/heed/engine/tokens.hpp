@@ -10,6 +10,8 @@ namespace heed::inline HEED_ABI::detail {
 /// A [B, G, N, D] tensor of T, of 16 bits or quantized, whose rows are read as T.
 template <class T>
 class Tokens {
+  using StoredPairs = StoredBlock<T, simd::Bfloat16Pair>;
+
  public:
   Tokens() = default;
   template <class X>
@@ -19,6 +21,10 @@ class Tokens {
     data_ = x.data(), dims_ = x.dims(), strides_ = x.strides(), size_ = sizeof(S);
     dot_ = StoredBlock<T>::template dot_rows<S>;
     add_ = StoredBlock<T>::template add_rows<S>;
+    if constexpr (simd::multiplies_bfloat16 && is_bfloat16<S> && std::is_same_v<T, float>) {
+      dot_pairs_ = StoredPairs::template dot_rows<S>;
+      add_pairs_ = StoredPairs::template add_rows<S>;
+    }
     if constexpr (!std::is_same_v<S, T>)
       read_ = [](const Tokens& self, Index at, const T*, Index count, T* out, Index out_stride) {
         const S* from = static_cast<const S*>(self.data_) + at;
@@ -65,8 +71,21 @@ class Tokens {
            size_ * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
   }
   T scale(Index b, Index g, Index j) const { return is_quantized() ? scale_(b, g, j) : T(1); }
-  typename StoredBlock<T>::Dot dot() const { return dot_; }
-  typename StoredBlock<T>::Add add() const { return add_; }
+  /// For queries or weights that are Packed; pairs multiply bfloat16 alone.
+  template <class Packed>
+  typename StoredBlock<T, Packed>::Dot dot() const {
+    if constexpr (std::is_same_v<Packed, T>)
+      return dot_;
+    else
+      return dot_pairs_;
+  }
+  template <class Packed>
+  typename StoredBlock<T, Packed>::Add add() const {
+    if constexpr (std::is_same_v<Packed, T>)
+      return add_;
+    else
+      return add_pairs_;
+  }
 
   /// @throws ShapeError if the scales are not one a token.
   void check(const char* what) const {
@@ -83,6 +102,8 @@ class Tokens {
   Index size_ = 0;  ///< bytes of a number
   typename StoredBlock<T>::Dot dot_ = nullptr;
   typename StoredBlock<T>::Add add_ = nullptr;
+  typename StoredPairs::Dot dot_pairs_ = nullptr;
+  typename StoredPairs::Add add_pairs_ = nullptr;
   void (*read_)(const Tokens&, Index at, const T* scale, Index count, T* out,
                 Index out_stride) = nullptr;
 };

@@ -245,10 +245,10 @@ class Worker {
   HEED_INLINE static void scale(const StripOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors]) {
     if constexpr (Tile::numbers > 1) {
-      if (block.stored) return;
       const Batch<T> factor(s.factors[row]);
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) x[v] = factor * x[v];
+      if (block.stored) return;  // which has scaled by its keys' factors
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v)
         x[v] = simd::load(block.factors + (key - block.first) + v * simd::width<T>) * x[v];
@@ -307,12 +307,15 @@ class Worker {
   void add_stored(const StripOf& s, Index row, Index count, const Block& block,
                   const KeyRange& done) const {
     const Index first = done.first - block.first, keys = done.last - done.first;
-    T* p = weights_ + first;
-    for (Index r = 0; r < count && block.stored->value_scale; ++r)
-      for (Index j = 0; j < keys; ++j)  // what is hidden stays so, be its scale NaN
-        if (T& weight = p[r * Tile::block_keys + j]; weight != T(0))
-          weight *= block.stored->value_scale[first + j];
-    block.stored->add(*block.stored, p, Tile::block_keys, count, first, keys, problem.value_dim,
+    for (Index r = 0; r < count; ++r) {
+      T* const weights = weights_ + r * Tile::block_keys + first;
+      for (Index j = 0; j < keys && block.stored->value_scale; ++j)
+        if (weights[j] != T(0))  // what is hidden stays so, be its scale NaN
+          weights[j] *= block.stored->value_scale[first + j];
+      if constexpr (Tile::numbers > 1) simd::pair_up(weights, keys, weight_at(operands_, r, first));
+    }
+    block.stored->add(*block.stored, weight_at(operands_, 0, first),
+                      Tile::block_keys / Tile::numbers, count, first, keys, problem.value_dim,
                       s.out + row * s.columns, s.columns);
   }
 

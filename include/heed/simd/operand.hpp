@@ -23,22 +23,20 @@ struct Operand {
                                            const Batch<T>& sum) {
     return fma(a, b, sum);
   }
+  /// x[i] *= factor for i < count, whole registers of operands.
+  static void scale(T* x, Index count, const Batch<T>& factor) {
+    for (Index i = 0; i < count; i += width<T>) (simd::load(x + i) * factor).store_unaligned(x + i);
+  }
+  /// The i-th of an operand's numbers.
+  static T number(T x, Index /*i*/) { return x; }
+  static bool is_nought(T x) { return x == T(0); }
+  /// What of `values` a weight that is not nought lets be seen.
+  HEED_INLINE static const Register& seen(const Register& values, T) { return values; }
   /// Registers one behind the other.
   template <int Vectors>
   HEED_INLINE static void store(const Batch<T> (&x)[Vectors], T* out) {
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) x[v].store_unaligned(out + v * width<T>);
-  }
-  /// x[i] *= factor for i < count, whole registers of operands.
-  static void scale(T* x, Index count, const Batch<T>& factor) {
-    for (Index i = 0; i < count; i += width<T>) (simd::load(x + i) * factor).store_unaligned(x + i);
-  }
-  static bool is_nought(T x) {
-    return x == T(0);
-  }
-  /// What of `values` a weight that is not nought lets be seen.
-  HEED_INLINE static const Register& seen(const Register& values, T) {
-    return values;
   }
 };
 
@@ -61,6 +59,10 @@ constexpr Index operands(Index count) {
 inline constexpr bool multiplies_bfloat16 = true;
 
 namespace detail {
+
+HEED_INLINE void hold(__m512i& x) {
+  asm("" : "+v"(x));
+}
 
 /// (even[i], odd[i]), to the nearest.
 HEED_INLINE __m512i interleave(__m512 even, __m512 odd) {
@@ -85,15 +87,6 @@ struct Operand<Bfloat16Pair> {
     return Batch<float>(
         _mm512_dpbf16_ps(sum.data, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b)));
   }
-  /// To the nearest.
-  template <int Vectors>
-  HEED_INLINE static void store(const Batch<float> (&x)[Vectors], Bfloat16Pair* out) {
-    static_assert(Vectors % 2 == 0);
-#pragma GCC unroll 8
-    for (int v = 0; v < Vectors; v += 2)
-      _mm512_storeu_si512(out + v / 2 * width<float>,
-                          std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(x[v + 1].data, x[v].data)));
-  }
   static void scale(Bfloat16Pair* x, Index count, const Batch<float>& factor) {
     for (Index i = 0; i < operands<Bfloat16Pair>(count); i += width<float>) {
       const __m512i pairs = load(x + i), upper = _mm512_set1_epi32(int(0xffff0000));
@@ -104,13 +97,31 @@ struct Operand<Bfloat16Pair> {
                                                     scaled(_mm512_and_si512(pairs, upper))));
     }
   }
-  static bool is_nought(Bfloat16Pair x) {
-    return (x.bits & 0x7fff7fff) == 0;
+  /// (first[i], second[i]) of sixteen numbers of bfloat16.
+  HEED_INLINE static Register load_pairs(const void* first, const void* second) {
+    const auto wide = [](const void* x) {
+      return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(x)));
+    };
+    return _mm512_or_si512(wide(first), _mm512_slli_epi32(wide(second), 16));
   }
+  /// The one or the other.
+  static float number(Bfloat16Pair x, Index which) {
+    return std::bit_cast<float>(which == 0 ? x.bits << 16 : x.bits & 0xffff0000);
+  }
+  static bool is_nought(Bfloat16Pair x) { return (x.bits & 0x7fff7fff) == 0; }
   HEED_INLINE static Register seen(const Register& values, Bfloat16Pair weight) {
     const std::uint32_t first = weight.bits & 0x7fff ? 0xffff : 0,
                         second = weight.bits & 0x7fff0000 ? 0xffff0000 : 0;
     return _mm512_and_si512(values, broadcast({first | second}));
+  }
+  /// To the nearest.
+  template <int Vectors>
+  HEED_INLINE static void store(const Batch<float> (&x)[Vectors], Bfloat16Pair* out) {
+    static_assert(Vectors % 2 == 0);
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; v += 2)
+      _mm512_storeu_si512(out + v / 2 * width<float>,
+                          std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(x[v + 1].data, x[v].data)));
   }
 };
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /// @file A few queries against keys and values as they are stored: each number is read once,
-/// widened in a register and used by all. What copies them first is bound by the cache it writes
-/// to.
+/// widened in a register and used by all; bfloat16 that meets bfloat16 is multiplied as it is. What
+/// copies them first is bound by the cache it writes to.
 #pragma once
 
+#include "heed/simd/operand.hpp"
 #include "heed/simd/storage.hpp"
 
 #include <cstdint>
@@ -36,11 +37,13 @@ HEED_INLINE void by_rows(Index rows, Run&& run) {
   if (rows - first >= 1) run(std::integral_constant<int, 1>(), first);
 }
 
-/// Few queries, noughts behind the last number of each up to whole registers.
-template <class T>
+/// Few queries as operands, noughts behind the last of each up to whole registers.
+template <class Packed>
 struct Queries {
-  const T* data;
-  Index rows, dim, stride;
+  const Packed* data;
+  Index rows;
+  Index dim;     ///< numbers
+  Index stride;  ///< operands
 };
 
 namespace detail {
@@ -62,23 +65,35 @@ inline constexpr Index some_time = 16384;
 template <int Rows, class T, class S>
 inline constexpr bool wants_fetching = Rows > 1 || !std::is_same_v<S, T>;
 
+/// A register of operands from numbers as they are stored.
+template <class Packed, class S>
+HEED_INLINE auto load_operands(const S* x) {
+  using Of = Operand<Packed>;
+  if constexpr (Of::numbers == 1)
+    return load_stored<Packed>(x);
+  else
+    return Of::load(reinterpret_cast<const Packed*>(x));
+}
+
 /// sums[r][c] = Σ_d q[r][d] key[c][d], lane by lane. `rest` has room for the last register of each
 /// key, and noughts behind it.
-template <int Rows, int Keys, class T, class S, std::size_t Room>
-HEED_INLINE void multiply_rows(const T* q, Index q_stride, const S* (&key)[Keys], Index dim,
+template <int Rows, int Keys, class Packed, class T, class S, std::size_t Room>
+HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[Keys], Index dim,
                                S (&rest)[Keys][Room], Batch<T> (&sums)[Rows][Keys]) {
-  constexpr Index lanes = width<T>;
+  using Of = Operand<Packed>;
+  using Register = typename Of::Register;
+  constexpr Index lanes = width<T> * Of::numbers;
   const Index whole = dim / lanes * lanes;
   for (auto& row : sums)
     for (auto& x : row) x = Batch<T>(T(0));
   const auto query = [&](int r, Index d) {
-    Batch<T> x = load(q + r * q_stride + d);
+    Register x = Of::load(q + r * q_stride + d / Of::numbers);
     hold(x);
     return x;
   };
   // Once over the whole registers, once over the rest: one loop for both, or the compiler keeps the
   // last registers of all queries at hand, and the sums in memory.
-  for (Index length; dim > 0; dim -= length, q += length) {
+  for (Index length; dim > 0; dim -= length, q += length / Of::numbers) {
     length = dim / lanes * lanes;
     if (length == 0) {
       for (int c = 0; c < Keys; ++c) {
@@ -94,24 +109,24 @@ HEED_INLINE void multiply_rows(const T* q, Index q_stride, const S* (&key)[Keys]
     // Of rows and keys the fewer stay in registers while the others come one by one.
     for (Index d = 0; d < length; d += lanes) {
       if constexpr (Rows < Keys) {
-        Batch<T> rows[Rows];
+        Register rows[std::size_t(Rows)];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) rows[r] = query(r, d);
 #pragma GCC unroll 8
         for (int c = 0; c < Keys; ++c) {
-          const Batch<T> x = load_stored<T>(key[c] + d);
+          const Register x = load_operands<Packed>(key[c] + d);
 #pragma GCC unroll 8
-          for (int r = 0; r < Rows; ++r) sums[r][c] = fma(rows[r], x, sums[r][c]);
+          for (int r = 0; r < Rows; ++r) sums[r][c] = Of::multiply_add(rows[r], x, sums[r][c]);
         }
       } else {
-        Batch<T> keys[std::size_t(Keys)];
+        Register keys[std::size_t(Keys)];
 #pragma GCC unroll 8
-        for (int c = 0; c < Keys; ++c) keys[c] = load_stored<T>(key[c] + d);
+        for (int c = 0; c < Keys; ++c) keys[c] = load_operands<Packed>(key[c] + d);
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
-          const Batch<T> x = query(r, d);
+          const Register x = query(r, d);
 #pragma GCC unroll 8
-          for (int c = 0; c < Keys; ++c) sums[r][c] = fma(x, keys[c], sums[r][c]);
+          for (int c = 0; c < Keys; ++c) sums[r][c] = Of::multiply_add(x, keys[c], sums[r][c]);
         }
       }
     }
@@ -121,13 +136,13 @@ HEED_INLINE void multiply_rows(const T* q, Index q_stride, const S* (&key)[Keys]
 /// To add up the lanes of one sum by itself would cost as much as the products of a key. So as many
 /// keys go `together` as give a register of sums; `at_once` of them are multiplied, as many as
 /// registers hold.
-template <int Rows, class T, class S>
-[[gnu::noinline]] void dot_some_rows(const T* q, Index q_stride, const S* k, Index stride,
+template <int Rows, class Packed, class T, class S>
+[[gnu::noinline]] void dot_some_rows(const Packed* q, Index q_stride, const S* k, Index stride,
                                      Index keys, Index dim, const T* scale, T* out,
                                      Index out_stride) {
   constexpr int lanes = int(width<T>), together = Rows < lanes ? lanes / Rows : 1,
                 at_once = std::clamp(registers / 2 / Rows, 1, std::min(together, 8));
-  S rest[std::size_t(at_once)][std::size_t(2 * lanes)] = {};
+  S rest[std::size_t(at_once)][std::size_t(2 * lanes * Operand<Packed>::numbers)] = {};
   for (Index j = 0; j < keys; j += together) {
     Batch<T> sums[Rows * together];
 #pragma GCC unroll 16
@@ -213,31 +228,54 @@ template <int Rows, int Vectors, class T, class S>
                                       out_stride);
 }
 
+/// The operands of `Vectors` registers of columns: numbers of one key or, in pairs, of it and the
+/// next, which `last` says is not there.
+template <class Packed, int Vectors, class S, class Register>
+HEED_INLINE void load_columns(const S* v, [[maybe_unused]] Index stride, [[maybe_unused]] bool last,
+                              Register (&values)[Vectors]) {
+  using Of = Operand<Packed>;
+  using T = typename Of::Sum;
+#pragma GCC unroll 8
+  for (int n = 0; n < Vectors; ++n)
+    if constexpr (Of::numbers == 1)
+      values[n] = load_stored<T>(v + n * width<T>);
+    else
+      values[n] = Of::load_pairs(v + n * width<T>, v + n * width<T> + (last ? 0 : stride));
+}
+
 /// `Vectors` registers of the columns. Fetches the same ones of as many keys to come, so that what
 /// is asked for is spread over all that there is to compute.
 ///
 /// 0 · NaN is NaN, and what is hidden must not be seen even then. One row leaves out keys without
 /// weight; several look at their sums, and where one is not finite go one by one.
-template <int Rows, int Vectors, class T, class S>
-HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
-                                  T* out, Index out_stride) {
+template <int Rows, int Vectors, class Packed, class T, class S>
+HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const S* v, Index stride,
+                                  Index keys, T* out, Index out_stride) {
+  using Of = Operand<Packed>;
   constexpr Index columns = Vectors * width<T>, size = Index(sizeof(S));
   Batch<T> sums[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) sums[r][n] = load(out + r * out_stride + n * width<T>);
-  for (Index j = 0; j < keys; ++j) {
+  for (Index j = 0; j < keys; j += Of::numbers) {
+    const Packed* weights = p + j / Of::numbers;
     if constexpr (Rows == 1)
-      if (p[j] == T(0)) continue;
+      if (Of::is_nought(*weights)) continue;
     const S* row = v + j * stride;
-    if (wants_fetching<Rows, T, S>) fetch_ahead(row, columns * size, keys * stride * size);
+    if (wants_fetching<Rows, T, S>)
+#pragma GCC unroll 2
+      for (int i = 0; i < Of::numbers; ++i)
+        fetch_ahead(row + i * stride, columns * size, keys * stride * size);
+    typename Of::Register values[Vectors];
+    load_columns<Packed>(row, stride, j + 1 == keys, values);
 #pragma GCC unroll 8
-    for (int n = 0; n < Vectors; ++n) {
-      const Batch<T> values = load_stored<T>(row + n * width<T>);
+    for (int r = 0; r < Rows; ++r) {
+      const Packed weight = weights[r * p_stride];
 #pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r)
-        sums[r][n] = fma(Batch<T>(p[r * p_stride + j]), values, sums[r][n]);
+      for (int n = 0; n < Vectors; ++n)
+        sums[r][n] = Of::multiply_add(
+            Of::broadcast(weight), Rows == 1 ? Of::seen(values[n], weight) : values[n], sums[r][n]);
     }
   }
   if constexpr (Rows > 1) {
@@ -262,8 +300,8 @@ HEED_INLINE void add_some_columns(const T* p, Index p_stride, const S* v, Index 
 }
 
 /// From column `d` on, by the widest that fit.
-template <int Rows, int Vectors, class T, class S>
-HEED_INLINE void add_columns(const T* p, Index p_stride, const S* v, Index stride, Index keys,
+template <int Rows, int Vectors, class Packed, class T, class S>
+HEED_INLINE void add_columns(const Packed* p, Index p_stride, const S* v, Index stride, Index keys,
                              Index d, Index dim, T* out, Index out_stride) {
   for (; d + Vectors * width<T> <= dim; d += Vectors * width<T>)
     add_some_columns<Rows, Vectors>(p, p_stride, v + d, stride, keys, out + d, out_stride);
@@ -271,24 +309,26 @@ HEED_INLINE void add_columns(const T* p, Index p_stride, const S* v, Index strid
     add_columns<Rows, Vectors / 2>(p, p_stride, v, stride, keys, d, dim, out, out_stride);
 }
 
-template <int Rows, class T, class S>
-[[gnu::noinline]] void add_rows(const T* p, Index p_stride, const S* v, Index stride, Index keys,
-                                Index dim, T* out, Index out_stride) {
+template <int Rows, class Packed, class T, class S>
+[[gnu::noinline]] void add_rows(const Packed* p, Index p_stride, const S* v, Index stride,
+                                Index keys, Index dim, T* out, Index out_stride) {
+  using Of = Operand<Packed>;
   add_columns<Rows, Rows == 1 ? 8 : 16 / Rows>(p, p_stride, v, stride, keys, 0, dim, out,
                                                out_stride);
   for (Index d = dim / width<T> * width<T>; d < dim; ++d)
     for (int r = 0; r < Rows; ++r)
       for (Index j = 0; j < keys; ++j)
-        if (const T weight = p[r * p_stride + j]; weight != T(0))
+        if (const T weight = Of::number(p[r * p_stride + j / Of::numbers], j % Of::numbers);
+            weight != T(0))
           out[r * out_stride + d] += weight * T(v[j * stride + d]);
 }
 
 }  // namespace detail
 
 /// out[r · out_stride + j] = scale[j] · Σ_d q[r][d] · k[j · stride + d] for j < keys.
-template <class T, class S>
-void dot_rows(const Queries<T>& q, const S* k, Index stride, Index keys, const T* scale, T* out,
-              Index out_stride) {
+template <class Packed, class T, class S>
+void dot_rows(const Queries<Packed>& q, const S* k, Index stride, Index keys, const T* scale,
+              T* out, Index out_stride) {
   by_rows(q.rows, [&](auto rows, Index first) {
     detail::dot_some_rows<rows>(q.data + first * q.stride, q.stride, k, stride, keys, q.dim, scale,
                                 out + first * out_stride, out_stride);
@@ -307,9 +347,10 @@ void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys,
 }
 
 /// out[r · out_stride + d] += Σ_j p[r · p_stride + j] · v[j · stride + d], where a key without
-/// weight is not seen, be its value NaN.
-template <class T, class S>
-void add_rows(const T* p, Index p_stride, Index rows, const S* v, Index stride, Index keys,
+/// weight is not seen, be its value NaN. Of pairs p_stride counts operands, and beside the last key
+/// nought weighs.
+template <class Packed, class T, class S>
+void add_rows(const Packed* p, Index p_stride, Index rows, const S* v, Index stride, Index keys,
               Index dim, T* out, Index out_stride) {
   by_rows(rows, [&](auto count, Index first) {
     detail::add_rows<count>(p + first * p_stride, p_stride, v, stride, keys, dim,
