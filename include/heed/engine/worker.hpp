@@ -224,9 +224,9 @@ class Worker {
       visited.tiles += 1;
       visited.pairs +=
           s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
-      if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && std::is_same_v<W, Packed> &&
-                    shape.rows == Tile::group_rows && !masked.value)
-        if (!selected && !block.stored) return weigh_full_tile(s, g, block, key, first, weights);
+      if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && std::is_same_v<W, Packed>)
+        if constexpr (shape.rows == Tile::group_rows && !masked.value)
+          if (!selected && !block.stored) return weigh_full_tile(s, g, block, key, first, weights);
       // A score the selecting head hid is hidden whatever the tile.
       weigh_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first, weights,
                                                                   selected);
