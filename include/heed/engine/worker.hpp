@@ -307,11 +307,11 @@ class Worker {
   void add_stored(const StripOf& s, Index row, Index count, const Block& block,
                   const KeyRange& done) const {
     const Index first = done.first - block.first, keys = done.last - done.first;
+    const T* const scale = block.stored->value_scale;
     for (Index r = 0; r < count; ++r) {
       T* const weights = weights_ + r * Tile::block_keys + first;
-      for (Index j = 0; j < keys && block.stored->value_scale; ++j)
-        if (weights[j] != T(0))  // what is hidden stays so, be its scale NaN
-          weights[j] *= block.stored->value_scale[first + j];
+      for (Index j = 0; scale && j < keys; ++j)  // what is hidden stays so, be its scale NaN
+        weights[j] = weights[j] == T(0) ? T(0) : weights[j] * scale[first + j];
       if constexpr (Tile::numbers > 1) simd::pair_up(weights, keys, weight_at(operands_, r, first));
     }
     block.stored->add(*block.stored, weight_at(operands_, 0, first),

@@ -34,20 +34,22 @@ template <class T>
 struct Retained : StageOf<Rank::carry> {
   static constexpr bool carries_rows = true;
 
-  const T* born = nullptr;     ///< [slots] first row of the call that sees the slot
-  const T* dies = nullptr;     ///< [slots] first row that no longer does
+  const T* born = nullptr;     ///< [stride] first row of the call that sees the slot
+  const T* dies = nullptr;     ///< [stride] first row that no longer does
   const T* penalty = nullptr;  ///< [rows of the chunk][stride] −F; null: nothing is subtracted
   T* scores = nullptr;         ///< [rows of the chunk][stride] the selecting head's
   Index stride = 0;
 
   Cover cover(const Block& block) const {
-    const T first = T(block.row), last = T(block.row + block.rows - 1);
-    Index seen = 0, unseen = 0;
-    for (Index j = block.key; j < block.key + block.keys; ++j) {
-      seen += born[j] <= first && last < dies[j];
-      unseen += born[j] > last || dies[j] <= first;
+    const Batch<T> first(T(block.row)), last(T(block.row + block.rows - 1));
+    bool hidden = false, shown = false;  // is some key, to some row
+    for (Index j = 0; j < block.keys; j += simd::width<T>) {
+      const Mask<T> keys = simd::lanes_between<T>(0, block.keys - j);
+      const Batch<T> from = simd::load(born + block.key + j), to = simd::load(dies + block.key + j);
+      hidden |= simd::any(keys & ((from > first) | (to <= last)));
+      shown |= simd::any(keys & (from <= last) & (to > first));
     }
-    return seen == block.keys ? Cover::full : unseen == block.keys ? Cover::none : Cover::partial;
+    return !hidden ? Cover::full : shown ? Cover::partial : Cover::none;
   }
   HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
     const Batch<T> row(T(at.row));
