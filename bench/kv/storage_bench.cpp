@@ -5,9 +5,9 @@
 //   kv.storage_bench --benchmark_repetitions=5
 //
 // 16384 tokens, eight key heads of 128, `group` query heads each, one thread. Tensors: the
-// caller's, through forward(); Buffer: a KvBuffer that has forgotten nobody. stream% is the bytes
-// of keys and values over what one thread reads from memory in the same run, peak% the FLOP over
-// its peak.
+// caller's, through forward(), and the type of q if it is not float; Buffer: a KvBuffer that has
+// forgotten nobody. stream% is the bytes of keys and values over what one thread reads from memory
+// in the same run, peak% the FLOP over the peak of float's multiply-adds.
 #include "forward_pass.hpp"
 #include "heed/engine/quantize.hpp"
 #include "heed/kv/kv_buffer.hpp"
@@ -52,11 +52,11 @@ void token(benchmark::State& state, Index heads, Call&& call) {
   state.counters["peak%"] = 100 * flop / seconds / peak<float>(1);
 }
 
-template <class S>
+template <class S, class Q = float>
 void Tensors(benchmark::State& state) {
   const Index heads = key_heads * state.range(0);
   const Stored<S> k(1), v(2);
-  const auto q = random<float, 4>(3, 1, heads, 1, dim);
+  const Tensor<Q, 4> q = random<float, 4>(3, 1, heads, 1, dim).cast<Q>();
   Tensor<float, 4> out(1, heads, 1, dim);
   heed::Workspace workspace;
   token<S>(state, heads, [&] {
@@ -98,6 +98,7 @@ void groups(benchmark::internal::Benchmark* row) {
 }
 BENCHMARK(Tensors<float>)->Apply(groups);
 BENCHMARK(Tensors<Eigen::bfloat16>)->Apply(groups);
+BENCHMARK(Tensors<Eigen::bfloat16, Eigen::bfloat16>)->Apply(groups);
 BENCHMARK(Tensors<Eigen::half>)->Apply(groups);
 BENCHMARK(Tensors<std::int8_t>)->Apply(groups);
 BENCHMARK(Buffer<float>)->Apply(groups);
