@@ -176,13 +176,15 @@ def decode(rows, machine, out):
 
 
 def least_times(file):
-    """{(program, tokens, dead %): seconds} of score.forgetting_bench."""
+    """{(program, tokens, dead %): seconds} of score.forgetting_bench, those of random inputs."""
     to_seconds = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
     times = {}
     for row in json.loads(pathlib.Path(file).read_text())["benchmarks"]:
         if row.get("aggregate_name", "min") != "min":
             continue
         name = re.match(r"(\w+)/N:(\d+)/dead%:(\d+)", row["name"])
+        if name is None:
+            continue
         key = name[1], int(name[2]), int(name[3])
         seconds = row["cpu_time"] * to_seconds[row["time_unit"]]
         times[key] = min(seconds, times.get(key, seconds)), row["work%"]

@@ -4,7 +4,7 @@
 //   score.selective_bench --benchmark_filter=N:2048
 //
 // Eight heads of 64. FLOP/s count the two products alone, so that the price of a selection is the
-// ratio of the rates. On several threads every thread takes the selecting head's scores for itself.
+// ratio of the rates.
 #include "forward_pass.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/selective.hpp"

@@ -190,11 +190,13 @@ HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index p
   if constexpr (scaled)
     for (int v = 0; v < vectors; ++v) scales[v] = load(scale + v * width<T>);
   constexpr Index column = Vectors * width<T>, bytes = column * Index(sizeof(S));
+  // The same place of panels to come, beyond those that go together: these are being read.
+  const Index together = Panels * panel_stride * Index(sizeof(S)),
+              ahead = (some_time + together - 1) / together * together;
   for (Index d = 0; d < dim; ++d) {
     if (wants_fetching<Rows, T, S> && (bytes >= 64 || d % (64 / bytes) == 0))
 #pragma GCC unroll 8
-      for (int p = 0; p < Panels; ++p)
-        fetch_ahead(k + p * panel_stride + d * column, bytes, some_time);
+      for (int p = 0; p < Panels; ++p) fetch_ahead(k + p * panel_stride + d * column, bytes, ahead);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       Batch<T> keys =
