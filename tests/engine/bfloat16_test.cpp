@@ -122,7 +122,7 @@ TEST(Bfloat16, PassesEveryHook) {
         in.attend(query_offset(rules.offset) | query_temperature(tau_q) | key_temperature(tau_k) |
                   standard | softcap(3) | bias(slope) | window(60, 0) | sinks(sink)),
         oracle(in.wide, rules));
-    // A value's temperature is applied to it before it is rounded once more.
+    // Of many rows a value's temperature is applied to it before it is rounded once more.
     rules = {};
     rules.tau_v = array(tau_k);
     expect_rounded(in.attend(value_temperature(tau_k) | standard), oracle(in.wide, rules), 2);

@@ -12,7 +12,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 namespace heed::test {
@@ -236,7 +239,34 @@ TYPED_TEST(StoredRows, LeaveOutValuesWithoutWeight) {
 
 #ifdef __AVX512BF16__
 
-/// Queries and weights of bfloat16 beside what is stored in it: as above, by twos.
+/// Numbers whose last one ends a page that may be read, before one that may not.
+template <class S>
+class BeforeAWall {
+ public:
+  explicit BeforeAWall(const std::vector<S>& x) {
+    const std::size_t page = std::size_t(sysconf(_SC_PAGESIZE)), bytes = x.size() * sizeof(S);
+    size_ = (bytes + page - 1) / page * page + page;
+    start_ = static_cast<std::byte*>(
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    std::byte* const wall = start_ + size_ - page;
+    EXPECT_EQ(mprotect(wall, page, PROT_NONE), 0);
+    data_ = reinterpret_cast<S*>(wall - bytes);
+    std::copy(x.begin(), x.end(), data_);
+  }
+  ~BeforeAWall() { munmap(start_, size_); }
+  BeforeAWall(const BeforeAWall&) = delete;
+  BeforeAWall& operator=(const BeforeAWall&) = delete;
+
+  const S* data() const { return data_; }
+
+ private:
+  std::byte* start_ = nullptr;
+  std::size_t size_ = 0;
+  S* data_ = nullptr;
+};
+
+/// The sanitized build has no such instructions: these tests watch over the ends of arrays
+/// themselves. Queries and weights of bfloat16 beside what is stored in it: as above, by twos.
 class StoredPairs : public testing::Test {
  protected:
   using S = Eigen::bfloat16;
@@ -266,7 +296,7 @@ TEST_F(StoredPairs, AreMultipliedByRowsOfKeys) {
       for (const Index keys : {1, 2, 3, 8, 15, 16, 17, 33}) {
         const Index stride = dim + keys % 3, operands = (dim + 31) / 32 * 16, out_stride = keys + 1;
         const auto q = paired(rows, dim, operands);
-        const auto k = filled((keys - 1) * stride + dim);
+        const BeforeAWall<S> k(filled((keys - 1) * stride + dim));
         std::vector<float> scale, out(std::size_t(rows * out_stride), -12345);
         for (Index j = 0; j < keys; ++j) scale.push_back(float(1 + j % 3));
         simd::dot_rows(simd::Queries<Pair>{q.data(), rows, dim, operands}, k.data(), stride, keys,
@@ -290,7 +320,7 @@ TEST_F(StoredPairs, AddUpValues) {
       for (const Index keys : {1, 2, 5, 16, 19}) {
         const Index stride = dim + keys % 3, p_stride = (keys + 1) / 2 + 1;
         const auto p = paired(rows, keys, p_stride);
-        const auto v = filled((keys - 1) * stride + dim);
+        const BeforeAWall<S> v(filled((keys - 1) * stride + dim));
         std::vector<float> out(std::size_t(rows * (dim + 1)), 3);
         simd::add_rows(p.data(), p_stride, rows, v.data(), stride, keys, dim, out.data(), dim + 1);
         for (Index r = 0; r < rows; ++r) {

@@ -41,7 +41,8 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// T, float or double, is the number type of out and lse, and what is computed in. If q, k and v
 /// are all of bfloat16 and this is compiled for AVX512_BF16, both products multiply bfloat16, as
 /// does w, rounded to the nearest, and sum in float: up to twice the speed. So are values after
-/// their temperature, and the queries and keys of a selective projection. All else stays in float.
+/// their temperature, unless a few rows read them as they are stored and take it in w, and the
+/// queries and keys of a selective projection. All else stays in float.
 ///
 /// @param q        [B, H, Nq, D], T or stored in 16 bits (Eigen::half, Eigen::bfloat16) and
 ///                 widened where it is read; finite where visible.

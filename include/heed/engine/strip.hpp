@@ -24,7 +24,7 @@ struct Strip {
   /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled.
   const Packed* queries = nullptr;
   T* factors;  ///< [block_rows] what scales them, of pairs
-  /// [few_stored_rows][query_stride()], where they are few; likewise.
+  /// [few_stored_rows][query_stride()], where they are few; scaled as `queries` are.
   Packed* query_rows;
   T* out;  ///< [block_rows][columns] Σ 2^(s − max) v
   T* sum;  ///< [block_rows][width] Σ 2^(s − max), lane by lane

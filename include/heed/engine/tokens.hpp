@@ -71,7 +71,8 @@ class Tokens {
            size_ * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
   }
   T scale(Index b, Index g, Index j) const { return is_quantized() ? scale_(b, g, j) : T(1); }
-  /// For queries or weights that are Packed; pairs multiply bfloat16 alone.
+  /// For queries or weights that are Packed; pairs multiply bfloat16 alone, for all else it is
+  /// null.
   template <class Packed>
   typename StoredBlock<T, Packed>::Dot dot() const {
     if constexpr (std::is_same_v<Packed, T>)

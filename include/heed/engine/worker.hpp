@@ -248,7 +248,7 @@ class Worker {
       const Batch<T> factor(s.factors[row]);
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) x[v] = factor * x[v];
-      if (block.stored) return;  // which has scaled by its keys' factors
+      if (block.stored) return;  // its product came with its keys' factors
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v)
         x[v] = simd::load(block.factors + (key - block.first) + v * simd::width<T>) * x[v];
@@ -309,10 +309,12 @@ class Worker {
     const Index first = done.first - block.first, keys = done.last - done.first;
     const T* const scale = block.stored->value_scale;
     for (Index r = 0; r < count; ++r) {
-      T* const weights = weights_ + r * Tile::block_keys + first;
-      for (Index j = 0; scale && j < keys; ++j)  // what is hidden stays so, be its scale NaN
-        weights[j] = weights[j] == T(0) ? T(0) : weights[j] * scale[first + j];
-      if constexpr (Tile::numbers > 1) simd::pair_up(weights, keys, weight_at(operands_, r, first));
+      T* const row_weights = weight_at(weights_, r, first);
+      if (scale)
+        for (Index j = 0; j < keys; ++j)  // what is hidden stays so, be its scale NaN
+          row_weights[j] = row_weights[j] == T(0) ? T(0) : row_weights[j] * scale[first + j];
+      if constexpr (Tile::numbers > 1)
+        simd::pair_up(row_weights, keys, weight_at(operands_, r, first));
     }
     block.stored->add(*block.stored, weight_at(operands_, 0, first),
                       Tile::block_keys / Tile::numbers, count, first, keys, problem.value_dim,
@@ -424,9 +426,9 @@ class Worker {
   T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the tiles in hand
 
  private:
-  T* weights_ = nullptr;        ///< [group_rows][block_keys]
-  Packed* operands_ = nullptr;  ///< the same as they are multiplied; in rows that only fill a group
-                                ///< there may be anything
+  T* weights_ = nullptr;        ///< [group_rows][block_keys] as numbers, where they are wanted so
+  Packed* operands_ = nullptr;  ///< the same as they are multiplied, the very same if that is as
+                                ///< numbers; in rows that only fill a group there may be anything
 };
 
 }  // namespace detail

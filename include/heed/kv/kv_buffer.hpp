@@ -38,11 +38,11 @@ struct Retained : StageOf<Rank::carry> {
   const T* dies = nullptr;     ///< [stride] first row that no longer does
   const T* penalty = nullptr;  ///< [rows of the chunk][stride] −F; null: nothing is subtracted
   T* scores = nullptr;         ///< [rows of the chunk][stride] the selecting head's
-  Index stride = 0;
+  Index stride = 0;            ///< whole key blocks
 
   Cover cover(const Block& block) const {
     const Batch<T> first(T(block.row)), last(T(block.row + block.rows - 1));
-    bool hidden = false, shown = false;  // is some key, to some row
+    bool hidden = false, shown = false;  // is some key from some row, to some row
     for (Index j = 0; j < block.keys; j += simd::width<T>) {
       const Mask<T> keys = simd::lanes_between<T>(0, block.keys - j);
       const Batch<T> from = simd::load(born + block.key + j), to = simd::load(dies + block.key + j);

@@ -60,6 +60,7 @@ inline constexpr bool multiplies_bfloat16 = true;
 
 namespace detail {
 
+/// As in batch.hpp.
 HEED_INLINE void hold(__m512i& x) {
   asm("" : "+v"(x));
 }

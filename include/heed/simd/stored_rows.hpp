@@ -58,7 +58,7 @@ HEED_INLINE void fetch_ahead(const void* from, Index bytes, Index ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(start + std::uintptr_t(at)), 0, 2);
 }
 
-/// Far enough for what is read once, in its order, to be there when it is met.
+/// Bytes, far enough for what is read once, in its order, to be there when it is met.
 inline constexpr Index some_time = 16384;
 
 /// One row that reads numbers in their order, as they are, is fetched for well enough.
@@ -109,7 +109,7 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
     // Of rows and keys the fewer stay in registers while the others come one by one.
     for (Index d = 0; d < length; d += lanes) {
       if constexpr (Rows < Keys) {
-        Register rows[std::size_t(Rows)];
+        Register rows[Rows];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) rows[r] = query(r, d);
 #pragma GCC unroll 8
@@ -119,7 +119,7 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
           for (int r = 0; r < Rows; ++r) sums[r][c] = Of::multiply_add(rows[r], x, sums[r][c]);
         }
       } else {
-        Register keys[std::size_t(Keys)];
+        Register keys[Keys];
 #pragma GCC unroll 8
         for (int c = 0; c < Keys; ++c) keys[c] = load_operands<Packed>(key[c] + d);
 #pragma GCC unroll 8
@@ -231,10 +231,10 @@ template <int Rows, int Vectors, class T, class S>
 }
 
 /// The operands of `Vectors` registers of columns: numbers of one key or, in pairs, of it and the
-/// next, which `last` says is not there.
+/// next, unless it is `alone`.
 template <class Packed, int Vectors, class S, class Register>
-HEED_INLINE void load_columns(const S* v, [[maybe_unused]] Index stride, [[maybe_unused]] bool last,
-                              Register (&values)[Vectors]) {
+HEED_INLINE void load_columns(const S* v, [[maybe_unused]] Index stride,
+                              [[maybe_unused]] bool alone, Register (&values)[Vectors]) {
   using Of = Operand<Packed>;
   using T = typename Of::Sum;
 #pragma GCC unroll 8
@@ -242,7 +242,7 @@ HEED_INLINE void load_columns(const S* v, [[maybe_unused]] Index stride, [[maybe
     if constexpr (Of::numbers == 1)
       values[n] = load_stored<T>(v + n * width<T>);
     else
-      values[n] = Of::load_pairs(v + n * width<T>, v + n * width<T> + (last ? 0 : stride));
+      values[n] = Of::load_pairs(v + n * width<T>, v + n * width<T> + (alone ? 0 : stride));
 }
 
 /// `Vectors` registers of the columns. Fetches the same ones of as many keys to come, so that what
@@ -268,7 +268,7 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const S* v, I
     if (wants_fetching<Rows, T, S>)
 #pragma GCC unroll 2
       for (int i = 0; i < Of::numbers; ++i)
-        fetch_ahead(row + i * stride, columns * size, keys * stride * size);
+        fetch_ahead(row, columns * size, (keys + i) * stride * size);
     typename Of::Register values[Vectors];
     load_columns<Packed>(row, stride, j + 1 == keys, values);
 #pragma GCC unroll 8
