@@ -122,10 +122,12 @@ TEST(Bfloat16, PassesEveryHook) {
         in.attend(query_offset(rules.offset) | query_temperature(tau_q) | key_temperature(tau_k) |
                   standard | softcap(3) | bias(slope) | window(60, 0) | sinks(sink)),
         oracle(in.wide, rules));
-    // Of many rows a value's temperature is applied to it before it is rounded once more.
+    // Of many rows a value's temperature is applied to it before it is rounded once more; few, of
+    // both heads that share a key head together, take it in the weight.
     rules = {};
     rules.tau_v = array(tau_k);
-    expect_rounded(in.attend(value_temperature(tau_k) | standard), oracle(in.wide, rules), 2);
+    expect_rounded(in.attend(value_temperature(tau_k) | standard), oracle(in.wide, rules),
+                   2 * queries <= 12 ? 1 : 2);
   }
 }
 

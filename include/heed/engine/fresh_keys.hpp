@@ -23,6 +23,7 @@ class FreshKeys {
       : k_(k),
         v_(v),
         columns_(round_up(v.dim(3), simd::width<T>)),
+        scales_values_(scales_values || v.is_quantized()),
         copies_(needs_copy<Packed>(v, scales_values)),
         room_(room) {
     panels_ = arena.take<Packed>(Tile::block_keys * simd::operands<Packed>(k.dim(3)));
@@ -39,18 +40,18 @@ class FreshKeys {
     const Index keys = last - first;
     if (rows <= few_stored_rows) {
       T* value_scale = key_scale_ + Tile::block_keys;
-      for (Index j = 0; j < keys; ++j) {
+      for (Index j = 0; j < keys; ++j)
         key_scale_[j] = variant.key_factor(k_.scale(b, g, first + j), b, g, first + j);
+      for (Index j = 0; scales_values_ && j < keys; ++j)
         value_scale[j] = variant.value_factor(v_.scale(b, g, first + j), b, g, first + j);
-      }
       *stored_ = {.keys = k_.stored(b, g, first),
                   .values = v_.stored(b, g, first),
                   .key_stride = k_.stride(2),
                   .value_stride = v_.stride(2),
                   .key_scale = key_scale_,
-                  .value_scale = value_scale,
-                  .dot = k_.template dot<Packed>(),
-                  .add = v_.template add<Packed>()};
+                  .value_scale = scales_values_ ? value_scale : nullptr,
+                  .dot = k_.template by_rows<Packed>().dot,
+                  .add = v_.template by_rows<Packed>().add};
       return {first, last, nullptr, {}, stored_};
     }
     pack_panels(
@@ -75,7 +76,7 @@ class FreshKeys {
  private:
   Tokens<T> k_, v_;
   Index columns_ = 0;
-  bool copies_ = false;
+  bool scales_values_ = false, copies_ = false;
   Room room_;
   Packed *panels_ = nullptr, *values_ = nullptr;
   T* key_scale_ = nullptr;  ///< [block_keys], and behind it the values'

@@ -23,6 +23,16 @@ struct StoredBlock {
   using Add = void (*)(const StoredBlock&, const Packed* p, Index p_stride, Index rows, Index first,
                        Index count, Index dim, T* out, Index out_stride);
 
+  /// Both, for what is stored as S, token by token.
+  struct ByRows {
+    Dot dot = nullptr;
+    Add add = nullptr;
+  };
+  template <class S>
+  static constexpr ByRows by_rows() {
+    return {dot_rows<S>, add_rows<S>};
+  }
+
   const void *keys = nullptr, *values = nullptr;
   Index key_stride = 0, value_stride = 0;  ///< numbers from token to token, or from panel to panel
   const T *key_scale = nullptr, *value_scale = nullptr;  ///< of each token; null: there is none

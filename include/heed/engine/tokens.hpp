@@ -10,7 +10,9 @@ namespace heed::inline HEED_ABI::detail {
 /// A [B, G, N, D] tensor of T, of 16 bits or quantized, whose rows are read as T.
 template <class T>
 class Tokens {
-  using StoredPairs = StoredBlock<T, simd::Bfloat16Pair>;
+  template <class Packed>
+  using ByRows = typename StoredBlock<T, Packed>::ByRows;
+  using Pair = simd::Bfloat16Pair;
 
  public:
   Tokens() = default;
@@ -19,12 +21,9 @@ class Tokens {
     using S = ScalarOf<X>;
     const View<const S, 4> x(tensor);
     data_ = x.data(), dims_ = x.dims(), strides_ = x.strides(), size_ = sizeof(S);
-    dot_ = StoredBlock<T>::template dot_rows<S>;
-    add_ = StoredBlock<T>::template add_rows<S>;
-    if constexpr (simd::multiplies_bfloat16 && is_bfloat16<S> && std::is_same_v<T, float>) {
-      dot_pairs_ = StoredPairs::template dot_rows<S>;
-      add_pairs_ = StoredPairs::template add_rows<S>;
-    }
+    by_rows_ = StoredBlock<T>::template by_rows<S>();
+    if constexpr (simd::multiplies_bfloat16 && is_bfloat16<S> && std::is_same_v<T, float>)
+      pairs_by_rows_ = StoredBlock<T, Pair>::template by_rows<S>();
     if constexpr (!std::is_same_v<S, T>)
       read_ = [](const Tokens& self, Index at, const T*, Index count, T* out, Index out_stride) {
         const S* from = static_cast<const S*>(self.data_) + at;
@@ -38,8 +37,7 @@ class Tokens {
         strides_(x.numbers.strides()),
         scale_(x.scale),
         size_(1),
-        dot_(StoredBlock<T>::template dot_rows<std::int8_t>),
-        add_(StoredBlock<T>::template add_rows<std::int8_t>),
+        by_rows_(StoredBlock<T>::template by_rows<std::int8_t>()),
         read_([](const Tokens& self, Index at, const T* scale, Index count, T* out,
                  Index out_stride) {
           const std::int8_t* from = static_cast<const std::int8_t*>(self.data_) + at;
@@ -71,21 +69,15 @@ class Tokens {
            size_ * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
   }
   T scale(Index b, Index g, Index j) const { return is_quantized() ? scale_(b, g, j) : T(1); }
-  /// For queries or weights that are Packed; pairs multiply bfloat16 alone, for all else it is
-  /// null.
+  bool is_quantized() const { return size_ == 1; }
+  /// What multiplies them by queries or weights that are Packed; pairs multiply bfloat16 alone, for
+  /// all else there is nothing.
   template <class Packed>
-  typename StoredBlock<T, Packed>::Dot dot() const {
+  const ByRows<Packed>& by_rows() const {
     if constexpr (std::is_same_v<Packed, T>)
-      return dot_;
+      return by_rows_;
     else
-      return dot_pairs_;
-  }
-  template <class Packed>
-  typename StoredBlock<T, Packed>::Add add() const {
-    if constexpr (std::is_same_v<Packed, T>)
-      return add_;
-    else
-      return add_pairs_;
+      return pairs_by_rows_;
   }
 
   /// @throws ShapeError if the scales are not one a token.
@@ -95,16 +87,12 @@ class Tokens {
   }
 
  private:
-  bool is_quantized() const { return size_ == 1; }
-
   const void* data_ = nullptr;
   Dims<4> dims_{}, strides_{};
   View<const T, 3> scale_{};
   Index size_ = 0;  ///< bytes of a number
-  typename StoredBlock<T>::Dot dot_ = nullptr;
-  typename StoredBlock<T>::Add add_ = nullptr;
-  typename StoredPairs::Dot dot_pairs_ = nullptr;
-  typename StoredPairs::Add add_pairs_ = nullptr;
+  ByRows<T> by_rows_;
+  ByRows<Pair> pairs_by_rows_;
   void (*read_)(const Tokens&, Index at, const T* scale, Index count, T* out,
                 Index out_stride) = nullptr;
 };
