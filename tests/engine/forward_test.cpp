@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cfenv>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -469,6 +470,18 @@ TEST(ForwardEnvironment, SurvivesSubnormalInputs) {
   const Outputs<float> got = attend(in, causally);
   EXPECT_TRUE(finite(got.out));
   EXPECT_NEAR(got.lse(0, 0, 19), std::log(20.), 1e-5);
+}
+
+/// Sums of subnormal products are slow. Here every row's keys are far below its own, which is the
+/// last it meets; all are of one tile, so that no maximum is raised, which may flush what was
+/// before.
+TEST(ForwardEnvironment, MeetsNoSubnormalNumbersWhereScoresLieFarApart) {
+  Inputs<float> in = inputs<float>(tokens(8, 16), 53);
+  in.q = in.k = in.k * in.k.constant(20.f);
+  in.v = in.v.abs() + in.v.constant(0.01f);
+  std::feclearexcept(FE_ALL_EXCEPT);
+  attend(in, causally);
+  EXPECT_EQ(std::fetestexcept(FE_UNDERFLOW), 0);
 }
 
 // ---- work done

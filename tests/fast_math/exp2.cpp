@@ -15,7 +15,7 @@ template <class T>
 void powers_are_exact_enough(double allowed) {
   using Limits = std::numeric_limits<T>;
   constexpr heed::Index width = heed::simd::width<T>;
-  const double least = Limits::min_exponent - 1, most = Limits::max_exponent - 1;
+  const double least = heed::simd::least_exponent<T>, most = Limits::max_exponent - 1;
   double worst = 0;
   for (int step = 0; step < 100000; ++step) {
     T x[std::size_t(width)], y[std::size_t(width)];
@@ -34,12 +34,12 @@ void powers_are_exact_enough(double allowed) {
 }
 
 template <class T>
-void lowest_scores_give_the_smallest_normal_number() {
-  using Limits = std::numeric_limits<T>;
+void lowest_scores_give_the_least_power() {
+  constexpr int least = heed::simd::least_exponent<T>;
   T y[std::size_t(heed::simd::width<T>)];
-  for (const T x : {T(Limits::min_exponent - 1), T(-1e30), Limits::lowest()}) {
+  for (const T x : {T(least), T(-1e30), std::numeric_limits<T>::lowest()}) {
     heed::simd::exp2(heed::simd::Batch<T>(x)).store_unaligned(y);
-    if (y[0] == Limits::min()) continue;
+    if (y[0] == std::ldexp(T(1), least)) continue;
     std::printf("exp2(%g) of %zu-byte numbers is %g\n", double(x), sizeof(T), double(y[0]));
     ++failures;
   }
@@ -50,7 +50,7 @@ void lowest_scores_give_the_smallest_normal_number() {
 int main() {
   powers_are_exact_enough<float>(2e-7);
   powers_are_exact_enough<double>(4e-16);
-  lowest_scores_give_the_smallest_normal_number<float>();
-  lowest_scores_give_the_smallest_normal_number<double>();
+  lowest_scores_give_the_least_power<float>();
+  lowest_scores_give_the_least_power<double>();
   return failures == 0 ? 0 : 1;
 }

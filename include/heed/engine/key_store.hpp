@@ -133,7 +133,8 @@ class PackedPanels {
         block_(block),
         blocks_((x.dim(2) + block - 1) / block),
         dim_(simd::operands<Packed>(x.dim(3))) {
-    const Index tokens = tasks() * block;
+    // Behind the last there is room for the widest tile of a block that begins at any panel.
+    const Index tokens = (tasks() + 1) * block;
     panels_ = arena.take<Packed>(tokens * dim_);
     factors_ = arena.take<T>(pairs ? tokens : 0);
   }

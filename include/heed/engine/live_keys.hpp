@@ -36,33 +36,26 @@ class LiveKeys {
   double dropped() const { return dropped_; }
 
   /// Drops who is dead from this row block on, among the keys before `end`. Keys that are new here
-  /// come in if an eighth of them are dead, those that are here are closed up if an eighth of them
-  /// are: else the copying is not worth it. Returns whether anything changed.
+  /// come in if an eighth of them are dead; those that are here are closed up from where on an
+  /// eighth are dead: else the copying is not worth it. Returns whether anything changed.
   bool drop(Index end, T* carried, const ScoreBounds<T>& bounds, Index b, Index row_block) {
     const auto is_dead = [&](Index j, T minus_f) {
       return bounds.is_dead(b, row_block, j, minus_f);
     };
-    Index dead = 0, fresh_dead = 0;
-    for (Index c = 0; c < count_; ++c) dead += is_dead(keys_[c], carried[c]);
+    Index closed_up = count_, dead = 0, fresh_dead = 0;
+    for (Index c = count_; c-- > 0;)
+      if (is_dead(keys_[c], carried[c]) && 8 * ++dead >= count_ - c) closed_up = c;
     for (Index j = boundary_; j < end; ++j) fresh_dead += is_dead(j, carried[j]);
-    const bool closes_up = dead > 0 && 8 * dead >= count_;
-    if (!closes_up && (fresh_dead == 0 || 8 * fresh_dead < end - boundary_)) return false;
+    if (closed_up == count_ && (fresh_dead == 0 || 8 * fresh_dead < end - boundary_)) return false;
 
-    Index kept = 0;
+    Index kept = packed_ = closed_up;
     const auto take = [&](Index j, T minus_f) {  // `kept` never overtakes what is read
       if (is_dead(j, minus_f))
         dropped_ += bounds.weight(b, row_block, j, minus_f);
       else
         keys_[kept] = j, carried[kept++] = minus_f;
     };
-    packed_ = count_;
-    if (closes_up) {
-      while (!is_dead(keys_[kept], carried[kept])) ++kept;  // there is one
-      packed_ = kept;
-      for (Index c = kept; c < count_; ++c) take(keys_[c], carried[c]);
-    } else {
-      kept = count_;
-    }
+    for (Index c = closed_up; c < count_; ++c) take(keys_[c], carried[c]);
     for (Index j = boundary_; j < end; ++j) take(j, carried[j]);
     count_ = kept, boundary_ = end;
     return true;

@@ -105,7 +105,7 @@ struct KnownSoftmax {
   template <bool Masked, int Vectors, class T, class B, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               T* weights, Index, Change&&) {
-    constexpr T negligible = T(std::numeric_limits<T>::min_exponent) * T(0.75);
+    constexpr T negligible = T(simd::least_exponent<T>);
     const Batch<T> lse(s.max[row]);
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {

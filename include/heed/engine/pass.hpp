@@ -273,11 +273,12 @@ class Pass {
       selecting = selecting_store(lane.selector.rows[0].batch, lane.selector.head);
     }
     if (hull.first >= hull.last) return;
-    hull.first = std::max(hull.first, lane.live.boundary());
-    const Index lowest = hull.first / Tile::block_keys,
-                blocks = (hull.last - 1) / Tile::block_keys - lowest + 1;
+    const Index origin = lane.live.boundary();
+    hull.first = std::max(hull.first, origin);
+    const Index lowest = (hull.first - origin) / Tile::block_keys,
+                blocks = (hull.last - origin - 1) / Tile::block_keys - lowest + 1;
     for (Index i = 0; i < blocks; ++i) {
-      const Index first = (lowest + (carries_ ? blocks - 1 - i : i)) * Tile::block_keys,
+      const Index first = origin + (lowest + (carries_ ? blocks - 1 - i : i)) * Tile::block_keys,
                   last = std::min(first + Tile::block_keys, problem_.keys);
       visit(WorkerOf::block(selecting, first, last), first, last);
     }
@@ -404,9 +405,10 @@ class Pass {
     return all;
   }
 
-  /// Before a row block: drops the keys that are masked for good.
+  /// Before a row block: drops the keys that are masked for good, of those in panels before its
+  /// own.
   void drop(Lane& lane, T* falling, Index batch, Index row, const Heads& heads) {
-    const Index end = (problem_.query_offset + row) / Tile::block_keys * Tile::block_keys;
+    const Index end = (problem_.query_offset + row) / Tile::panel_keys * Tile::panel_keys;
     if (!lane.live.drop(end, falling, bounds_, batch, row / plan_.block_rows)) return;
     Visited& visited = lane.worker.visited;
     visited.dropped = std::max(visited.dropped, lane.live.dropped());

@@ -33,14 +33,20 @@ struct Exp2Coefficients<double> {  // relative error 8e-18
 
 }  // namespace detail
 
-/// 2^x for x at most the largest exponent of T; below the smallest, the smallest normal number.
-/// Nothing is subnormal and nothing is zero: who hides a score writes the zero himself. NaN is NaN.
+/// The least power exp2() gives. Its products with numbers of a usual size are normal numbers: sums
+/// of subnormal ones are slow, and where much is masked a row's first keys give nothing else.
+/// Beside a weight of 1 it is nothing: 1e-28 of float, 1e-230 of double.
+template <class T>
+inline constexpr int least_exponent = std::numeric_limits<T>::min_exponent / 4 * 3;
+
+/// 2^x for x at most the largest exponent of T; below least_exponent, that power. Nothing is
+/// subnormal and nothing is zero: who hides a score writes the zero himself. NaN is NaN.
 ///
 /// @note Relative error below 2e-7 for float, 4e-16 for double. Holds under -ffast-math.
 template <class T>
 HEED_INLINE Batch<T> exp2(Batch<T> x) noexcept {
   // In this order x86 gives the second where either is NaN: NaN comes out as NaN.
-  x = max(Batch<T>(T(std::numeric_limits<T>::min_exponent - 1)), x);
+  x = max(Batch<T>(T(least_exponent<T>)), x);
 #ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE
   return Batch<T>(std::exp2(x.lane));
 #else
@@ -67,7 +73,7 @@ HEED_INLINE Batch<T> exp2(Batch<T> x) noexcept {
 /// The same for one number.
 template <class T>
 inline T exp2(T x) noexcept {
-  return std::exp2(std::max(x, T(std::numeric_limits<T>::min_exponent - 1)));
+  return std::exp2(std::max(x, T(least_exponent<T>)));
 }
 
 }  // namespace heed::inline HEED_ABI::simd

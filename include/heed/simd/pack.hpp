@@ -104,11 +104,11 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
     greatest[lane] = std::max(greatest[lane], bits & exponent);
     if constexpr (by_twos) greatest_upper[lane] = std::max(greatest_upper[lane], bits & upper);
   };
+  const Index whole = dim / (lanes * together) * (lanes * together);
   for (Index r = 0; r < rows; ++r, x += stride) {
-    Index d = 0;
-    for (; d + lanes * together <= dim; d += lanes * together)
+    for (Index d = 0; d < whole; d += lanes * together)
       for (Index lane = 0; lane < lanes; ++lane) see(lane, x + d + lane * together, together);
-    for (; d < dim; ++d) see(0, x + d, 1);
+    for (Index d = whole; d < dim; ++d) see(0, x + d, 1);
   }
   for (Index lane = 0; lane < lanes; ++lane)
     if (greatest[lane] == exponent || (by_twos && greatest_upper[lane] == upper)) return false;
