@@ -25,25 +25,16 @@ inline void tokens(benchmark::internal::Benchmark* row) {
   row->ArgName("N")->RangeMultiplier(2)->Range(512, 4096)->Unit(benchmark::kMillisecond);
 }
 
-/// What numbers stored as S are computed in, and what is multiplied, whose peak counts.
+/// What numbers stored as S are computed in.
 template <class S>
-struct Computed {
-  using In = S;
-  using Multiplied = S;
-};
-template <>
-struct Computed<Eigen::bfloat16> {
-  using In = float;
-  using Multiplied =
-      std::conditional_t<heed::simd::multiplies_bfloat16, heed::simd::Bfloat16Pair, float>;
-};
+using ComputedIn = std::conditional_t<std::is_same_v<S, Eigen::bfloat16>, float, S>;
 
 /// forward() under the variant, q, k and v of S.
 /// @param pairs  visible pairs (query, key) of one head.
 template <class S, class Variant>
 void forward_pass(benchmark::State& state, const Variant& variant, Index tokens, Index dim,
                   double pairs, int threads = 1, std::optional<double> negligible = {}) {
-  using T = typename Computed<S>::In;
+  using T = ComputedIn<S>;
   const auto tensor = [&](unsigned seed) -> Tensor<S, 4> {
     return random<T, 4>(seed, 1, heads, tokens, dim).template cast<S>();
   };
@@ -56,9 +47,14 @@ void forward_pass(benchmark::State& state, const Variant& variant, Index tokens,
 
   heed::Visited visited;
   const double all = pairs * double(heads);
-  using Multiplied = typename Computed<S>::Multiplied;
-  measure<Multiplied>(state, {.flop = 4 * double(dim) * all, .pairs = all, .threads = threads},
-                      the_peak, [&] { visited = heed::forward(q, k, v, variant, out, options); });
+  const Work work{.flop = 4 * double(dim) * all, .pairs = all, .threads = threads};
+  const auto call = [&] { visited = heed::forward(q, k, v, variant, out, options); };
+  // The peak of what is multiplied.
+  if constexpr (heed::simd::multiplies_bfloat16 && std::is_same_v<S, Eigen::bfloat16>)
+    heed::bfloat16_is_faster() ? measure<heed::simd::Bfloat16Pair>(state, work, the_peak, call)
+                               : measure<T>(state, work, the_peak, call);
+  else
+    measure<T>(state, work, the_peak, call);
   state.counters["computed%"] = 100 * double(visited.pairs) / all;  // 100: no pair in vain
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Queries, keys and values all of bfloat16. What is given is exact in float, and so are products of
 // two such numbers: scores must be as good as float's, and only the weights may be rounded, where
-// the processor multiplies bfloat16; elsewhere all is as if widened.
+// the processor multiplies bfloat16 and is let; elsewhere all is as if widened.
 
 #include "heed/core/thread_pool.hpp"
 #include "heed/engine/weights.hpp"
@@ -39,8 +39,10 @@ struct Narrow {
         v(in.v.cast<S>()),
         wide{q.template cast<float>(), k.template cast<float>(), v.template cast<float>()} {}
 
+  /// Multiplied as they are, where that can be, unless the options say otherwise.
   template <class Variant>
-  Outputs<float> attend(const Variant& variant, const Options& options = {}) const {
+  Outputs<float> attend(const Variant& variant, Options options = {}) const {
+    if (!options.bfloat16_products) options.bfloat16_products = true;
     const Index B = q.dimension(0), H = q.dimension(1), N = q.dimension(2);
     Outputs<float> result{Tensor<float>(B, H, N, v.dimension(3)), Tensor<float, 3>(B, H, N), {}};
     result.out.setConstant(std::numeric_limits<float>::quiet_NaN());
@@ -228,6 +230,20 @@ TEST(Bfloat16, DoesNotDependOnTheNumberOfThreads) {
     Eigen::ThreadPool pool(3);
     expect_same_bits(one, in.attend(variant, {.executor = executor(pool)}));
     expect_same_bits(selected, in.attend(variant | selective, {.executor = executor(pool)}));
+  }
+}
+
+/// As asked; else as is faster on the processor at hand.
+TEST(Bfloat16, IsMultipliedOrWidened) {
+  for (const Index queries : {3, 50, 130}) {
+    const Narrow<> in = narrow({1, 4, 2, queries, 130, 17, 16}, 37);
+    const Outputs<float> widened = attend(in.wide, causally),
+                         multiplied = in.attend(causally, {.bfloat16_products = true});
+    expect_same_bits(in.attend(causally, {.bfloat16_products = false}), widened);
+    EXPECT_NE(same_bits(multiplied.out, widened.out), simd::multiplies_bfloat16);
+    Tensor<float> got(1, 4, queries, 16);
+    forward(in.q, in.k, in.v, causally, got);
+    EXPECT_TRUE(same_bits(got, (bfloat16_is_faster() ? multiplied : widened).out));
   }
 }
 

@@ -128,10 +128,19 @@ inline int ask_processor() {
   return more.eax >= 1 && has(Cpuid(7, 1).eax, avx512_bf16) ? 5 : 4;
 }
 
+inline bool is_intel() {
+  const Cpuid vendor(0);
+  return vendor.ebx == signature_INTEL_ebx && vendor.ecx == signature_INTEL_ecx &&
+         vendor.edx == signature_INTEL_edx;
+}
+
 #else
 
 inline int ask_processor() {
   return 1;
+}
+inline bool is_intel() {
+  return false;
 }
 
 #endif
@@ -142,6 +151,13 @@ inline int ask_processor() {
 inline int offered_level() {
   static const int level = detail::ask_processor();
   return level;
+}
+
+/// Do products of bfloat16 take less time than those of float, where the processor has both? AMD's
+/// take half. Intel's begin a quarter as often, two numbers at a time: twice the time.
+inline bool bfloat16_is_faster() {
+  static const bool faster = !detail::is_intel();
+  return faster;
 }
 
 }  // namespace heed::inline HEED_ABI

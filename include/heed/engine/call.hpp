@@ -13,7 +13,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How a call runs; what it computes does not depend on it, but for `negligible`.
+/// How a call runs; what it computes does not depend on it, but for the last two.
 struct Options {
   Executor executor{};             ///< Whose threads; serial() by default.
   Workspace* workspace = nullptr;  ///< Kept between calls, saves taking memory in each.
@@ -22,6 +22,10 @@ struct Options {
   /// default half a unit in the last place of 1, 6e-8 for float; 0 drops nothing. backward() leaves
   /// out whole blocks of such keys, of gradients that carry no more of the weight.
   std::optional<double> negligible{};
+  /// Where q, k and v are of bfloat16 and forward() is compiled for AVX512_BF16: multiply them as
+  /// they are, and round the weights to them, or widen all to float? By default what is faster on
+  /// the processor at hand: on AMD's the former, on Intel's the latter.
+  std::optional<bool> bfloat16_products{};
 };
 
 namespace detail {

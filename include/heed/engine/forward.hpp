@@ -2,6 +2,7 @@
 /// @file The fused forward pass.
 #pragma once
 
+#include "heed/core/instruction_set.hpp"
 #include "heed/engine/pass.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -13,11 +14,10 @@ template <class X>
 requires TensorLike<X, 4>
 inline constexpr bool is_of_bfloat16<X> = is_bfloat16<ScalarOf<X>>;
 
-/// By what q, k and v are stored in.
+/// Can what is stored in these be multiplied as it is?
 template <class T, class... X>
-using BlockingFor = std::conditional_t<simd::multiplies_bfloat16 && std::is_same_v<T, float> &&
-                                           (is_of_bfloat16<X> && ...),
-                                       Bfloat16Blocking, Blocking<T>>;
+inline constexpr bool has_bfloat16_products =
+    simd::multiplies_bfloat16&& std::is_same_v<T, float> && (is_of_bfloat16<X> && ...);
 
 template <class T>
 void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse) {
@@ -39,10 +39,11 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// never reaches a result, be it NaN. A row that sees no key is zero, its lse −∞.
 ///
 /// T, float or double, is the number type of out and lse, and what is computed in. If q, k and v
-/// are all of bfloat16 and this is compiled for AVX512_BF16, both products multiply bfloat16, as
-/// does w, rounded to the nearest, and sum in float: up to twice the speed. So are values after
-/// their temperature, unless a few rows read them as they are stored and take it in w, and the
-/// queries and keys of a selective projection. All else stays in float.
+/// are all of bfloat16, this is compiled for AVX512_BF16 and the processor gains by it, see
+/// Options::bfloat16_products, both products multiply bfloat16, w rounded to the nearest, and sum
+/// in float: up to twice the speed. Rounded are also values after their temperature, unless a few
+/// rows read them as they are stored and take it in w, and the queries and keys of a selective
+/// projection. All else stays in float.
 ///
 /// @param q        [B, H, Nq, D], T or stored in 16 bits (Eigen::half, Eigen::bfloat16) and
 ///                 widened where it is read; finite where visible.
@@ -69,11 +70,16 @@ forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, L
       "heed: q, k, v, out and lse must have one number type, but q, k and v may also be "
       "stored in 16 bits, k and v be Quantized");
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "heed: float or double");
-  detail::Pass<T, detail::BlockingFor<T, Q, K, V>, Variant> pass(q, k, v, variant);
   const View<T, 4> to(out);
   const View<T, 3> lse_to(lse);
-  detail::check_outputs(pass.problem(), to, lse_to);
-  return pass.run(to, lse_to, options);
+  const auto run = [&](auto blocking) {
+    detail::Pass<T, decltype(blocking), Variant> pass(q, k, v, variant);
+    detail::check_outputs(pass.problem(), to, lse_to);
+    return pass.run(to, lse_to, options);
+  };
+  if constexpr (detail::has_bfloat16_products<T, Q, K, V>)
+    if (options.bfloat16_products.value_or(bfloat16_is_faster())) return run(Bfloat16Blocking());
+  return run(Blocking<T>());
 }
 
 /// Without the log-sum-exp.
