@@ -49,10 +49,11 @@ void forward_pass(benchmark::State& state, const Variant& variant, Index tokens,
   const double all = pairs * double(heads);
   const Work work{.flop = 4 * double(dim) * all, .pairs = all, .threads = threads};
   const auto call = [&] { visited = heed::forward(q, k, v, variant, out, options); };
-  // The peak of what is multiplied.
-  if constexpr (heed::simd::multiplies_bfloat16 && std::is_same_v<S, Eigen::bfloat16>)
-    heed::bfloat16_is_faster() ? measure<heed::simd::Bfloat16Pair>(state, work, the_peak, call)
-                               : measure<T>(state, work, the_peak, call);
+  constexpr bool may_multiply_pairs =
+      heed::simd::multiplies_bfloat16 && std::is_same_v<S, Eigen::bfloat16>;
+  if (may_multiply_pairs && heed::bfloat16_is_faster())  // the peak of what is multiplied
+    measure<std::conditional_t<may_multiply_pairs, heed::simd::Bfloat16Pair, T>>(state, work,
+                                                                                 the_peak, call);
   else
     measure<T>(state, work, the_peak, call);
   state.counters["computed%"] = 100 * double(visited.pairs) / all;  // 100: no pair in vain
