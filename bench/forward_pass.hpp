@@ -51,7 +51,8 @@ void forward_pass(benchmark::State& state, const Variant& variant, Index tokens,
   const auto call = [&] { visited = heed::forward(q, k, v, variant, out, options); };
   constexpr bool may_multiply_pairs =
       heed::simd::multiplies_bfloat16 && std::is_same_v<S, Eigen::bfloat16>;
-  if (may_multiply_pairs && heed::bfloat16_is_faster())  // the peak of what is multiplied
+  // The peak of what is multiplied; of matrix registers, which are far beyond, that of float.
+  if (may_multiply_pairs && heed::fastest_bfloat16(tokens) == heed::Bfloat16::pairs)
     measure<std::conditional_t<may_multiply_pairs, heed::simd::Bfloat16Pair, T>>(state, work,
                                                                                  the_peak, call);
   else

@@ -9,7 +9,8 @@
 #                   x86-64-v2  SSE4.2: Nehalem, 2008
 #                   x86-64-v3  AVX2, FMA: Haswell, 2013; Zen
 #                   x86-64-v4  AVX-512: Skylake-X, 2017; Zen 4
-#                   x86-64-v4-bf16  the same, and AVX512_BF16: Cooper Lake, 2020; Zen 4
+#                   x86-64-v4-bf16  the same, and AVX512_BF16: Cooper Lake, 2020; Zen 4; there AMX
+#                                   too, where the processor has it
 #           Arm:    armv8-a    NEON, which every 64-bit one has
 #           Those of the other family are passed over, so that one list serves both. Without ARCHS:
 #           x86-64 x86-64-v3 x86-64-v4 armv8-a.
@@ -87,7 +88,7 @@ function(heed_add_kernels target)
       set(unit ${CMAKE_CURRENT_BINARY_DIR}/${target}_kernels/${name}.${arch}.cpp)
       file(CONFIGURE OUTPUT ${unit} CONTENT "#include \"${path}\"\n" @ONLY)
       string(REPLACE "-" "_" identifier ${arch})
-      string(REPLACE "-v4-bf16" "-v4;-mavx512bf16" options -march=${arch})
+      string(REPLACE "-v4-bf16" "-v4;-mavx512bf16;-mamx-tile;-mamx-bf16" options -march=${arch})
       # What is compiled with other flags can neither use a header compiled with the target's nor
       # be one file with its other sources.
       set_source_files_properties(

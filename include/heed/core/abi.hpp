@@ -237,6 +237,11 @@
 #else
 #define HEED_ISA_512VPOPCNTDQ
 #endif
+#if defined(__AMX_BF16__)
+#define HEED_ISA_AMX M
+#else
+#define HEED_ISA_AMX
+#endif
 #if defined(__AVX10_2__)
 #define HEED_ISA_AVX10 X
 #else
@@ -267,7 +272,8 @@
                    HEED_ISA_512IFMA, HEED_ISA_512VBMI, HEED_ISA_512VBMI2)
 #define HEED_ABI_VECTOR_TAIL                                                                 \
   HEED_ABI_JOIN_13(HEED_ISA_512VNNI, HEED_ISA_512BF16, HEED_ISA_512FP16, HEED_ISA_512BITALG, \
-                   HEED_ISA_512VPOPCNTDQ, HEED_ISA_AVX10, HEED_ISA_SSE4A, HEED_ISA_IFMA, , , , , )
+                   HEED_ISA_512VPOPCNTDQ, HEED_ISA_AVX10, HEED_ISA_SSE4A, HEED_ISA_IFMA,     \
+                   HEED_ISA_AMX, , , , )
 
 #define HEED_ABI_PASTE(major, minor, patch, isa, bits, math, scalar, vector, tail) \
   v##major##_##minor##_##patch##_##isa##bits##math##_##scalar##vector##tail

@@ -42,7 +42,8 @@ struct x86_64_v4 {
   static constexpr int level = 4;
 };
 /// The same with AVX512_BF16: Cooper Lake, 2020; Sapphire Rapids; Zen 4. No -march, but
-/// -march=x86-64-v4 -mavx512bf16.
+/// -march=x86-64-v4 -mavx512bf16. Compiled with -mamx-tile -mamx-bf16 too: whether these are there
+/// is asked where they are used.
 struct x86_64_v4_bf16 {
   static constexpr const char* name = "x86-64-v4-bf16";
   static constexpr int level = 5;
@@ -128,7 +129,7 @@ inline int ask_processor() {
   return more.eax >= 1 && has(Cpuid(7, 1).eax, avx512_bf16) ? 5 : 4;
 }
 
-inline bool is_intel() {
+inline bool ask_whether_intel() {
   const Cpuid vendor(0);
   return vendor.ebx == signature_INTEL_ebx && vendor.ecx == signature_INTEL_ecx &&
          vendor.edx == signature_INTEL_edx;
@@ -139,7 +140,7 @@ inline bool is_intel() {
 inline int ask_processor() {
   return 1;
 }
-inline bool is_intel() {
+inline bool ask_whether_intel() {
   return false;
 }
 
@@ -153,11 +154,10 @@ inline int offered_level() {
   return level;
 }
 
-/// Do products of bfloat16 take less time than those of float, where the processor has both? AMD's
-/// take half. Intel's begin a quarter as often, two numbers at a time: twice the time.
-inline bool bfloat16_is_faster() {
-  static const bool faster = !detail::is_intel();
-  return faster;
+/// Instructions of one name are not as fast on all that have them.
+inline bool made_by_intel() {
+  static const bool yes = detail::ask_whether_intel();
+  return yes;
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -2,7 +2,7 @@
 /// @file How the work is cut: register tiles, row blocks, key blocks.
 #pragma once
 
-#include "heed/simd/operand.hpp"
+#include "heed/simd/matrix_tiles.hpp"
 
 namespace heed::inline HEED_ABI {
 
@@ -17,12 +17,18 @@ struct Blocking {
   static constexpr int panel_vectors = 2;
   static constexpr Index block_rows = 96;
   static constexpr Index block_keys = 128;
-  static constexpr bool narrow_tiles = true;  ///< Are few rows worth tiles of their own?
+  static constexpr bool narrow_tiles = true;   ///< Are few rows worth tiles of their own?
+  static constexpr bool matrix_tiles = false;  ///< Are both products made in matrix registers?
 };
 
 /// Where all that is multiplied is of bfloat16.
-struct Bfloat16Blocking : Blocking<float> {
+struct PairBlocking : Blocking<float> {
   using Packed = simd::Bfloat16Pair;
+};
+/// The same in matrix registers: queries stay in rows, tiles go by way of memory.
+struct TileBlocking : PairBlocking {
+  static constexpr int group_rows = simd::tile_rows;
+  static constexpr bool narrow_tiles = false, matrix_tiles = true;
 };
 
 /// The default backwards. Weights and their gradients, 72 kB each, stay in the second-level cache
@@ -52,7 +58,9 @@ struct Tiles : B {
   /// and their score by the factors of both.
   static constexpr Index numbers = simd::Operand<Packed>::numbers;
 
-  static_assert(group_rows % 3 == 0 && block_rows % group_rows == 0);
+  static_assert((!B::narrow_tiles || group_rows % 3 == 0) && block_rows % group_rows == 0);
+  static_assert(!B::matrix_tiles ||
+                (group_rows == simd::tile_rows && panel_keys == 2 * simd::tile_rows));
   static_assert(block_keys % (B::narrow_tiles ? 4 * panel_keys : panel_keys) == 0,
                 "a block is whole tiles of every width");
 };

@@ -5,6 +5,7 @@
 #include "heed/core/executor.hpp"
 #include "heed/core/shape.hpp"
 #include "heed/core/workspace.hpp"
+#include "heed/engine/bfloat16.hpp"
 #include "heed/score/stage.hpp"
 #include "heed/simd/pack.hpp"
 
@@ -22,10 +23,9 @@ struct Options {
   /// default half a unit in the last place of 1, 6e-8 for float; 0 drops nothing. backward() leaves
   /// out whole blocks of such keys, of gradients that carry no more of the weight.
   std::optional<double> negligible{};
-  /// Where q, k and v are of bfloat16 and forward() is compiled for AVX512_BF16: multiply them as
-  /// they are, and round the weights to them, or widen all to float? By default what is faster on
-  /// the processor at hand: on AMD's the former, on Intel's the latter.
-  std::optional<bool> bfloat16_products{};
+  /// How forward() multiplies where q, k and v are all of bfloat16; if that is not to be had, by
+  /// the next less. By default what is fastest on the processor at hand, see fastest_bfloat16().
+  std::optional<Bfloat16> bfloat16{};
 };
 
 namespace detail {

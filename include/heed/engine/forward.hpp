@@ -2,7 +2,6 @@
 /// @file The fused forward pass.
 #pragma once
 
-#include "heed/core/instruction_set.hpp"
 #include "heed/engine/pass.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -39,10 +38,10 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// never reaches a result, be it NaN. A row that sees no key is zero, its lse −∞.
 ///
 /// T, float or double, is the number type of out and lse, and what is computed in. If q, k and v
-/// are all of bfloat16, this is compiled for AVX512_BF16 and the processor gains by it, see
-/// Options::bfloat16_products, both products multiply bfloat16, w rounded to the nearest, and sum
-/// in float: up to twice the speed. Rounded are also values after their temperature, unless a few
-/// rows read them as they are stored and take it in w, and the queries and keys of a selective
+/// are all of bfloat16, this is compiled for AVX512_BF16 or AMX_BF16 and the processor gains by it,
+/// see Options::bfloat16, both products multiply bfloat16, w rounded to the nearest, and sum in
+/// float: two to three times the speed. Rounded are also values after their temperature, unless a
+/// few rows read them as they are stored and take it in w, and the queries and keys of a selective
 /// projection. All else stays in float.
 ///
 /// @param q        [B, H, Nq, D], T or stored in 16 bits (Eigen::half, Eigen::bfloat16) and
@@ -77,8 +76,13 @@ forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, L
     detail::check_outputs(pass.problem(), to, lse_to);
     return pass.run(to, lse_to, options);
   };
-  if constexpr (detail::has_bfloat16_products<T, Q, K, V>)
-    if (options.bfloat16_products.value_or(bfloat16_is_faster())) return run(Bfloat16Blocking());
+  if constexpr (detail::has_bfloat16_products<T, Q, K, V>) {
+    const Bfloat16 by = options.bfloat16 ? detail::available(*options.bfloat16)
+                                         : fastest_bfloat16(View<const ScalarOf<Q>, 4>(q).dim(2));
+    if constexpr (simd::multiplies_tiles)
+      if (by == Bfloat16::tiles) return run(TileBlocking());
+    if (by == Bfloat16::pairs) return run(PairBlocking());
+  }
   return run(Blocking<T>());
 }
 

@@ -96,6 +96,17 @@ bool needs_copy(const Tokens<T>& x, bool scaled) {
   return !std::is_same_v<Packed, T> || scaled || !x.in_place() || x.dim(3) % simd::width<T> != 0;
 }
 
+/// Rows of operands of which `count` are there, up to those that are read together.
+template <class Packed>
+constexpr Index whole_rows(Index count) {
+  return round_up(count, simd::Operand<Packed>::together);
+}
+/// Noughts in the rows behind the last.
+template <class Packed>
+void end_rows(Packed* rows, Index count, Index columns) {
+  std::fill(rows + count * columns, rows + whole_rows<Packed>(count) * columns, Packed{});
+}
+
 /// The same in rows, of pairs two tokens in one; returns whether every number of them is finite,
 /// scaled as it is. `room` is for two tokens of D numbers, where they are paired and not in place.
 template <class T, class Packed, class Factor>
@@ -116,7 +127,9 @@ bool pack_rows(const Tokens<T>& x, Index batch, Index head, Index first, Index c
                       alone ? T(0) : factor(batch, head, first + r + 1), dim, columns,
                       copy + r / 2 * columns);
     }
-    return simd::all_finite(copy, columns, simd::operands<Packed>(count), columns);
+    const Index pairs = simd::operands<Packed>(count);
+    end_rows(copy, pairs, columns);
+    return simd::all_finite(copy, columns, pairs, columns);
   }
 }
 
@@ -180,7 +193,7 @@ class PackedRows {
         block_(block),
         blocks_((x.dim(2) + block - 1) / block),
         columns_(round_up(x.dim(3), simd::width<T>)),
-        head_rows_(simd::operands<Packed>(x.dim(2))),
+        head_rows_(whole_rows<Packed>(simd::operands<Packed>(x.dim(2)))),
         copies_(needs_copy<Packed>(x, scaled)) {
     finite_ = arena.take<std::uint8_t>(x.dim(0) * x.dim(1) * blocks_);
     if (copies_) rows_ = arena.take<Packed>(x.dim(0) * x.dim(1) * head_rows_ * columns_);

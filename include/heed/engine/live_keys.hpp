@@ -75,6 +75,7 @@ class LiveKeys {
     Packed* rows = values_ + slot * capacity_ / numbers * columns_;
     for (Index c = packed_ / numbers * numbers; c < count_; c += numbers)
       copy_row(values, c, rows + c / numbers * columns_);
+    end_rows(rows, simd::operands<Packed>(count_), columns_);
   }
   KeyStore<T, Packed> store(Index slot) const {
     return {panels_ + slot * capacity_ * dim_,

@@ -21,7 +21,8 @@ struct Strip {
 
   Row* rows;         ///< [block_rows]; behind the last, the last again
   KeyRange* ranges;  ///< [block_rows] the interval of keys each row sees
-  /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled.
+  /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled. For matrix
+  /// registers [rows][packed dim], noughts behind the last up to a whole group.
   const Packed* queries = nullptr;
   T* factors;  ///< [block_rows] what scales them, of pairs
   /// [few_stored_rows][query_stride()], where they are few; scaled as `queries` are.
@@ -107,14 +108,10 @@ struct Strip {
   /// them. `room` is for a group.
   template <class RowOf, class Factor>
   void pack(RowOf&& row_of, Factor&& factor, const PanelRoom<T, Packed>& room = {}) {
-    for (Index g = 0; g < groups(); ++g) {
-      const Index first = g * Tile::group_rows;
-      const Row* row = rows + first;
-      pack_panel([&](Index r) { return row_of(row[r], r); }, group_count(g), dim,
-                 Index(Tile::group_rows), [&](Index r) { return factor(row[r]); }, room,
-                 own_queries_ + first * packed_dim(),
-                 Tile::numbers > 1 ? factors + first : nullptr);
-    }
+    if constexpr (Tile::matrix_tiles)
+      pack_in_rows(row_of, factor);
+    else
+      pack_in_panels(row_of, factor, room);
     for (Index r = 0; r < count && count <= few_stored_rows; ++r) {
       Packed* const to = query_rows + r * query_stride();
       if constexpr (Tile::numbers == 1) {
@@ -178,6 +175,28 @@ struct Strip {
   }
 
  private:
+  template <class RowOf, class Factor>
+  void pack_in_panels(RowOf& row_of, Factor& factor, const PanelRoom<T, Packed>& room) {
+    for (Index g = 0; g < groups(); ++g) {
+      const Index first = g * Tile::group_rows;
+      const Row* row = rows + first;
+      pack_panel([&](Index r) { return row_of(row[r], r); }, group_count(g), dim,
+                 Index(Tile::group_rows), [&](Index r) { return factor(row[r]); }, room,
+                 own_queries_ + first * packed_dim(),
+                 Tile::numbers > 1 ? factors + first : nullptr);
+    }
+  }
+  template <class RowOf, class Factor>
+  void pack_in_rows(RowOf& row_of, Factor& factor) {
+    for (Index r = 0; r < count; ++r) {
+      simd::pair_up(row_of(rows[r], 0), dim, own_queries_ + r * packed_dim());
+      factors[r] = factor(rows[r]);
+    }
+    const Index filled = groups() * Tile::group_rows;
+    std::fill(own_queries_ + count * packed_dim(), own_queries_ + filled * packed_dim(), Packed{});
+    std::fill(factors + count, factors + filled, T(1));
+  }
+
   /// A row that saw NaN is not empty; said in bits, which -ffast-math leaves alone.
   static bool is_zero(T total) { return std::bit_cast<simd::Int<T>>(total) == 0; }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/engine/online_softmax.hpp"
+#include "heed/simd/matrix_tiles.hpp"
 #include "heed/simd/product.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -71,6 +72,7 @@ class Worker {
   void score(StripOf& s, const Block& block, bool projected) {
     std::fill_n(scores_, scores_of(s), hidden<T>);
     const Cover seen = cover(s, block);
+    [[maybe_unused]] const Registers registers(s.packed_dim());
     for (Index g = 0; g < s.groups() && seen != Cover::none; ++g)
       each_tile(s, g, block, seen == Cover::partial, [&](auto shape, auto masked, Index key) {
         store_scores<shape.rows, shape.panels, masked.value>(s, g, block, key, !projected);
@@ -87,6 +89,7 @@ class Worker {
   void attend(StripOf& s, const Block& block, bool selected = false) {
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
+    [[maybe_unused]] const Registers registers(s.packed_dim());
     const Rows<Packed>& values = block.values;
     for (Index g = 0; g < s.groups(); ++g) {
       const auto weigh_to = [&](auto* weights) {
@@ -112,6 +115,9 @@ class Worker {
       if (!*values.finite)
         simd::accumulate_seen<stride, 1>(count, p, v, values.stride, keys, s.columns, out,
                                          s.columns);
+      else if constexpr (Tile::matrix_tiles)
+        simd::accumulate_tiles(p, stride, v, values.stride, whole_rows<Packed>(keys), s.columns,
+                               out);
       else if (count == 1)
         sum(Int<1>(), Int<8>());
       else if (count <= Tile::few_rows)
@@ -150,6 +156,12 @@ class Worker {
             .offsets = offsets,
             .origin = problem.query_offset};
   }
+
+  /// What holds the registers that products are made in, where they must be held.
+  struct NoRegisters {
+    explicit NoRegisters(Index) {}
+  };
+  using Registers = std::conditional_t<Tile::matrix_tiles, simd::MatrixTiles, NoRegisters>;
 
   template <int N>
   using Int = std::integral_constant<int, N>;
@@ -225,7 +237,7 @@ class Worker {
       visited.pairs +=
           s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
       if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && std::is_same_v<W, Packed>)
-        if constexpr (shape.rows == Tile::group_rows && !masked.value)
+        if constexpr (shape.rows == Tile::group_rows && !masked.value && !Tile::matrix_tiles)
           if (!selected && !block.stored) return weigh_full_tile(s, g, block, key, first, weights);
       // A score the selecting head hid is hidden whatever the tile.
       weigh_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first, weights,
@@ -284,11 +296,16 @@ class Worker {
   template <int Rows, int Panels>
   void multiply(const StripOf& s, Index g, const Block& block, Index key, T* out) const {
     if (block.stored) return dot_stored(s, g, block, key, Panels * Tile::panel_keys, out);
-    simd::store_products<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
-        s.queries + g * Tile::group_rows * s.packed_dim(), Index(Tile::group_rows),
-        block.panels + (key - block.first) * s.packed_dim(), Tile::panel_keys * s.packed_dim(),
-        s.packed_dim(), out + g * Tile::group_rows * Tile::block_keys + (key - block.first),
-        Tile::block_keys);
+    const Index dim = s.packed_dim(), at = key - block.first;
+    const Packed *queries = s.queries + g * Tile::group_rows * dim,
+                 *panels = block.panels + at * dim;
+    T* to = out + g * Tile::group_rows * Tile::block_keys + at;
+    if constexpr (Tile::matrix_tiles)
+      simd::multiply_tiles(queries, dim, panels, to, Tile::block_keys);
+    else
+      simd::store_products<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
+          queries, Index(Tile::group_rows), panels, Tile::panel_keys * dim, dim, to,
+          Tile::block_keys);
   }
 
   /// The same of keys as they are stored.

@@ -16,6 +16,7 @@ struct Operand {
   using Sum = T;
   using Register = Batch<T>;
   static constexpr Index numbers = 1;
+  static constexpr Index together = 1;  ///< rows of values come in so many, the last of noughts
 
   HEED_INLINE static Register load(const T* p) { return simd::load(p); }
   HEED_INLINE static Register broadcast(T x) { return Register(x); }
@@ -80,6 +81,7 @@ struct Operand<Bfloat16Pair> {
   using Sum = float;
   using Register = __m512i;
   static constexpr Index numbers = 2;
+  static constexpr Index together = 16;  ///< a matrix register's
 
   HEED_INLINE static Register load(const Bfloat16Pair* p) { return _mm512_loadu_si512(p); }
   HEED_INLINE static Register broadcast(Bfloat16Pair x) { return _mm512_set1_epi32(int(x.bits)); }

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+/// @file What multiplies tensors of bfloat16.
+#pragma once
+
+#include "heed/core/instruction_set.hpp"
+#include "heed/engine/stored_block.hpp"
+#include "heed/simd/matrix_tiles.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// How forward() multiplies where q, k and v are all of bfloat16. Sums are of float.
+enum class Bfloat16 {
+  widened,  ///< as numbers of float
+  pairs,    ///< as it is, by AVX512_BF16: Cooper Lake, Sapphire Rapids, Zen 4
+  tiles,    ///< as it is, by AMX_BF16: Sapphire Rapids; on Linux
+};
+
+namespace detail {
+
+/// The most that this build can and this processor has, if not more than asked for.
+inline Bfloat16 available(Bfloat16 asked) {
+  if (asked == Bfloat16::tiles && !simd::offers_tiles()) asked = Bfloat16::pairs;
+  return simd::multiplies_bfloat16 ? asked : Bfloat16::widened;
+}
+
+}  // namespace detail
+
+/// What is fastest here for so many queries. Matrix registers are filled by sixteen rows. Pairs
+/// take half the time of float on AMD's processors, twice the time on Intel's, which begin a
+/// quarter as many such products.
+inline Bfloat16 fastest_bfloat16(Index queries) {
+  if (queries > detail::few_stored_rows && simd::offers_tiles()) return Bfloat16::tiles;
+  return detail::available(made_by_intel() ? Bfloat16::widened : Bfloat16::pairs);
+}
+
+}  // namespace heed::inline HEED_ABI

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+/// @file Products of bfloat16 in the matrix registers of AMX: sixteen rows of sixteen operands.
+#pragma once
+
+#include "heed/simd/operand.hpp"
+
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__) && \
+    !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#define HEED_MATRIX_TILES
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace heed::inline HEED_ABI::simd {
+
+/// Rows of a tile, operands of a row, and sums of a row.
+inline constexpr Index tile_rows = 16;
+
+#ifdef HEED_MATRIX_TILES
+
+/// Is this compiled for them?
+inline constexpr bool multiplies_tiles = true;
+
+/// Has the processor matrix registers, and lets the system this process use them? A process asks
+/// once, for all of its threads.
+inline bool offers_tiles() {
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
+  static const bool offered = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return offered;
+}
+
+/// While it lives, this thread's matrix registers hold what multiply_tiles() and accumulate_tiles()
+/// take: two tiles of sums; tiles of a whole step along the sum, one of the left side, two of the
+/// right; and the same for the rest of `operands`.
+class MatrixTiles {
+ public:
+  explicit MatrixTiles(Index operands) noexcept {
+    Shapes shapes;
+    const auto shape = [&](int tile, Index rows, Index columns) {
+      shapes.rows[tile] = std::uint8_t(rows);
+      shapes.row_bytes[tile] = std::uint16_t(columns * Index(sizeof(Bfloat16Pair)));
+    };
+    for (int tile = 0; tile < 5; ++tile) shape(tile, tile_rows, tile_rows);
+    const Index rest = operands % tile_rows == 0 ? tile_rows : operands % tile_rows;
+    shape(5, tile_rows, rest);
+    shape(6, rest, tile_rows);
+    shape(7, rest, tile_rows);
+    _tile_loadconfig(&shapes);
+  }
+  MatrixTiles(const MatrixTiles&) = delete;
+  MatrixTiles& operator=(const MatrixTiles&) = delete;
+  ~MatrixTiles() { _tile_release(); }
+
+ private:
+  /// What LDTILECFG reads.
+  struct alignas(64) Shapes {
+    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    std::uint16_t row_bytes[16] = {};
+    std::uint8_t rows[16] = {};
+  };
+};
+
+/// out[r · out_stride + c] = Σ_d q[r · operands + d] · panel[d · 32 + c] for r < 16, c < 32, under
+/// MatrixTiles(operands).
+inline void multiply_tiles(const Bfloat16Pair* q, Index operands, const Bfloat16Pair* panel,
+                           float* out, Index out_stride) noexcept {
+  constexpr Index size = sizeof(Bfloat16Pair), panel_keys = 2 * tile_rows;
+  _tile_zero(0);
+  _tile_zero(1);
+  Index d = 0;
+  for (; d + tile_rows <= operands; d += tile_rows) {
+    _tile_loadd(2, q + d, operands * size);
+    _tile_loadd(3, panel + d * panel_keys, panel_keys * size);
+    _tile_dpbf16ps(0, 2, 3);
+    _tile_loadd(4, panel + d * panel_keys + tile_rows, panel_keys * size);
+    _tile_dpbf16ps(1, 2, 4);
+  }
+  if (d < operands) {
+    _tile_loadd(5, q + d, operands * size);
+    _tile_loadd(6, panel + d * panel_keys, panel_keys * size);
+    _tile_dpbf16ps(0, 5, 6);
+    _tile_loadd(7, panel + d * panel_keys + tile_rows, panel_keys * size);
+    _tile_dpbf16ps(1, 5, 7);
+  }
+  _tile_stored(0, out, out_stride * Index(sizeof(float)));
+  _tile_stored(1, out + tile_rows, out_stride * Index(sizeof(float)));
+}
+
+/// out[r][d] += Σ_j p[r · p_stride + j] · v[j · v_stride + d] for r < 16, d < columns, under any
+/// MatrixTiles.
+///
+/// @param operands  along j, a multiple of sixteen.
+/// @param columns   a multiple of the register width, and what rows of `out` are apart.
+inline void accumulate_tiles(const Bfloat16Pair* p, Index p_stride, const Bfloat16Pair* v,
+                             Index v_stride, Index operands, Index columns, float* out) noexcept {
+  constexpr Index size = sizeof(Bfloat16Pair);
+  const Index out_bytes = columns * Index(sizeof(float));
+  for (Index d = 0; d < columns; d += 2 * tile_rows) {
+    const bool two = d + tile_rows < columns;
+    _tile_loadd(0, out + d, out_bytes);
+    if (two) _tile_loadd(1, out + d + tile_rows, out_bytes);
+    for (Index j = 0; j < operands; j += tile_rows) {
+      _tile_loadd(2, p + j, p_stride * size);
+      _tile_loadd(3, v + j * v_stride + d, v_stride * size);
+      _tile_dpbf16ps(0, 2, 3);
+      if (!two) continue;
+      _tile_loadd(4, v + j * v_stride + d + tile_rows, v_stride * size);
+      _tile_dpbf16ps(1, 2, 4);
+    }
+    _tile_stored(0, out + d, out_bytes);
+    if (two) _tile_stored(1, out + d + tile_rows, out_bytes);
+  }
+}
+
+#undef HEED_MATRIX_TILES
+#else
+
+inline constexpr bool multiplies_tiles = false;
+inline bool offers_tiles() {
+  return false;
+}
+struct MatrixTiles;
+// Nowhere.
+void multiply_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, float*, Index);
+void accumulate_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, Index, Index, Index, float*);
+
+#endif
+
+}  // namespace heed::inline HEED_ABI::simd
