@@ -4,6 +4,8 @@
 
 #include "heed/simd/matrix_tiles.hpp"
 
+#include <type_traits>
+
 namespace heed::inline HEED_ABI {
 
 /// The default for this instruction set. A tile of group_rows × panel_vectors accumulators, its
@@ -17,8 +19,7 @@ struct Blocking {
   static constexpr int panel_vectors = 2;
   static constexpr Index block_rows = 96;
   static constexpr Index block_keys = 128;
-  static constexpr bool narrow_tiles = true;   ///< Are few rows worth tiles of their own?
-  static constexpr bool matrix_tiles = false;  ///< Are both products made in matrix registers?
+  static constexpr bool narrow_tiles = true;  ///< Are few rows worth tiles of their own?
 };
 
 /// Where all that is multiplied is of bfloat16.
@@ -28,7 +29,7 @@ struct PairBlocking : Blocking<float> {
 /// The same in matrix registers: queries stay in rows, tiles go by way of memory.
 struct TileBlocking : PairBlocking {
   static constexpr int group_rows = simd::tile_rows;
-  static constexpr bool narrow_tiles = false, matrix_tiles = true;
+  static constexpr bool narrow_tiles = false;
 };
 
 /// The default backwards. Weights and their gradients, 72 kB each, stay in the second-level cache
@@ -58,8 +59,11 @@ struct Tiles : B {
   /// and their score by the factors of both.
   static constexpr Index numbers = simd::Operand<Packed>::numbers;
 
+  /// Are both products made in matrix registers?
+  static constexpr bool matrix_tiles = std::is_base_of_v<TileBlocking, B>;
+
   static_assert((!B::narrow_tiles || group_rows % 3 == 0) && block_rows % group_rows == 0);
-  static_assert(!B::matrix_tiles ||
+  static_assert(!matrix_tiles ||
                 (group_rows == simd::tile_rows && panel_keys == 2 * simd::tile_rows));
   static_assert(block_keys % (B::narrow_tiles ? 4 * panel_keys : panel_keys) == 0,
                 "a block is whole tiles of every width");
