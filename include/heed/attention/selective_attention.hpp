@@ -20,9 +20,9 @@ namespace heed::inline HEED_ABI {
 /// @param v    [B, G, N, Dv] values.
 /// @param out  [B, H, N, Dv], overwritten; overlaps none of the others.
 /// @throws ShapeError if they do not fit; out is then untouched.
-/// @note Time O(B H N² D), a few per cent over causal_attention; memory O(N): no N × N matrix
-/// exists.
-///       Rows run in order; heads and batch entries are what can run in parallel.
+/// @note Time O(B H N² D), a few per cent over causal_attention, and less the more is forgotten;
+///       memory O(N): no N × N matrix exists. Rows run in order; heads and batch entries are what
+///       can run in parallel.
 template <class Q, class K, class V, class Out>
 Visited selective_attention(const Q& q, const K& k, const V& v, Out&& out,
                             const Options& options = {}) {

@@ -30,6 +30,15 @@ inline bool offers_tiles() {
   return offered;
 }
 
+namespace detail {
+
+/// What was written is in memory: g++'s intrinsics do not say that they read it.
+HEED_INLINE void settle_memory() {
+  asm volatile("" ::: "memory");
+}
+
+}  // namespace detail
+
 /// While it lives, this thread's matrix registers hold what multiply_tiles() and accumulate_tiles()
 /// take: two tiles of sums; tiles of a whole step along the sum, one of the left side, two of the
 /// right; and the same for the rest of `operands`.
@@ -46,6 +55,7 @@ class MatrixTiles {
     shape(5, tile_rows, rest);
     shape(6, rest, tile_rows);
     shape(7, rest, tile_rows);
+    asm volatile("" : "+m"(shapes));  // whole: see settle_memory()
     _tile_loadconfig(&shapes);
   }
   MatrixTiles(const MatrixTiles&) = delete;
@@ -66,6 +76,7 @@ class MatrixTiles {
 inline void multiply_tiles(const Bfloat16Pair* q, Index operands, const Bfloat16Pair* panel,
                            float* out, Index out_stride) noexcept {
   constexpr Index size = sizeof(Bfloat16Pair), panel_keys = 2 * tile_rows;
+  detail::settle_memory();
   _tile_zero(0);
   _tile_zero(1);
   Index d = 0;
@@ -96,6 +107,7 @@ inline void accumulate_tiles(const Bfloat16Pair* p, Index p_stride, const Bfloat
                              Index v_stride, Index operands, Index columns, float* out) noexcept {
   constexpr Index size = sizeof(Bfloat16Pair);
   const Index out_bytes = columns * Index(sizeof(float));
+  detail::settle_memory();
   for (Index d = 0; d < columns; d += 2 * tile_rows) {
     const bool two = d + tile_rows < columns;
     _tile_loadd(0, out + d, out_bytes);
