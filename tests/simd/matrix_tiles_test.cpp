@@ -14,7 +14,7 @@ TEST(MatrixTiles, AreOfferedOnlyToWhatIsCompiledForThem) {
   EXPECT_LE(simd::offers_tiles(), simd::multiplies_tiles);
 }
 
-#ifdef __AMX_BF16__
+#ifdef HEED_HAS_AMX_BF16
 
 using Pair = simd::Bfloat16Pair;
 

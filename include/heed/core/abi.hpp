@@ -237,8 +237,9 @@
 #else
 #define HEED_ISA_512VPOPCNTDQ
 #endif
-#if defined(__AMX_BF16__)
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)  // clang++ 14 and before
 #define HEED_ISA_AMX M
+#define HEED_HAS_AMX_BF16
 #else
 #define HEED_ISA_AMX
 #endif

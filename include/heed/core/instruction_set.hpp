@@ -135,6 +135,11 @@ inline bool ask_whether_intel() {
          vendor.edx == signature_INTEL_edx;
 }
 
+inline bool ask_whether_amx_bf16() {
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+  return (Cpuid(7).edx & (amx_bf16 | amx_tile)) == (amx_bf16 | amx_tile);
+}
+
 #else
 
 inline int ask_processor() {

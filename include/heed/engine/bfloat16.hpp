@@ -12,25 +12,30 @@ namespace heed::inline HEED_ABI {
 enum class Bfloat16 {
   widened,  ///< as numbers of float
   pairs,    ///< as it is, by AVX512_BF16: Cooper Lake, Sapphire Rapids, Zen 4
-  tiles,    ///< as it is, by AMX_BF16: Sapphire Rapids; on Linux
+  tiles,    ///< as it is, by AMX_BF16 beside it: Sapphire Rapids; on Linux
 };
 
 namespace detail {
 
-/// The most that this build can and this processor has, if not more than asked for.
+/// Pairs take half the time of float on AMD's processors, twice the time on Intel's, which begin a
+/// quarter as many such products.
+inline Bfloat16 fastest_without_tiles() {
+  return simd::multiplies_bfloat16 && !made_by_intel() ? Bfloat16::pairs : Bfloat16::widened;
+}
+/// What is asked for, if this build and this processor have it.
 inline Bfloat16 available(Bfloat16 asked) {
-  if (asked == Bfloat16::tiles && !simd::offers_tiles()) asked = Bfloat16::pairs;
+  if (asked == Bfloat16::tiles)
+    return simd::offers_tiles() ? Bfloat16::tiles : fastest_without_tiles();
   return simd::multiplies_bfloat16 ? asked : Bfloat16::widened;
 }
 
 }  // namespace detail
 
-/// What is fastest here for so many queries. Matrix registers are filled by sixteen rows. Pairs
-/// take half the time of float on AMD's processors, twice the time on Intel's, which begin a
-/// quarter as many such products.
+/// What is fastest here for so many queries of a head: matrix registers are filled by sixteen.
 inline Bfloat16 fastest_bfloat16(Index queries) {
-  if (queries > detail::few_stored_rows && simd::offers_tiles()) return Bfloat16::tiles;
-  return detail::available(made_by_intel() ? Bfloat16::widened : Bfloat16::pairs);
+  return queries > detail::few_stored_rows && simd::offers_tiles()
+             ? Bfloat16::tiles
+             : detail::fastest_without_tiles();
 }
 
 }  // namespace heed::inline HEED_ABI

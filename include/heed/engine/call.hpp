@@ -23,8 +23,9 @@ struct Options {
   /// default half a unit in the last place of 1, 6e-8 for float; 0 drops nothing. backward() leaves
   /// out whole blocks of such keys, of gradients that carry no more of the weight.
   std::optional<double> negligible{};
-  /// How forward() multiplies where q, k and v are all of bfloat16; if that is not to be had, by
-  /// the next less. By default what is fastest on the processor at hand, see fastest_bfloat16().
+  /// How forward() multiplies where q, k and v are all of bfloat16. By default, and where that is
+  /// not to be had, as is fastest on the processor at hand, see fastest_bfloat16(). Tiles, unless
+  /// pairs or widened is asked for, are asked of the system once, see simd::offers_tiles().
   std::optional<Bfloat16> bfloat16{};
 };
 

@@ -38,11 +38,12 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// never reaches a result, be it NaN. A row that sees no key is zero, its lse −∞.
 ///
 /// T, float or double, is the number type of out and lse, and what is computed in. If q, k and v
-/// are all of bfloat16, this is compiled for AVX512_BF16 or AMX_BF16 and the processor gains by it,
-/// see Options::bfloat16, both products multiply bfloat16, w rounded to the nearest, and sum in
-/// float: two to three times the speed. Rounded are also values after their temperature, unless a
-/// few rows read them as they are stored and take it in w, and the queries and keys of a selective
-/// projection. All else stays in float.
+/// are all of bfloat16, this is compiled for AVX512_BF16, maybe for AMX_BF16, and the processor
+/// gains, see Options::bfloat16, both products multiply bfloat16, w rounded to the nearest, and sum
+/// in float: two to three times the speed. Rounded are also values after their temperature, unless
+/// a few rows read them as they are stored and take it in w, and the queries and keys of a
+/// selective projection. All else stays in float. A weight that rounds to nought hides its value,
+/// be it NaN.
 ///
 /// @param q        [B, H, Nq, D], T or stored in 16 bits (Eigen::half, Eigen::bfloat16) and
 ///                 widened where it is read; finite where visible.

@@ -131,6 +131,7 @@ class Worker {
   /// strip, first key, weights), row by row.
   template <class Consume>
   void weigh_known(StripOf& s, const Block& block, Consume&& consume) {
+    [[maybe_unused]] const Registers registers(s.packed_dim());
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
     for (Index g = 0; g < s.groups(); ++g) {

@@ -2,9 +2,10 @@
 /// @file Products of bfloat16 in the matrix registers of AMX: sixteen rows of sixteen operands.
 #pragma once
 
+#include "heed/core/instruction_set.hpp"
 #include "heed/simd/operand.hpp"
 
-#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__) && \
+#if defined(HEED_HAS_AMX_BF16) && defined(__AVX512BF16__) && defined(__linux__) && \
     !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 #define HEED_MATRIX_TILES
 #include <immintrin.h>
@@ -23,12 +24,16 @@ inline constexpr Index tile_rows = 16;
 inline constexpr bool multiplies_tiles = true;
 
 /// Has the processor matrix registers, and lets the system this process use them? A process asks
-/// once, for all of its threads.
+/// once, for all of its threads, and for good: a signal's stack must have room for them from then
+/// on (sigaltstack() refuses less than 11 kB, and where there is less already, the system does).
 inline bool offers_tiles() {
   constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
-  static const bool offered = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  static const bool offered = heed::detail::ask_whether_amx_bf16() &&
+                              syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
   return offered;
 }
+
+static_assert(Operand<Bfloat16Pair>::together == tile_rows);
 
 namespace detail {
 
@@ -102,7 +107,7 @@ inline void multiply_tiles(const Bfloat16Pair* q, Index operands, const Bfloat16
 /// MatrixTiles.
 ///
 /// @param operands  along j, a multiple of sixteen.
-/// @param columns   a multiple of the register width, and what rows of `out` are apart.
+/// @param columns   a multiple of sixteen, and what rows of `out` are apart.
 inline void accumulate_tiles(const Bfloat16Pair* p, Index p_stride, const Bfloat16Pair* v,
                              Index v_stride, Index operands, Index columns, float* out) noexcept {
   constexpr Index size = sizeof(Bfloat16Pair);
@@ -116,9 +121,10 @@ inline void accumulate_tiles(const Bfloat16Pair* p, Index p_stride, const Bfloat
       _tile_loadd(2, p + j, p_stride * size);
       _tile_loadd(3, v + j * v_stride + d, v_stride * size);
       _tile_dpbf16ps(0, 2, 3);
-      if (!two) continue;
-      _tile_loadd(4, v + j * v_stride + d + tile_rows, v_stride * size);
-      _tile_dpbf16ps(1, 2, 4);
+      if (two) {
+        _tile_loadd(4, v + j * v_stride + d + tile_rows, v_stride * size);
+        _tile_dpbf16ps(1, 2, 4);
+      }
     }
     _tile_stored(0, out + d, out_bytes);
     if (two) _tile_stored(1, out + d + tile_rows, out_bytes);
@@ -132,7 +138,7 @@ inline constexpr bool multiplies_tiles = false;
 inline bool offers_tiles() {
   return false;
 }
-struct MatrixTiles;
+class MatrixTiles;
 // Nowhere.
 void multiply_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, float*, Index);
 void accumulate_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, Index, Index, Index, float*);
