@@ -18,7 +18,7 @@
 
 namespace {
 
-using heed::Index;
+using heed::Bfloat16, heed::Index;
 
 constexpr Index heads = 4, key_heads = 2, tokens = 600, dim = 64;
 
@@ -96,10 +96,12 @@ void stored_row(const char* name) {
   const auto off = [&](const reference::Array& expected) {
     return error(expected, heed::test::array(out).values.data());
   };
-  const auto attend = [&](const auto& queries, const auto& keys, const auto& values) {
-    heed::forward(queries, keys, values, heed::standard | heed::causal, out);
+  const auto attend = [&](const auto& queries, const auto& keys, const auto& values,
+                          const heed::Options& options = {}) {
+    const auto variant = heed::standard | heed::causal;
+    heed::forward(queries, keys, values, variant, out, options);
     std::printf(" %.1e |", off(causal));
-    heed::forward(queries, keys, values, heed::standard | heed::causal | heed::selective, out);
+    heed::forward(queries, keys, values, variant | heed::selective, out, options);
     std::printf(" %.1e |", off(selective));
   };
   std::printf("| %s |", name);
@@ -115,9 +117,16 @@ void stored_row(const char* name) {
   buffer.step(in.q, in.k, in.v, heed::standard, out);
   std::printf(" %.1e |\n", off(selective));
   if constexpr (sizeof(S) == 2) {
-    std::printf("| %s, q too |", name);
-    attend(stored(in.q), stored(in.k), stored(in.v));
-    std::puts(" |");
+    const auto all = [&](const char* how, const heed::Options& options) {
+      std::printf("| %s, q too%s |", name, how);
+      attend(stored(in.q), stored(in.k), stored(in.v), options);
+      std::puts(" |");
+    };
+    all(std::is_same_v<S, Eigen::bfloat16> ? ", widened" : "", {.bfloat16 = Bfloat16::widened});
+    if (std::is_same_v<S, Eigen::half>) return;
+    for (const auto& [how, by] :
+         {std::pair(", in pairs", Bfloat16::pairs), std::pair(", in tiles", Bfloat16::tiles)})
+      if (heed::detail::available(by) == by) all(how, {.bfloat16 = by});
   }
 }
 
@@ -133,7 +142,7 @@ int main() {
       "`standard \\| causal \\| selective`",
       [](const auto&) { return standard | causal | selective; }, nothing, true);
   row(
-      "`… \\| window(128, 0) \\| selective`",
+      "`standard \\| causal \\| window(128, 0) \\| selective`",
       [](const auto&) { return standard | causal | window(128, 0) | selective; },
       [](reference::Rules& r, const Inputs<double>&) {
         r.visible = reference::causal() && reference::window(128, 0);

@@ -31,9 +31,10 @@ using ComputedIn = std::conditional_t<std::is_same_v<S, Eigen::bfloat16>, float,
 
 /// forward() under the variant, q, k and v of S.
 /// @param pairs  visible pairs (query, key) of one head.
+/// @param options  but for the threads and the workspace.
 template <class S, class Variant>
 void forward_pass(benchmark::State& state, const Variant& variant, Index tokens, Index dim,
-                  double pairs, int threads = 1, std::optional<double> negligible = {}) {
+                  double pairs, int threads = 1, heed::Options options = {}) {
   using T = ComputedIn<S>;
   const auto tensor = [&](unsigned seed) -> Tensor<S, 4> {
     return random<T, 4>(seed, 1, heads, tokens, dim).template cast<S>();
@@ -42,21 +43,22 @@ void forward_pass(benchmark::State& state, const Variant& variant, Index tokens,
   Tensor<T, 4> out(1, heads, tokens, dim);
   heed::Workspace workspace;
   Eigen::ThreadPool pool(threads);
-  const heed::Options options{threads > 1 ? heed::executor(pool) : heed::serial(), &workspace,
-                              negligible};
+  if (threads > 1) options.executor = heed::executor(pool);
+  options.workspace = &workspace;
 
   heed::Visited visited;
   const double all = pairs * double(heads);
   const Work work{.flop = 4 * double(dim) * all, .pairs = all, .threads = threads};
   const auto call = [&] { visited = heed::forward(q, k, v, variant, out, options); };
-  constexpr bool may_multiply_pairs =
-      heed::simd::multiplies_bfloat16 && std::is_same_v<S, Eigen::bfloat16>;
   // The peak of what is multiplied; of matrix registers, which are far beyond, that of float.
-  if (may_multiply_pairs && heed::fastest_bfloat16(tokens) == heed::Bfloat16::pairs)
-    measure<std::conditional_t<may_multiply_pairs, heed::simd::Bfloat16Pair, T>>(state, work,
-                                                                                 the_peak, call);
-  else
+  if constexpr (heed::detail::have_bfloat16_products<T, S>()) {
+    if (options.bfloat16.value_or(heed::fastest_bfloat16(tokens)) == heed::Bfloat16::pairs)
+      measure<heed::simd::Bfloat16Pair>(state, work, the_peak, call);
+    else
+      measure<T>(state, work, the_peak, call);
+  } else {
     measure<T>(state, work, the_peak, call);
+  }
   state.counters["computed%"] = 100 * double(visited.pairs) / all;  // 100: no pair in vain
 }
 

@@ -20,6 +20,14 @@ void Causal(benchmark::State& state) {
   const Index tokens = state.range(0);
   forward_pass<T>(state, standard | causal, tokens, state.range(1), causal_pairs(tokens));
 }
+/// bfloat16, multiplied in a way of one's own choice.
+template <heed::Bfloat16 By>
+void CausalBy(benchmark::State& state) {
+  const Index tokens = state.range(0);
+  if (heed::detail::available(By) != By) return state.SkipWithError("not on this processor");
+  forward_pass<Eigen::bfloat16>(state, standard | causal, tokens, state.range(1),
+                                causal_pairs(tokens), 1, {.bfloat16 = By});
+}
 template <class T>
 void Standard(benchmark::State& state) {
   const Index tokens = state.range(0);
@@ -35,6 +43,9 @@ void CausalThreads(benchmark::State& state) {
 void lengths(benchmark::internal::Benchmark* row) {
   row->ArgNames({"N", "D"})->ArgsProduct({{128, 256, 512, 1024, 2048, 4096}, {64, 128}});
 }
+void long_ones(benchmark::internal::Benchmark* row) {
+  row->ArgNames({"N", "D"})->ArgsProduct({{2048}, {64, 128}})->Unit(benchmark::kMillisecond);
+}
 void dims(benchmark::internal::Benchmark* row) {
   row->ArgNames({"N", "D"})->ArgsProduct({{1024}, {32, 40, 80, 96, 112, 256}});
 }
@@ -48,6 +59,9 @@ BENCHMARK(Causal<Eigen::bfloat16>)
     ->Apply(dims)
     ->Apply(best)
     ->Unit(benchmark::kMillisecond);
+BENCHMARK(CausalBy<heed::Bfloat16::tiles>)->Apply(long_ones)->Apply(best);
+BENCHMARK(CausalBy<heed::Bfloat16::pairs>)->Apply(long_ones)->Apply(best);
+BENCHMARK(CausalBy<heed::Bfloat16::widened>)->Apply(long_ones)->Apply(best);
 BENCHMARK(Causal<double>)->Apply(lengths)->Apply(dims)->Apply(best)->Unit(benchmark::kMillisecond);
 BENCHMARK(Standard<float>)->Apply(lengths)->Apply(best)->Unit(benchmark::kMillisecond);
 BENCHMARK(Standard<double>)->Apply(lengths)->Apply(best)->Unit(benchmark::kMillisecond);

@@ -12,6 +12,7 @@
 #include "heed/score/softcap.hpp"
 #include "heed/score/temperature.hpp"
 #include "heed/score/window.hpp"
+#include "support/cpuinfo.hpp"
 #include "support/selection.hpp"
 
 #include <Eigen/Core>
@@ -20,6 +21,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -257,6 +259,22 @@ TEST_P(Bfloat16Products, DoesNotDependOnTheNumberOfThreads) {
   }
 }
 
+/// Memory of the caller's, in which every number is NaN: what stands behind the last key, in a tile
+/// that is only begun or in a register, is written before it is multiplied.
+TEST_P(Bfloat16Products, ReadNothingThatWasNotWritten) {
+  const auto expect_same = [](const Narrow<>& in, const auto& variant) {
+    constexpr Index bytes = 4 << 20;
+    Workspace workspace;
+    std::memset(workspace.reserve(bytes), 0xff, std::size_t(bytes));
+    expect_same_bits(in.attend(variant, {.workspace = &workspace}), in.attend(variant));
+  };
+  for (const Index queries : {5, 14, 97})
+    for (const Index keys : {1, 31, 37, 130, 300})
+      expect_same(narrow({1, 4, 2, queries, keys, 18, 20}, 38), standard);
+  for (const Index n : {385, 481, 482})  // of which some are dropped
+    expect_same(narrow(tokens(n, 20, 2, 1), 39, 1.3), standard | causal | selective);
+}
+
 /// As asked, be it by what this processor lacks; else as is fastest on it.
 TEST_P(Bfloat16Products, AreMadeAsAsked) {
   for (const Index queries : {3, 50, 130}) {
@@ -267,6 +285,18 @@ TEST_P(Bfloat16Products, AreMadeAsAsked) {
     forward(in.q, in.k, in.v, causally, by_default);
     EXPECT_EQ(same_bits(got.out, by_default), fastest_bfloat16(queries) == GetParam());
   }
+}
+
+/// Matrix registers for more rows than read keys as they are stored; pairs on all but Intel's.
+TEST(Bfloat16Choice, IsTheFastestOnThisProcessor) {
+  const bool intel = cpuinfo_says("vendor_id", "GenuineIntel"),
+             pairs = cpuinfo_says("flags", "avx512_bf16") && simd::multiplies_bfloat16 && !intel;
+  const Bfloat16 few = pairs ? Bfloat16::pairs : Bfloat16::widened;
+  for (const Index queries : {1, 12}) EXPECT_EQ(fastest_bfloat16(queries), few);
+  const bool tiles = cpuinfo_says("flags", "amx_bf16") && simd::multiplies_tiles;
+  for (const Index queries : {13, 2048})
+    EXPECT_EQ(fastest_bfloat16(queries), tiles ? Bfloat16::tiles : few);
+  EXPECT_EQ(made_by_intel(), intel);
 }
 
 /// Queries of bfloat16 beside keys or values that are not are widened.

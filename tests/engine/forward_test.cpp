@@ -11,10 +11,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cfenv>
 #include <cmath>
 #include <limits>
-#include <string>
 #include <vector>
 
 namespace heed::test {
@@ -195,88 +193,6 @@ TYPED_TEST(Forward, TheOutputAloneIsTheSame) {
   EXPECT_TRUE(same_bits(out, attend(in, causally).out));
 }
 
-// ---- layouts
-
-TYPED_TEST(Forward, ReadsAndWritesTokensBeforeHeads) {
-  using T = TypeParam;
-  const Index B = 2, H = 4, G = 2, N = 50, D = 20;
-  const Inputs<T> in = inputs<T>(tokens(N, D, H, G, B), 11);
-  const Eigen::array<int, 4> swap{0, 2, 1, 3};
-  Tensor<T> q = in.q.shuffle(swap), k = in.k.shuffle(swap), v = in.v.shuffle(swap);
-  Tensor<T> out(B, N, H, D);
-  forward(bnhd<const T>(q.data(), B, N, H, D), bnhd<const T>(k.data(), B, N, G, D),
-          bnhd<const T>(v.data(), B, N, G, D), causally, bnhd(out.data(), B, N, H, D));
-  const Tensor<T> back = out.shuffle(swap);
-  EXPECT_TRUE(same_bits(back, attend(in, causally).out));
-}
-
-TYPED_TEST(Forward, TakesHeadsSideBySideInOneRow) {
-  using T = TypeParam;
-  const Index B = 2, H = 3, N = 33, D = 8;
-  Tensor<T, 3> q = normal<T>(1, B, N, H * D), k = normal<T>(2, B, N, H * D),
-               v = normal<T>(3, B, N, H * D), out(B, N, H * D);
-  forward(bnhd<const T>(q.data(), B, N, H, D), bnhd<const T>(k.data(), B, N, H, D),
-          bnhd<const T>(v.data(), B, N, H, D), causally, bnhd(out.data(), B, N, H, D));
-  Inputs<T> in{Tensor<T>(B, H, N, D), Tensor<T>(B, H, N, D), Tensor<T>(B, H, N, D)};
-  for (Index b = 0; b < B; ++b)
-    for (Index h = 0; h < H; ++h)
-      for (Index i = 0; i < N; ++i)
-        for (Index d = 0; d < D; ++d) {
-          in.q(b, h, i, d) = q(b, i, h * D + d);
-          in.k(b, h, i, d) = k(b, i, h * D + d);
-          in.v(b, h, i, d) = v(b, i, h * D + d);
-        }
-  const Outputs<T> want = attend(in, causally);
-  for (Index b = 0; b < B; ++b)
-    for (Index h = 0; h < H; ++h)
-      for (Index i = 0; i < N; ++i)
-        for (Index d = 0; d < D; ++d)
-          ASSERT_EQ(out(b, i, h * D + d), want.out(b, h, i, d))
-              << b << ' ' << h << ' ' << i << ' ' << d;
-}
-
-TYPED_TEST(Forward, LeavesTheGapsOfAStridedOutputAlone) {
-  using T = TypeParam;
-  const Index N = 40, D = 10, padded = 13;
-  const Inputs<T> in = inputs<T>(tokens(N, D, 2, 2), 12);
-  Tensor<T> wide_k(1, 2, N, padded), wide_out(1, 2, N, padded);
-  wide_k.setConstant(std::numeric_limits<T>::quiet_NaN());
-  wide_out.setConstant(T(-7));
-  for (Index h = 0; h < 2; ++h)
-    for (Index i = 0; i < N; ++i)
-      for (Index d = 0; d < D; ++d) wide_k(0, h, i, d) = in.k(0, h, i, d);
-  const Dims<4> dims{1, 2, N, D}, strides{2 * N * padded, N * padded, padded, 1};
-  forward(in.q, View<const T, 4>(wide_k.data(), dims, strides), in.v, standard,
-          View<T, 4>(wide_out.data(), dims, strides));
-  const Outputs<T> want = attend(in, standard);
-  for (Index h = 0; h < 2; ++h)
-    for (Index i = 0; i < N; ++i)
-      for (Index d = 0; d < padded; ++d)
-        ASSERT_EQ(wide_out(0, h, i, d), d < D ? want.out(0, h, i, d) : T(-7))
-            << h << ' ' << i << ' ' << d;
-}
-
-TYPED_TEST(Forward, WritesALogSumExpOfAnyStrides) {
-  using T = TypeParam;
-  const Inputs<T> in = inputs<T>(tokens(30, 8, 2, 1), 14);
-  Tensor<T> out(1, 2, 30, 8);
-  Tensor<T, 3> by_token(1, 30, 2);
-  forward(in.q, in.k, in.v, standard, out, View<T, 3>(by_token.data(), {1, 2, 30}, {60, 1, 2}));
-  const Outputs<T> want = attend(in, standard);
-  for (Index h = 0; h < 2; ++h)
-    for (Index i = 0; i < 30; ++i) ASSERT_EQ(by_token(0, i, h), want.lse(0, h, i));
-}
-
-TYPED_TEST(Forward, ATensorMapIsAsGoodAsATensor) {
-  using T = TypeParam;
-  const Inputs<T> in = inputs<T>(tokens(20, 8), 13);
-  Tensor<T> out(1, 1, 20, 8);
-  Eigen::TensorMap<const Tensor<T>> q(in.q.data(), in.q.dimensions());
-  Eigen::TensorMap<Tensor<T>> result(out.data(), out.dimensions());
-  forward(q, in.k, in.v, standard, result);
-  EXPECT_TRUE(same_bits(out, attend(in, standard).out));
-}
-
 // ---- empty sizes
 
 TYPED_TEST(Forward, RowsWithoutAnyKeyAreZero) {
@@ -377,111 +293,6 @@ TYPED_TEST(Forward, FindsTheOneHighScoreWhereverItStands) {
       for (Index d = 0; d < 4; ++d)
         ASSERT_NEAR(got.out(0, 0, i, d), in.v(0, 0, where, d), 10 * tolerance<T>) << where;
   }
-}
-
-// ---- errors
-
-TYPED_TEST(Forward, NamesTheShapesThatDisagreeAndWritesNothing) {
-  using T = TypeParam;
-  Tensor<T> q = normal<T>(1, 1, 2, 4, 8), out(1, 2, 4, 8), short_out(1, 2, 3, 8);
-  Tensor<T, 3> lse(1, 2, 4), short_lse(1, 2, 3);
-  out.setConstant(T(3));
-  lse.setConstant(T(3));
-  const Tensor<T> untouched = out;
-  const Tensor<T, 3> untouched_lse = lse;
-  const auto message = [&](const Tensor<T>& k, const Tensor<T>& v) {
-    return message_of<ShapeError>([&] { forward(q, k, v, standard, out, lse); });
-  };
-  const auto of = [](Index b, Index h, Index n, Index d) { return normal<T>(2, b, h, n, d); };
-
-  EXPECT_EQ(message(of(1, 2, 5, 9), of(1, 2, 5, 8)), "k is [1, 2, 5, 9], q is [1, 2, 4, 8]");
-  EXPECT_EQ(message(of(2, 2, 5, 8), of(2, 2, 5, 8)), "k is [2, 2, 5, 8], q is [1, 2, 4, 8]");
-  EXPECT_EQ(message(of(1, 2, 5, 8), of(1, 2, 6, 8)), "v is [1, 2, 6, 8], k is [1, 2, 5, 8]");
-  EXPECT_EQ(message(of(1, 2, 5, 8), of(1, 1, 5, 8)), "v is [1, 1, 5, 8], k is [1, 2, 5, 8]");
-  EXPECT_NE(message(of(1, 3, 5, 8), of(1, 3, 5, 8)).find("k is [1, 3, 5, 8], q is [1, 2, 4, 8]"),
-            std::string::npos);
-  EXPECT_NE(message(of(1, 4, 5, 8), of(1, 4, 5, 8)).find("k is [1, 4, 5, 8]"), std::string::npos);
-  EXPECT_TRUE(same_bits(out, untouched));
-  EXPECT_TRUE(same_bits(lse, untouched_lse));
-
-  const Tensor<T> k = of(1, 2, 5, 8);
-  const std::string wrong_out =
-      message_of<ShapeError>([&] { forward(q, k, k, standard, short_out, lse); });
-  EXPECT_NE(wrong_out.find("out is [1, 2, 3, 8]"), std::string::npos) << wrong_out;
-  EXPECT_NE(wrong_out.find("[1, 2, 4, 8]"), std::string::npos) << wrong_out;
-  EXPECT_TRUE(same_bits(lse, untouched_lse));
-  const std::string wrong_lse =
-      message_of<ShapeError>([&] { forward(q, k, k, standard, out, short_lse); });
-  EXPECT_NE(wrong_lse.find("lse is [1, 2, 3]"), std::string::npos) << wrong_lse;
-  EXPECT_NE(wrong_lse.find("[1, 2, 4]"), std::string::npos) << wrong_lse;
-  EXPECT_TRUE(same_bits(out, untouched));
-}
-
-/// To leave it out is to give none; a tensor that was never allocated is a mistake.
-TYPED_TEST(Forward, RefusesALogSumExpThatWasNeverAllocated) {
-  using T = TypeParam;
-  const Inputs<T> in = inputs<T>(tokens(4, 8, 2, 1), 1);
-  Tensor<T> out(1, 2, 4, 8), no_out;
-  Tensor<T, 3> lse(1, 2, 4), no_lse;
-  const auto message = [&](Tensor<T>& to, Tensor<T, 3>& to_lse) {
-    return message_of<ShapeError>([&] { forward(in.q, in.k, in.v, standard, to, to_lse); });
-  };
-  EXPECT_NE(message(out, no_lse).find("lse is [0, 0, 0]"), std::string::npos);
-  EXPECT_NE(message(no_out, lse).find("out is [0, 0, 0, 0]"), std::string::npos);
-  forward(in.q, in.k, in.v, standard, out, View<T, 3>());
-  EXPECT_TRUE(same_bits(out, attend(in, standard).out));
-}
-
-TYPED_TEST(Forward, RefusesRowsWithGapsBetweenNumbers) {
-  using T = TypeParam;
-  const Tensor<T> x = normal<T>(1, 1, 1, 4, 16);
-  Tensor<T> out(1, 1, 4, 8);
-  const View<const T, 4> gaps(x.data(), {1, 1, 4, 8}, {64, 64, 16, 2});
-  const View<const T, 4> whole(x.data(), {1, 1, 4, 8}, {64, 64, 16, 1});
-  EXPECT_THROW(forward(gaps, whole, whole, standard, out), ShapeError);
-  EXPECT_THROW(forward(whole, gaps, whole, standard, out), ShapeError);
-  EXPECT_THROW(forward(whole, whole, gaps, standard, out), ShapeError);
-  Tensor<T> wide(1, 1, 4, 16);
-  EXPECT_THROW(forward(whole, whole, whole, standard,
-                       View<T, 4>(wide.data(), {1, 1, 4, 8}, {64, 64, 16, 2})),
-               ShapeError);
-}
-
-TEST(ForwardErrors, AreInvalidArguments) {
-  EXPECT_TRUE((std::is_base_of_v<std::invalid_argument, ShapeError>));
-  EXPECT_TRUE((std::is_base_of_v<std::invalid_argument, ValueError>));
-}
-
-// ---- the caller's floating point
-
-/// The library may flush subnormal numbers to zero within a call; the caller's own must not be.
-TEST(ForwardEnvironment, LeavesSubnormalNumbersToTheCaller) {
-  const Inputs<float> in = inputs<float>(tokens(20, 8), 51);
-  attend(in, causally);
-  volatile float tiny = std::numeric_limits<float>::min();
-  volatile float half = tiny / 2;
-  EXPECT_GT(half, 0.f);
-}
-
-TEST(ForwardEnvironment, SurvivesSubnormalInputs) {
-  Inputs<float> in = inputs<float>(tokens(20, 8), 52);
-  in.k = in.k * in.k.constant(1e-39f);
-  in.v = in.v * in.v.constant(1e-39f);
-  const Outputs<float> got = attend(in, causally);
-  EXPECT_TRUE(finite(got.out));
-  EXPECT_NEAR(got.lse(0, 0, 19), std::log(20.), 1e-5);
-}
-
-/// Sums of subnormal products are slow. Here every row's keys are far below its own, which is the
-/// last it meets; all are of one tile, so that no maximum is raised, which may flush what was
-/// before.
-TEST(ForwardEnvironment, MeetsNoSubnormalNumbersWhereScoresLieFarApart) {
-  Inputs<float> in = inputs<float>(tokens(8, 16), 53);
-  in.q = in.k = in.k * in.k.constant(20.f);
-  in.v = in.v.abs() + in.v.constant(0.01f);
-  std::feclearexcept(FE_ALL_EXCEPT);
-  attend(in, causally);
-  EXPECT_EQ(std::fetestexcept(FE_UNDERFLOW), 0);
 }
 
 // ---- work done

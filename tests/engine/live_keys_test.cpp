@@ -31,7 +31,7 @@ TYPED_TEST_SUITE(LiveKeys, Scalars, ScalarName);
 
 TYPED_TEST(LiveKeys, GiveWhatAllKeysGive) {
   using T = TypeParam;
-  for (const Index n : {383, 384, 385, 482, 700})
+  for (const Index n : {383, 384, 385, 481, 482, 700})
     for (const Index key_heads : {1, 2, 4}) {
       SCOPED_TRACE(describe(tokens(n, 20, 4, key_heads, 2)));
       const Inputs<T> in = this->forgetful(n, 4, key_heads, std::uint64_t(n + key_heads));

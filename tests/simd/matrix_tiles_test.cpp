@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "heed/simd/matrix_tiles.hpp"
 
+#include "support/cpuinfo.hpp"
 #include "support/random.hpp"
 
 #include <gtest/gtest.h>
@@ -10,11 +11,13 @@
 namespace heed::test {
 namespace {
 
-TEST(MatrixTiles, AreOfferedOnlyToWhatIsCompiledForThem) {
-  EXPECT_LE(simd::offers_tiles(), simd::multiplies_tiles);
+TEST(MatrixTiles, AreOfferedWhereTheProcessorHasThem) {
+  const bool has = cpuinfo_says("flags", "amx_bf16") && cpuinfo_says("flags", "amx_tile");
+  EXPECT_EQ(simd::offers_tiles(), has && simd::multiplies_tiles)
+      << "or does the system not let this process use them?";
 }
 
-#ifdef HEED_HAS_AMX_BF16
+#ifdef HEED_MATRIX_TILES
 
 using Pair = simd::Bfloat16Pair;
 
@@ -36,18 +39,18 @@ double product(Pair a, Pair b) {
 TEST(MatrixTiles, MultiplyARowGroupByAPanel) {
   if (!simd::offers_tiles()) GTEST_SKIP() << "this processor has none";
   for (const Index operands : {1, 15, 16, 17, 32, 40}) {
-    const Index stride = 40;
-    const auto q = pairs(16 * operands, 1), panel = pairs(operands * 32, 2);
+    const Index stride = 40, q_stride = operands + 7;
+    const auto q = pairs(16 * q_stride, 1), panel = pairs(operands * 32, 2);
     std::vector<float> out(16 * std::size_t(stride), -1.f);
     {
       const simd::MatrixTiles tiles(operands);
-      simd::multiply_tiles(q.data(), operands, panel.data(), out.data(), stride);
+      simd::multiply_tiles(q.data(), q_stride, panel.data(), operands, out.data(), stride);
     }
     for (Index r = 0; r < 16; ++r)
       for (Index c = 0; c < stride; ++c) {
         double want = c < 32 ? 0 : -1;
         for (Index d = 0; d < operands && c < 32; ++d)
-          want += product(q[std::size_t(r * operands + d)], panel[std::size_t(d * 32 + c)]);
+          want += product(q[std::size_t(r * q_stride + d)], panel[std::size_t(d * 32 + c)]);
         ASSERT_NEAR(out[std::size_t(r * stride + c)], want, 1e-4) << operands << " operands";
       }
   }

@@ -17,8 +17,8 @@ enum class Bfloat16 {
 
 namespace detail {
 
-/// Pairs take half the time of float on AMD's processors, twice the time on Intel's, which begin a
-/// quarter as many such products.
+/// Pairs take half the time of float on AMD's processors, half as much again on Intel's, which
+/// begin a quarter as many such products. Who is not Intel is taken to be as AMD.
 inline Bfloat16 fastest_without_tiles() {
   return simd::multiplies_bfloat16 && !made_by_intel() ? Bfloat16::pairs : Bfloat16::widened;
 }

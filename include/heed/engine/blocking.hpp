@@ -26,7 +26,7 @@ struct Blocking {
 struct PairBlocking : Blocking<float> {
   using Packed = simd::Bfloat16Pair;
 };
-/// The same in matrix registers: queries stay in rows, tiles go by way of memory.
+/// The same in matrix registers: queries stay in rows, scores go by way of memory.
 struct TileBlocking : PairBlocking {
   static constexpr int group_rows = simd::tile_rows;
   static constexpr bool narrow_tiles = false;
@@ -64,7 +64,7 @@ struct Tiles : B {
 
   static_assert((!B::narrow_tiles || group_rows % 3 == 0) && block_rows % group_rows == 0);
   static_assert(!matrix_tiles ||
-                (group_rows == simd::tile_rows && panel_keys == 2 * simd::tile_rows));
+                (group_rows == simd::tile_rows && panel_keys == simd::tile_panel_keys));
   static_assert(block_keys % (B::narrow_tiles ? 4 * panel_keys : panel_keys) == 0,
                 "a block is whole tiles of every width");
 };

@@ -14,7 +14,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How a call runs; what it computes does not depend on it, but for the last two.
+/// How a call runs; what it computes does not depend on it, but for `negligible` and `bfloat16`.
 struct Options {
   Executor executor{};             ///< Whose threads; serial() by default.
   Workspace* workspace = nullptr;  ///< Kept between calls, saves taking memory in each.

@@ -15,8 +15,9 @@ inline constexpr bool is_of_bfloat16<X> = is_bfloat16<ScalarOf<X>>;
 
 /// Can what is stored in these be multiplied as it is?
 template <class T, class... X>
-inline constexpr bool has_bfloat16_products =
-    simd::multiplies_bfloat16&& std::is_same_v<T, float> && (is_of_bfloat16<X> && ...);
+consteval bool have_bfloat16_products() {
+  return simd::multiplies_bfloat16 && std::is_same_v<T, float> && (is_of_bfloat16<X> && ...);
+}
 
 template <class T>
 void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse) {
@@ -77,7 +78,7 @@ forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, L
     detail::check_outputs(pass.problem(), to, lse_to);
     return pass.run(to, lse_to, options);
   };
-  if constexpr (detail::has_bfloat16_products<T, Q, K, V>) {
+  if constexpr (detail::have_bfloat16_products<T, Q, K, V>()) {
     const Bfloat16 by = options.bfloat16 ? detail::available(*options.bfloat16)
                                          : fastest_bfloat16(View<const ScalarOf<Q>, 4>(q).dim(2));
     if constexpr (simd::multiplies_tiles)

@@ -17,7 +17,7 @@ struct Rows {
   Index stride = 0;
   const std::uint8_t* finite = nullptr;  ///< per block of tokens: is every number finite?
 
-  /// From this row on, the first of a block.
+  /// From this row on: the first of a block, or every number of all blocks is finite.
   Rows from(Index row, Index block) const {
     constexpr Index numbers = simd::Operand<Packed>::numbers;
     return finite ? Rows{data + row / numbers * stride, stride, finite + row / block} : Rows{};
@@ -146,7 +146,8 @@ class PackedPanels {
         block_(block),
         blocks_((x.dim(2) + block - 1) / block),
         dim_(simd::operands<Packed>(x.dim(3))) {
-    // Behind the last there is room for the widest tile of a block that begins at any panel.
+    // Behind the last there is room for the widest tile of a block that begins at any panel. What
+    // is read there is masked.
     const Index tokens = (tasks() + 1) * block;
     panels_ = arena.take<Packed>(tokens * dim_);
     factors_ = arena.take<T>(pairs ? tokens : 0);

@@ -35,18 +35,21 @@ class LiveKeys {
   /// The most that all who were dropped could have got from a row.
   double dropped() const { return dropped_; }
 
-  /// Drops who is dead from this row block on, among the keys before `end`. Keys that are new here
-  /// come in if an eighth of them are dead; those that are here are closed up from where on an
-  /// eighth are dead: else the copying is not worth it. Returns whether anything changed.
+  /// Drops who is dead from this row block on, among the keys before `end`: from where on an eighth
+  /// are dead, the new keys among them, since less would not be worth the copying. Returns whether
+  /// anything changed.
   bool drop(Index end, T* carried, const ScoreBounds<T>& bounds, Index b, Index row_block) {
     const auto is_dead = [&](Index j, T minus_f) {
       return bounds.is_dead(b, row_block, j, minus_f);
     };
-    Index closed_up = count_, dead = 0, fresh_dead = 0;
+    const Index fresh = end - boundary_;
+    Index dead = 0, closed_up = count_;
+    for (Index j = boundary_; j < end; ++j) dead += is_dead(j, carried[j]);
+    bool worth = dead > 0 && 8 * dead >= fresh;
     for (Index c = count_; c-- > 0;)
-      if (is_dead(keys_[c], carried[c]) && 8 * ++dead >= count_ - c) closed_up = c;
-    for (Index j = boundary_; j < end; ++j) fresh_dead += is_dead(j, carried[j]);
-    if (closed_up == count_ && (fresh_dead == 0 || 8 * fresh_dead < end - boundary_)) return false;
+      if (is_dead(keys_[c], carried[c]) && 8 * ++dead >= fresh + count_ - c)
+        closed_up = c, worth = true;
+    if (!worth) return false;
 
     Index kept = packed_ = closed_up;
     const auto take = [&](Index j, T minus_f) {  // `kept` never overtakes what is read

@@ -105,12 +105,11 @@ struct KnownSoftmax {
   template <bool Masked, int Vectors, class T, class B, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               T* weights, Index, Change&&) {
-    constexpr T negligible = T(simd::least_exponent<T>);
     const Batch<T> lse(s.max[row]);
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) {
       const Batch<T> x = scores[v] - lse;
-      simd::select(x < Batch<T>(negligible), Batch<T>(T(0)), simd::exp2(x))
+      simd::select(x < Batch<T>(T(simd::least_exponent<T>)), Batch<T>(T(0)), simd::exp2(x))
           .store_unaligned(weights + v * simd::width<T>);
     }
   }

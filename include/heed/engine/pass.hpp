@@ -259,6 +259,7 @@ class Pass {
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
   /// sees. Where something selects, the last first: what lies far back is what was forgotten, and a
   /// maximum that starts near its end is rarely raised. Else the first, as memory is read fastest.
+  /// Where keys were dropped, blocks begin at LiveKeys::boundary(), a panel.
   template <class Visit>
   void each_key_block(Lane& lane, Index strips, Visit&& visit) {
     KeyRange hull{problem_.keys, 0};
@@ -272,13 +273,13 @@ class Pass {
       if (lane.worker.variant.wants_skipped()) hull = {0, problem_.keys};
       selecting = selecting_store(lane.selector.rows[0].batch, lane.selector.head);
     }
+    const Index boundary = lane.live.boundary();
+    hull.first = std::max(hull.first, boundary);
     if (hull.first >= hull.last) return;
-    const Index origin = lane.live.boundary();
-    hull.first = std::max(hull.first, origin);
-    const Index lowest = (hull.first - origin) / Tile::block_keys,
-                blocks = (hull.last - origin - 1) / Tile::block_keys - lowest + 1;
+    const Index lowest = (hull.first - boundary) / Tile::block_keys,
+                blocks = (hull.last - boundary - 1) / Tile::block_keys - lowest + 1;
     for (Index i = 0; i < blocks; ++i) {
-      const Index first = origin + (lowest + (carries_ ? blocks - 1 - i : i)) * Tile::block_keys,
+      const Index first = boundary + (lowest + (carries_ ? blocks - 1 - i : i)) * Tile::block_keys,
                   last = std::min(first + Tile::block_keys, problem_.keys);
       visit(WorkerOf::block(selecting, first, last), first, last);
     }
@@ -397,6 +398,7 @@ class Pass {
     return first <= g && g <= last ? g - first : last + 1 - first;
   }
 
+  /// None is dropped else: a dead key's NaN would vanish, and blocks could not begin anywhere.
   bool values_are_finite(Index batch) const {
     bool all = true;
     for (Index g = 0; g < problem_.key_heads; ++g)

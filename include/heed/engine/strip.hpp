@@ -13,6 +13,9 @@ struct Strip {
   using Tile = Tiles<T, B>;
   using Packed = typename Tile::Packed;
 
+  /// So many are kept in rows: those that read what is stored, or all for matrix registers.
+  static constexpr Index most_query_rows = Tile::matrix_tiles ? Tile::block_rows : few_stored_rows;
+
   Index count = 0;      ///< rows
   Index head = 0;       ///< of the first row
   Index heads = 0;      ///< how many heads the rows belong to
@@ -21,11 +24,12 @@ struct Strip {
 
   Row* rows;         ///< [block_rows]; behind the last, the last again
   KeyRange* ranges;  ///< [block_rows] the interval of keys each row sees
-  /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled. For matrix
-  /// registers [rows][packed dim], noughts behind the last up to a whole group.
+  /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled. Matrix registers
+  /// have none.
   const Packed* queries = nullptr;
   T* factors;  ///< [block_rows] what scales them, of pairs
-  /// [few_stored_rows][query_stride()], where they are few; scaled as `queries` are.
+  /// [most_query_rows][query_stride()], if they are no more; scaled as `queries` are. For matrix
+  /// registers noughts stand behind the last, up to a whole group.
   Packed* query_rows;
   T* out;  ///< [block_rows][columns] Σ 2^(s − max) v
   T* sum;  ///< [block_rows][width] Σ 2^(s − max), lane by lane
@@ -40,9 +44,10 @@ struct Strip {
       : dim(head_dim), columns(round_up(value_dim, simd::width<T>)) {
     rows = arena.take<Row>(Tile::block_rows);
     ranges = arena.take<KeyRange>(Tile::block_rows);
-    queries = own_queries_ = arena.take<Packed>(Tile::block_rows * packed_dim());
+    queries = own_queries_ =
+        arena.take<Packed>(Tile::matrix_tiles ? 0 : Tile::block_rows * packed_dim());
     factors = arena.take<T>(Tile::numbers > 1 ? Tile::block_rows : 0);
-    query_rows = arena.take<Packed>(few_stored_rows * query_stride());
+    query_rows = arena.take<Packed>(most_query_rows * query_stride());
     out = arena.take<T>(Tile::block_rows * columns);
     sum = arena.take<T>(Tile::block_rows * simd::width<T>);
     max = arena.take<T>(Tile::block_rows);
@@ -108,21 +113,16 @@ struct Strip {
   /// them. `room` is for a group.
   template <class RowOf, class Factor>
   void pack(RowOf&& row_of, Factor&& factor, const PanelRoom<T, Packed>& room = {}) {
-    if constexpr (Tile::matrix_tiles)
-      pack_in_rows(row_of, factor);
-    else
-      pack_in_panels(row_of, factor, room);
-    for (Index r = 0; r < count && count <= few_stored_rows; ++r) {
-      Packed* const to = query_rows + r * query_stride();
-      if constexpr (Tile::numbers == 1) {
-        simd::pack_rows(
-            row_of(rows[r], 0), 0, 1, dim, [&](Index) { return factor(rows[r]); }, to,
-            query_stride());
-      } else {
-        std::fill_n(to, query_stride(), Packed{});
-        simd::pair_up(row_of(rows[r], 0), dim, to);
+    if constexpr (!Tile::matrix_tiles)
+      for (Index g = 0; g < groups(); ++g) {
+        const Index first = g * Tile::group_rows;
+        const Row* row = rows + first;
+        pack_panel([&](Index r) { return row_of(row[r], r); }, group_count(g), dim,
+                   Index(Tile::group_rows), [&](Index r) { return factor(row[r]); }, room,
+                   own_queries_ + first * packed_dim(),
+                   Tile::numbers > 1 ? factors + first : nullptr);
       }
-    }
+    if (count <= most_query_rows) pack_rows(row_of, factor);
   }
 
   /// Nothing seen yet, but for each head's sink, if it counts here.
@@ -175,26 +175,27 @@ struct Strip {
   }
 
  private:
+  /// To query_rows.
   template <class RowOf, class Factor>
-  void pack_in_panels(RowOf& row_of, Factor& factor, const PanelRoom<T, Packed>& room) {
-    for (Index g = 0; g < groups(); ++g) {
-      const Index first = g * Tile::group_rows;
-      const Row* row = rows + first;
-      pack_panel([&](Index r) { return row_of(row[r], r); }, group_count(g), dim,
-                 Index(Tile::group_rows), [&](Index r) { return factor(row[r]); }, room,
-                 own_queries_ + first * packed_dim(),
-                 Tile::numbers > 1 ? factors + first : nullptr);
-    }
-  }
-  template <class RowOf, class Factor>
-  void pack_in_rows(RowOf& row_of, Factor& factor) {
+  void pack_rows(RowOf& row_of, Factor& factor) {
     for (Index r = 0; r < count; ++r) {
-      simd::pair_up(row_of(rows[r], 0), dim, own_queries_ + r * packed_dim());
-      factors[r] = factor(rows[r]);
+      Packed* const to = query_rows + r * query_stride();
+      if constexpr (Tile::numbers == 1) {
+        simd::pack_rows(
+            row_of(rows[r], 0), 0, 1, dim, [&](Index) { return factor(rows[r]); }, to,
+            query_stride());
+      } else {
+        std::fill_n(to, query_stride(), Packed{});
+        simd::pair_up(row_of(rows[r], 0), dim, to);
+        factors[r] = factor(rows[r]);
+      }
     }
-    const Index filled = groups() * Tile::group_rows;
-    std::fill(own_queries_ + count * packed_dim(), own_queries_ + filled * packed_dim(), Packed{});
-    std::fill(factors + count, factors + filled, T(1));
+    if constexpr (Tile::matrix_tiles) {  // which multiply whole groups
+      const Index filled = groups() * Tile::group_rows;
+      std::fill(query_rows + count * query_stride(), query_rows + filled * query_stride(),
+                Packed{});
+      std::fill(factors + count, factors + filled, T(1));
+    }
   }
 
   /// A row that saw NaN is not empty; said in bits, which -ffast-math leaves alone.

@@ -131,9 +131,9 @@ class Worker {
   /// strip, first key, weights), row by row.
   template <class Consume>
   void weigh_known(StripOf& s, const Block& block, Consume&& consume) {
-    [[maybe_unused]] const Registers registers(s.packed_dim());
     const Cover seen = cover(s, block);
     if (seen == Cover::none) return;
+    [[maybe_unused]] const Registers registers(s.packed_dim());
     for (Index g = 0; g < s.groups(); ++g) {
       const KeyRange done =
           weigh<KnownSoftmax>(s, g, block, false, seen == Cover::partial, weights_);
@@ -298,14 +298,15 @@ class Worker {
   void multiply(const StripOf& s, Index g, const Block& block, Index key, T* out) const {
     if (block.stored) return dot_stored(s, g, block, key, Panels * Tile::panel_keys, out);
     const Index dim = s.packed_dim(), at = key - block.first;
-    const Packed *queries = s.queries + g * Tile::group_rows * dim,
-                 *panels = block.panels + at * dim;
-    T* to = out + g * Tile::group_rows * Tile::block_keys + at;
+    const Index row = g * Tile::group_rows;
+    const Packed* panels = block.panels + at * dim;
+    T* to = out + row * Tile::block_keys + at;
     if constexpr (Tile::matrix_tiles)
-      simd::multiply_tiles(queries, dim, panels, to, Tile::block_keys);
+      simd::multiply_tiles(s.query_rows + row * s.query_stride(), s.query_stride(), panels, dim, to,
+                           Tile::block_keys);
     else
       simd::store_products<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
-          queries, Index(Tile::group_rows), panels, Tile::panel_keys * dim, dim, to,
+          s.queries + row * dim, Index(Tile::group_rows), panels, Tile::panel_keys * dim, dim, to,
           Tile::block_keys);
   }
 

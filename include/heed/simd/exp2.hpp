@@ -35,7 +35,8 @@ struct Exp2Coefficients<double> {  // relative error 8e-18
 
 /// The least power exp2() gives. Its products with numbers of a usual size are normal numbers: sums
 /// of subnormal ones are slow, and where much is masked a row's first keys give nothing else.
-/// Beside a weight of 1 it is nothing: 1e-28 of float, 1e-230 of double.
+/// Beside a weight of 1 it is nothing, 1e-28 of float and 1e-230 of double, unless its value is as
+/// much larger.
 template <class T>
 inline constexpr int least_exponent = std::numeric_limits<T>::min_exponent / 4 * 3;
 

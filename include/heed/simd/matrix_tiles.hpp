@@ -15,8 +15,8 @@
 
 namespace heed::inline HEED_ABI::simd {
 
-/// Rows of a tile, operands of a row, and sums of a row.
-inline constexpr Index tile_rows = 16;
+/// Rows of a tile, operands of a row, and sums of a row; keys of a panel.
+inline constexpr Index tile_rows = 16, tile_panel_keys = 2 * tile_rows;
 
 #ifdef HEED_MATRIX_TILES
 
@@ -25,7 +25,7 @@ inline constexpr bool multiplies_tiles = true;
 
 /// Has the processor matrix registers, and lets the system this process use them? A process asks
 /// once, for all of its threads, and for good: a signal's stack must have room for them from then
-/// on (sigaltstack() refuses less than 11 kB, and where there is less already, the system does).
+/// on (sigaltstack() refuses less than 12 kB, and where there is less already, the system does).
 inline bool offers_tiles() {
   constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
   static const bool offered = heed::detail::ask_whether_amx_bf16() &&
@@ -76,27 +76,27 @@ class MatrixTiles {
   };
 };
 
-/// out[r · out_stride + c] = Σ_d q[r · operands + d] · panel[d · 32 + c] for r < 16, c < 32, under
+/// out[r · out_stride + c] = Σ_d q[r · q_stride + d] · panel[d · 32 + c] for r < 16, c < 32, under
 /// MatrixTiles(operands).
-inline void multiply_tiles(const Bfloat16Pair* q, Index operands, const Bfloat16Pair* panel,
-                           float* out, Index out_stride) noexcept {
-  constexpr Index size = sizeof(Bfloat16Pair), panel_keys = 2 * tile_rows;
+inline void multiply_tiles(const Bfloat16Pair* q, Index q_stride, const Bfloat16Pair* panel,
+                           Index operands, float* out, Index out_stride) noexcept {
+  constexpr Index size = sizeof(Bfloat16Pair), panel_bytes = tile_panel_keys * size;
   detail::settle_memory();
   _tile_zero(0);
   _tile_zero(1);
   Index d = 0;
   for (; d + tile_rows <= operands; d += tile_rows) {
-    _tile_loadd(2, q + d, operands * size);
-    _tile_loadd(3, panel + d * panel_keys, panel_keys * size);
+    _tile_loadd(2, q + d, q_stride * size);
+    _tile_loadd(3, panel + d * tile_panel_keys, panel_bytes);
     _tile_dpbf16ps(0, 2, 3);
-    _tile_loadd(4, panel + d * panel_keys + tile_rows, panel_keys * size);
+    _tile_loadd(4, panel + d * tile_panel_keys + tile_rows, panel_bytes);
     _tile_dpbf16ps(1, 2, 4);
   }
   if (d < operands) {
-    _tile_loadd(5, q + d, operands * size);
-    _tile_loadd(6, panel + d * panel_keys, panel_keys * size);
+    _tile_loadd(5, q + d, q_stride * size);
+    _tile_loadd(6, panel + d * tile_panel_keys, panel_bytes);
     _tile_dpbf16ps(0, 5, 6);
-    _tile_loadd(7, panel + d * panel_keys + tile_rows, panel_keys * size);
+    _tile_loadd(7, panel + d * tile_panel_keys + tile_rows, panel_bytes);
     _tile_dpbf16ps(1, 5, 7);
   }
   _tile_stored(0, out, out_stride * Index(sizeof(float)));
@@ -131,7 +131,6 @@ inline void accumulate_tiles(const Bfloat16Pair* p, Index p_stride, const Bfloat
   }
 }
 
-#undef HEED_MATRIX_TILES
 #else
 
 inline constexpr bool multiplies_tiles = false;
@@ -140,8 +139,9 @@ inline bool offers_tiles() {
 }
 class MatrixTiles;
 // Nowhere.
-void multiply_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, float*, Index);
-void accumulate_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, Index, Index, Index, float*);
+void multiply_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, Index, float*, Index) noexcept;
+void accumulate_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, Index, Index, Index,
+                      float*) noexcept;
 
 #endif
 

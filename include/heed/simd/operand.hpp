@@ -81,7 +81,7 @@ struct Operand<Bfloat16Pair> {
   using Sum = float;
   using Register = __m512i;
   static constexpr Index numbers = 2;
-  static constexpr Index together = 16;  ///< a matrix register's
+  static constexpr Index together = 16;  ///< see matrix_tiles.hpp
 
   HEED_INLINE static Register load(const Bfloat16Pair* p) { return _mm512_loadu_si512(p); }
   HEED_INLINE static Register broadcast(Bfloat16Pair x) { return _mm512_set1_epi32(int(x.bits)); }

@@ -104,6 +104,7 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
     greatest[lane] = std::max(greatest[lane], bits & exponent);
     if constexpr (by_twos) greatest_upper[lane] = std::max(greatest_upper[lane], bits & upper);
   };
+  // Known before the loops, or g++ -O3 warns of a `dim` that no memory could hold.
   const Index whole = dim / (lanes * together) * (lanes * together);
   for (Index r = 0; r < rows; ++r, x += stride) {
     for (Index d = 0; d < whole; d += lanes * together)
