@@ -37,7 +37,8 @@ void SelectiveThreads(benchmark::State& state) {
 template <class T>
 void SelectiveAll(benchmark::State& state) {
   const Index tokens = state.range(0);
-  forward_pass<T>(state, standard | causal | selective, tokens, 64, causal_pairs(tokens), 1, {.negligible = 0});
+  forward_pass<T>(state, standard | causal | selective, tokens, 64, causal_pairs(tokens), 1,
+                  {.negligible = 0});
 }
 /// With the memory it leaves, for a loss.
 void SelectiveMemory(benchmark::State& state) {
