@@ -32,6 +32,7 @@
 #include "heed/score/sinks.hpp"
 #include "heed/score/softcap.hpp"
 #include "heed/score/standard.hpp"
+#include "heed/score/starts.hpp"
 #include "heed/score/temperature.hpp"
 #include "heed/score/when.hpp"
 #include "heed/score/window.hpp"

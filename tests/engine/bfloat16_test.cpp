@@ -229,7 +229,6 @@ TEST_P(Bfloat16Products, LeaksNoNaN) {
 
 /// Turns weights round, so that what is hidden weighs −0.
 struct Negative : StageOf<Rank::weight> {
-  static constexpr bool changes_weights = true;
   template <class T>
   HEED_INLINE Batch<T> weight(const Batch<T>& x, const Lanes<T>&) const {
     return x * Batch<T>(T(-1));

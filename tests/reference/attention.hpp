@@ -34,6 +34,7 @@ struct Rules {
   Array slopes;                                      // [H], ALiBi: slope · (key − position)
   std::function<double(double, const Pair&)> score;  // anything else, after the biases
   Visible visible;                                   // all
+  std::function<Index(Index, Index)> first_key;      // of (batch, position): 0
   Array sinks;                                       // [H]
 };
 
@@ -45,6 +46,16 @@ inline Index key_head(Index head, Index heads, Index key_heads) {
   return head / (heads / key_heads);
 }
 
+/// The first key of the sequence to which a position belongs.
+inline Index first_of(const Rules& rules, Index batch, Index position) {
+  return rules.first_key ? rules.first_key(batch, position) : 0;
+}
+
+/// The pair (row i, key j).
+inline Pair pair_of(const Rules& rules, Index b, Index h, Index i, Index j) {
+  return {b, h, i, rules.offset + i, j, first_of(rules, b, rules.offset + i)};
+}
+
 /// The scores of one row, −∞ where hidden.
 inline std::vector<double> score_row(const Array& q, const Array& k, const Rules& rules, Index b,
                                      Index h, Index i) {
@@ -53,7 +64,7 @@ inline std::vector<double> score_row(const Array& q, const Array& k, const Rules
   const double scale = rules.scale.value_or(1 / std::sqrt(double(D)));
   std::vector<double> z(static_cast<std::size_t>(Nk), -infinity);
   for (Index j = 0; j < Nk; ++j) {
-    const Pair pair{b, h, i, rules.offset + i, j};
+    const Pair pair = pair_of(rules, b, h, i, j);
     if (rules.visible && !rules.visible(pair)) continue;
     double bias = 0;
     if (!rules.bias.empty()) bias = rules.bias.broadcast(b, h, i, j);

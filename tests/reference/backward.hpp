@@ -71,7 +71,7 @@ double& repeated(Array& x, I... index) {
 inline void through_the_score(const Array& q, const Array& k, const Rules& rules,
                               const Cotangents& given, const Pair& pair, double grad,
                               Gradients& to) {
-  const auto [b, h, i, position, j] = pair;
+  const Index b = pair.batch, h = pair.head, i = pair.row, position = pair.position, j = pair.key;
   const Index g = key_head(h, q.dim(1), k.dim(1));
   const double scale = rules.scale.value_or(1 / std::sqrt(double(q.dim(3))));
   const double tau_q = rules.tau_q.empty() ? 1 : rules.tau_q.broadcast(b, h, i);
@@ -137,7 +137,8 @@ void through_the_votes(const Selection& s, const Array& scores, const Rules& rul
         given.carry_out.empty() ? 0 : given.carry_out(b, j);  // ∂ what the next row hears
     for (Index i = rows; i-- > 0;) {
       const double own = to.f(b, i, j), vote = s.shift ? below : below + own;
-      const bool counts = !(s.forbid_self && j == rules.offset + i) && !(s.protect_first && j == 0);
+      const bool counts = !(s.forbid_self && j == rules.offset + i) &&
+                          !(s.protect_first && j == first_of(rules, b, rules.offset + i));
       const double z = scores(b, i, j);
       if (z != -infinity && counts && (!s.relu || z > 0)) add(i, j, vote);
       below = (s.accumulate ? vote : 0) + (s.shift ? own : 0);
@@ -169,8 +170,7 @@ inline Gradients attention_backward(const Array& q, const Array& k, const Array&
             detail::row_of_score_gradients(q, v, rules, given.out, z, b, h, i, to);
         for (Index j = 0; j < k.dim(2); ++j)
           if (const std::size_t at = static_cast<std::size_t>(j); z[at] != -infinity)
-            detail::through_the_score(q, k, rules, given, {b, h, i, rules.offset + i, j}, grad[at],
-                                      to);
+            detail::through_the_score(q, k, rules, given, pair_of(rules, b, h, i, j), grad[at], to);
       }
   return to;
 }
@@ -200,7 +200,8 @@ inline Gradients selective_backward(const Array& q, const Array& k, const Array&
           to.f(b, i, j) -= grad_z(b, h, i, j);
         }
       }
-      for (Index j = 0; j <= rules.offset + i && !given.memory.empty(); ++j)
+      for (Index j = first_of(rules, b, rules.offset + i);
+           j <= rules.offset + i && !given.memory.empty(); ++j)
         if (f(b, i, j) < given.memory_tau) to.f(b, i, j) -= given.memory(b, i) / given.memory_tau;
     }
 
@@ -221,7 +222,7 @@ inline Gradients selective_backward(const Array& q, const Array& k, const Array&
         const std::vector<double> z = score_row(q, k, rules, b, h, i);
         for (Index j = 0; j < Nk; ++j)
           if (z[static_cast<std::size_t>(j)] != -infinity)
-            detail::through_the_score(q, k, rules, given, {b, h, i, rules.offset + i, j},
+            detail::through_the_score(q, k, rules, given, pair_of(rules, b, h, i, j),
                                       grad_z(b, h, i, j), to);
       }
   }

@@ -11,9 +11,10 @@
 
 namespace reference {
 
-/// Row `row` of the call sits at `position` of its sequence; keys are numbered by position.
+/// Row `row` of the call sits at `position`; keys are numbered by position. The row's own sequence
+/// begins at key `first`.
 struct Pair {
-  Index batch, head, row, position, key;
+  Index batch, head, row, position, key, first = 0;
 };
 
 using Visible = std::function<bool(const Pair&)>;
@@ -44,20 +45,30 @@ constexpr Index unbounded = std::numeric_limits<Index>::max() / 4;
 /// Keys of the position's own block and of `previous` blocks on either side (arXiv:2310.12442).
 inline Visible block_span(Index size, Index previous = 0) {
   return [=](const Pair& p) {
-    return p.position >= 0 && std::abs(p.position / size - p.key / size) <= previous;
+    return p.position >= p.first && p.key >= p.first &&
+           std::abs((p.position - p.first) / size - (p.key - p.first) / size) <= previous;
   };
 }
 
 /// The first prefix[b] keys are open to everyone, the others causally.
 inline Visible prefix_lm(std::vector<Index> prefix) {
   return [=](const Pair& p) {
-    return p.key <= p.position || p.key < prefix[static_cast<std::size_t>(p.batch)];
+    return p.key <= p.position || p.key < p.first + prefix[static_cast<std::size_t>(p.batch)];
   };
 }
 
 /// Only tokens of the same document: ids [B, N].
 inline Visible documents(Array ids) {
   return [=](const Pair& p) { return ids(p.batch, p.position) == ids(p.batch, p.key); };
+}
+
+/// The first key of the document at a position.
+inline std::function<Index(Index, Index)> first_of_document(Array ids) {
+  return [=](Index batch, Index position) {
+    Index first = position;
+    while (first > 0 && ids(batch, first - 1) == ids(batch, position)) --first;
+    return first;
+  };
 }
 
 /// Keys j < length[b].
@@ -68,6 +79,16 @@ inline Visible key_lengths(std::vector<Index> length) {
 /// Positions < length[b]: padded rows see nothing.
 inline Visible row_lengths(std::vector<Index> length) {
   return [=](const Pair& p) { return p.position < length[static_cast<std::size_t>(p.batch)]; };
+}
+
+/// Keys j ≥ start[b].
+inline Visible key_starts(std::vector<Index> start) {
+  return [=](const Pair& p) { return p.key >= start[static_cast<std::size_t>(p.batch)]; };
+}
+
+/// Positions ≥ start[b]: rows of padding see nothing.
+inline Visible row_starts(std::vector<Index> start) {
+  return [=](const Pair& p) { return p.position >= start[static_cast<std::size_t>(p.batch)]; };
 }
 
 /// mask [B, H, Nq, Nk], sizes of one repeat; nonzero is visible.

@@ -36,10 +36,11 @@ struct Votes {
   Array f, carry_out;  // [B, Nq, Nk], [B, Nk]
 };
 
-inline double vote(double z, Index position, Index key, const Selection& s) {
+/// `first` is the first key of the sequence.
+inline double vote(double z, Index position, Index key, const Selection& s, Index first = 0) {
   if (z == -infinity) return 0;
   if (s.forbid_self && key == position) return 0;
-  if (s.protect_first && key == 0) return 0;
+  if (s.protect_first && key == first) return 0;
   return s.relu ? std::max(z, 0.0) : z;
 }
 
@@ -66,7 +67,8 @@ inline Votes votes(const Array& q, const Array& k, const Rules& rules, const Sel
       const std::vector<double> z = selecting_row(q, k, rules, s, b, i);
       for (Index j = 0; j < Nk; ++j) {
         const double before = carry(b, j);
-        const double own = vote(z[static_cast<std::size_t>(j)], rules.offset + i, j, s);
+        const double own = vote(z[static_cast<std::size_t>(j)], rules.offset + i, j, s,
+                                first_of(rules, b, rules.offset + i));
         carry(b, j) = s.accumulate ? before + own : own;
         result.f(b, i, j) = s.shift ? before : carry(b, j);
       }
@@ -81,13 +83,14 @@ inline Row selective_row(const Array& q, const Array& k, const Array& v, const R
   return finish_row(std::move(z), v, rules, b, h, q.dim(1));
 }
 
-/// τ-clipped: how many keys each row still holds. F [B, Nq, Nk], M [B, Nq].
-inline Array memory_use(const Array& f, double tau = 1, Index offset = 0) {
+/// τ-clipped: how many keys of its sequence each row still holds. F [B, Nq, Nk], M [B, Nq].
+inline Array memory_use(const Array& f, double tau = 1, Index offset = 0, const Rules& rules = {}) {
   Array m({f.dim(0), f.dim(1)});
   for (Index b = 0; b < f.dim(0); ++b)
     for (Index i = 0; i < f.dim(1); ++i) {
-      m(b, i) = double(offset + i + 1);
-      for (Index j = 0; j <= offset + i; ++j) m(b, i) -= std::min(f(b, i, j), tau) / tau;
+      const Index first = first_of(rules, b, offset + i);
+      m(b, i) = double(std::max<Index>(offset + i + 1 - first, 0));
+      for (Index j = first; j <= offset + i; ++j) m(b, i) -= std::min(f(b, i, j), tau) / tau;
     }
   return m;
 }

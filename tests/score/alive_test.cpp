@@ -107,5 +107,23 @@ TYPED_TEST(AliveMasks, WantOneRowPerKey) {
   expect_refusal<ShapeError>(inputs<TypeParam>(tokens(4, 8), 1), until(three), "[1, 3]");
 }
 
+/// Key heads that keep different tokens: what each does alone.
+TYPED_TEST(AliveMasks, MayDifferFromKeyHeadToKeyHead) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(150, 8, 6, 3, 2), 9);
+  Random random(9);
+  Tensor<std::int64_t, 3> rows(2, 3, 150);
+  for (Index i = 0; i < rows.size(); ++i) rows.data()[i] = i % 150 + random.integer(1, 90);
+  const Outputs<T> got = attend(in, standard | causal | alive(rows));
+  reference::Rules rules = seeing(reference::causal());
+  rules.visible = rules.visible && [&](const reference::Pair& p) {
+    return p.position < rows(p.batch, p.head / 2, p.key);
+  };
+  expect_close(got, oracle(in, rules));
+  expect_refusal<ShapeError>(
+      in, standard | causal | alive(View<const std::int64_t, 3>(rows.data(), {2, 2, 150})),
+      "[2, 2, 150]");
+}
+
 }  // namespace
 }  // namespace heed::test

@@ -26,13 +26,12 @@ struct Seen {
   }
 };
 
-/// Carries nothing, though it says so, and hears of every score.
-struct Carrying : StageOf<Rank::carry> {
-  static constexpr bool carries_rows = true;
+/// Adds nothing, and hears of every score.
+struct Carrying : StageOf<Rank::scan> {
   Seen* seen = nullptr;
 
   template <class T>
-  HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>& at) const {
+  HEED_INLINE Batch<T> scan_bias(const Batch<T>& s, const Lanes<T>& at) const {
     seen->note(at);
     return s;
   }
@@ -40,7 +39,6 @@ struct Carrying : StageOf<Rank::carry> {
 
 /// Leaves every weight as it is.
 struct Weighing : StageOf<Rank::weight> {
-  static constexpr bool changes_weights = true;
   Seen* seen = nullptr;
 
   template <class T>

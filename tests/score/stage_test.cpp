@@ -88,7 +88,10 @@ TYPED_TEST(Stages, MatchTheOracleInRandomCompany) {
     const auto and_ = [&](const reference::Visible& v) { rules.visible = rules.visible && v; };
     if (on[6]) and_(reference::window(width, 0));
     if (on[7]) and_(reference::block_span(size, 1));
-    if (on[8]) and_(reference::documents(array(ids)));
+    if (on[8]) {
+      and_(reference::documents(array(ids)));
+      rules.first_key = reference::first_of_document(array(ids));
+    }
     if (on[9]) {
       const std::vector<Index> n(length.data(), length.data() + length.size());
       and_(reference::key_lengths(n) && reference::row_lengths(n));

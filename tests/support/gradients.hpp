@@ -66,7 +66,7 @@ struct Mixture {
   Index block = 0, previous = 0;
   Index prefix = -1;  ///< in place of causal
   Tensor<std::int64_t, 2> documents, evict_row;
-  Tensor<std::int64_t, 1> length;
+  Tensor<std::int64_t, 1> length, start;
   Tensor<bool> mask;
 
   bool selects = false;
@@ -98,7 +98,7 @@ struct Mixture {
   Gradients<T> unwritten(const Inputs<T>& in) const;
 
   // The same, for the oracle.
-  reference::Rules rules(Index queries) const;
+  reference::Rules rules(Index batch, Index queries) const;
   reference::Selection selection() const;
   reference::Cotangents cotangents(const Tensor<T>& grad_out) const;
 };
@@ -128,7 +128,7 @@ template <class T>
 OracleGradients oracle_gradients(const Inputs<T>& in, const Mixture<T>& m,
                                  const Tensor<T>& grad_out) {
   const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
-  const reference::Rules rules = m.rules(q.dim(2));
+  const reference::Rules rules = m.rules(q.dim(0), q.dim(2));
   OracleGradients to;
   static_cast<reference::Gradients&>(to) =
       m.selects ? selective_backward(q, k, v, rules, m.selection(), m.cotangents(grad_out))
@@ -139,8 +139,9 @@ OracleGradients oracle_gradients(const Inputs<T>& in, const Mixture<T>& m,
     for (Index h = 0; h < to.tau_q.dim(1); ++h)
       for (Index i = 0; i < to.tau_q.dim(2); ++i) {
         const double own = m.tau_q.size() > 0 ? double(m.tau_q(b, h, i)) : 1;
+        const Index place = std::max<Index>(m.offset + i - first_of(rules, b, m.offset + i), 0);
         const double term =
-            to.tau_q(b, h, i) * own * m.position->slope() * std::log(double(m.offset + i + 1));
+            to.tau_q(b, h, i) * own * m.position->slope() * std::log(double(place + 1));
         to.alpha += term;
         to.alpha_terms += std::abs(term);
         to.tau_q(b, h, i) *= rules.tau_q(b, h, i) / own;

@@ -19,6 +19,7 @@
 #include "heed/score/sinks.hpp"
 #include "heed/score/softcap.hpp"
 #include "heed/score/standard.hpp"
+#include "heed/score/starts.hpp"
 #include "heed/score/when.hpp"
 #include "support/gradients.hpp"
 
@@ -27,19 +28,29 @@
 namespace heed::test {
 
 template <class T>
-reference::Rules Mixture<T>::rules(Index queries) const {
+reference::Rules Mixture<T>::rules(Index batch, Index queries) const {
   reference::Rules r;
   r.offset = offset;
+  if (documents.size() + start.size() > 0)
+    r.first_key = [ids = documents, starts = start](Index b, Index at) {
+      const Index first = ids.size() == 0 ? 0 : reference::first_of_document(array(ids))(b, at);
+      return starts.size() == 0 ? first : std::max<Index>(first, Index(starts(b)));
+    };
   if (tau_q.size() > 0) r.tau_q = array(tau_q);
   if (position) {
     const auto kind = position->kind == Gain::sigmoid    ? reference::Gain::sigmoid
                       : position->kind == Gain::gompertz ? reference::Gain::gompertz
                                                          : reference::Gain::linear;
-    const reference::Array by_position =
-        reference::position_temperatures(queries, kind, position->alpha, offset);
-    if (tau_q.size() == 0) r.tau_q = by_position;
-    for (Index at = 0; tau_q.size() > 0 && at < r.tau_q.size(); ++at)
-      r.tau_q.values[std::size_t(at)] *= by_position(0, 0, at % queries);
+    const Index heads = tau_q.size() > 0 ? r.tau_q.dim(1) : 1;
+    reference::Array both({batch, heads, queries});
+    for (Index b = 0; b < batch; ++b)
+      for (Index h = 0; h < heads; ++h)
+        for (Index i = 0; i < queries; ++i) {
+          const Index place = std::max<Index>(offset + i - first_of(r, b, offset + i), 0);
+          both(b, h, i) = reference::position_temperature(kind, position->alpha, place) *
+                          (tau_q.size() > 0 ? r.tau_q(b, h, i) : 1);
+        }
+    r.tau_q = both;
   }
   if (tau_k.size() > 0) r.tau_k = array(tau_k);
   if (tau_v.size() > 0) r.tau_v = array(tau_v);
@@ -59,9 +70,14 @@ reference::Rules Mixture<T>::rules(Index queries) const {
     r.visible = r.visible && reference::window(left, right);
   if (block > 0) r.visible = r.visible && reference::block_span(block, previous);
   if (documents.size() > 0) r.visible = r.visible && reference::documents(array(documents));
+  const bool self_attention = causal || prefix >= 0 || right == 0 || documents.size() > 0;
   if (length.size() > 0) {
     r.visible = r.visible && reference::key_lengths(integers(length));
-    if (causal) r.visible = r.visible && reference::row_lengths(integers(length));
+    if (self_attention) r.visible = r.visible && reference::row_lengths(integers(length));
+  }
+  if (start.size() > 0) {
+    r.visible = r.visible && reference::key_starts(integers(start));
+    if (self_attention) r.visible = r.visible && reference::row_starts(integers(start));
   }
   if (mask.size() > 0) r.visible = r.visible && reference::boolean_mask(array(mask));
   if (evict_row.size() > 0) r.visible = r.visible && reference::alive(array(evict_row));
@@ -119,7 +135,7 @@ bool shapes_nothing(const Mixture<T>& m) {
   return !m.position && m.tau_q.size() + m.tau_k.size() + m.tau_v.size() == 0 && !m.scale &&
          m.cap == 0 && m.bias.size() + m.slopes.size() + m.sinks.size() == 0 && !m.curved &&
          m.dropped == 0 && m.block == 0 && m.prefix < 0 &&
-         m.documents.size() + m.evict_row.size() + m.mask.size() == 0;
+         m.documents.size() + m.start.size() + m.evict_row.size() + m.mask.size() == 0;
 }
 template <class T>
 auto masked(const Mixture<T>& m) {
@@ -171,7 +187,7 @@ auto everything(const Mixture<T>& m, Gradients<T>& to, const Last& last) {
          when(m.prefix >= 0, prefix_lm(std::max<Index>(m.prefix, 0))) | window(m.left, m.right) |
          when(m.block > 0, block_span(std::max<Index>(m.block, 1), m.previous)) |
          when(m.documents.size() > 0, documents(m.documents)) |
-         when(m.length.size() > 0, lengths(m.length)) |
+         when(m.length.size() > 0, lengths(m.length)) | when(m.start.size() > 0, starts(m.start)) |
          when(m.mask.size() > 0, boolean_mask(m.mask)) |
          when(m.evict_row.size() > 0, alive(m.evict_row)) |
          when(m.sinks.size() > 0, sinks(m.sinks).grad(out_view(to.sinks))) | when(m.selects, last) |

@@ -49,6 +49,11 @@ class Mixer {
     m.length = Tensor<std::int64_t, 1>(s_.batch);
     for (Index b = 0; b < s_.batch; ++b) m.length(b) = random.integer(0, s_.keys + 1);
   }
+  void starts(Mixture<T>& m) {
+    Random random(++seed_);
+    m.start = Tensor<std::int64_t, 1>(s_.batch);
+    for (Index b = 0; b < s_.batch; ++b) m.start(b) = random.integer(0, s_.keys + 1);
+  }
   void evict_row(Mixture<T>& m) {
     Random random(++seed_);
     m.evict_row = Tensor<std::int64_t, 2>(s_.batch, s_.keys);
@@ -99,6 +104,7 @@ class Mixer {
     if (may(0.3)) mask(m);
     if (may(0.2)) evict_row(m);
     if (m.causal && may(0.7)) selection(m, int(random.integer(0, 32)), may(0.3));
+    if (may(0.3)) starts(m);
     return m;
   }
 
@@ -153,6 +159,9 @@ std::vector<std::pair<std::string, Mixture<T>>> each_stage(const Shape& shape) {
   add("lengths", [&](auto& m) { mixer.lengths(m); });
   add(
       "key lengths", [&](auto& m) { mixer.lengths(m); }, false);
+  add("starts", [&](auto& m) { mixer.starts(m); });
+  add(
+      "key starts", [&](auto& m) { mixer.starts(m); }, false);
   add(
       "mask", [&](auto& m) { mixer.mask(m); }, false);
   add("evicted keys", [&](auto& m) { mixer.evict_row(m); });

@@ -17,7 +17,7 @@ template <class T, class B, Stage V>
 class BackwardPass {
   using Tile = Tiles<T, B>;
   using Bound = BoundOf<T, V>;
-  static_assert(Hooks<Bound, T>, "heed: a hook of a stage has the wrong signature");
+  static_assert(hook::well_formed<T, V, Bound>() && hook::has_adjoints<Bound>());
   using WorkerOf = GradientWorker<T, B, Bound>;
   using StripOf = Strip<T, B>;
 
@@ -43,7 +43,7 @@ class BackwardPass {
     if (problem_.batch == 0 || problem_.heads == 0) return clear_all();
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan();
-    drops_ = carries_ && negligible_ > 0 && ScoreBounds<T>::hold(variant_, problem_);
+    drops_ = carries_ && negligible_ > 0 && bounds_hold_;
     Arena measure;
     layout(measure, workers);
     Workspace own;
@@ -52,10 +52,10 @@ class BackwardPass {
     Lane* lanes = layout(arena, workers);
 
     Bound& leader = lanes[0].worker.variant;
-    leader.clear_gradients();
+    hook::clear_gradients(leader);
     pack(leader, options.executor);
     const bool shares =
-        leader.shares_gradients() || (carries_ && leader.shares_gradients_over_keys());
+        hook::shares_gradients(leader) || (carries_ && hook::shares_gradients_over_keys(leader));
     const Executor executor = shares ? serial() : options.executor;
     if (carries_)
       attend_in_turns(lanes, executor);
@@ -83,7 +83,8 @@ class BackwardPass {
     bound<T>(variant_, problem_, measure);
     Workspace workspace;
     Arena arena(workspace.reserve(measure.used()));
-    bound<T>(variant_, problem_, arena).clear_gradients();
+    Bound variant = bound<T>(variant_, problem_, arena);
+    hook::clear_gradients(variant);
     for (const View<T, 4>& x : {x_.grad_q, x_.grad_k, x_.grad_v})
       for (Index b = 0; b < x.dim(0); ++b)
         for (Index h = 0; h < x.dim(1); ++h)
@@ -104,10 +105,12 @@ class BackwardPass {
   };
 
   void plan() {
-    carries_ = false;
-    if constexpr (V::carries_rows) {
+    carries_ = bounds_hold_ = false;
+    if constexpr (hook::scans_rows<Bound>) {
       Arena measure;
-      carries_ = bound<T>(variant_, problem_, measure).selecting_head() >= 0;
+      const Bound variant = bound<T>(variant_, problem_, measure);
+      carries_ = hook::selecting_head(variant) >= 0;
+      bounds_hold_ = ScoreBounds<T>::hold(variant, problem_);
     }
     blocks_ = (problem_.queries + Tile::block_rows - 1) / Tile::block_rows;
     key_blocks_ = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys;
@@ -146,7 +149,7 @@ class BackwardPass {
     sides_ = GradientSides<T, B>(x_, problem_, arena);
     if (carries_) {
       turns_ = Turns(problem_.batch * blocks_, arena);
-      if (const Projection<T> own = variant.template projection<T>(); own.queries)
+      if (const Projection<T> own = hook::OwnProjection::of<T>(variant); own.queries)
         projection_ =
             ProjectionSides<T, B>(as_one_head(own.queries), as_one_head(own.keys), problem_, arena);
     }
@@ -170,7 +173,7 @@ class BackwardPass {
   void attend(Lane& lane, Index task) {
     const Index b = task / problem_.key_heads, g = task % problem_.key_heads;
     WorkerOf& worker = lane.worker;
-    worker.variant.begin(b, false);
+    hook::begin(worker.variant, b, false);
     for (Index h = 0; h < task_heads_; ++h)
       sides_.place(worker.variant, lane.strips + h * blocks_, b, g * task_heads_ + h);
     for (Index first = 0; first < problem_.keys; first += Tile::block_keys) {
@@ -182,10 +185,10 @@ class BackwardPass {
           if (overlap(strip.hull, side.keys))
             worker.tile(strip, sides_.row_side(b, g * task_heads_ + h, i), side);
         }
-      worker.variant.end_gradients(side.keys.first, side.keys.last - side.keys.first);
+      hook::end_gradients(worker.variant, side.keys.first, side.keys.last - side.keys.first);
       sides_.finish_keys(worker.variant, b, g, side);
     }
-    worker.variant.end();
+    hook::end(worker.variant);
   }
 
   /// A variant that carries: key blocks in parallel, one behind the other, since all of them add to
@@ -200,7 +203,7 @@ class BackwardPass {
       leave(lane);
     });
     if (projection_)
-      projection_.finish_queries(lanes[0].worker.variant.template grad_projection<T>());
+      projection_.finish_queries(hook::GradOwnProjection::of<T>(lanes[0].worker.variant));
   }
 
   void enter(Lane& lane, Index b) {
@@ -208,19 +211,20 @@ class BackwardPass {
     leave(lane);
     lane.batch = b;
     Bound& variant = lane.worker.variant;
-    variant.begin(b, false);
+    hook::begin(variant, b, false);
     for (Index h = 0; h < problem_.heads; ++h)
       sides_.place(variant, lane.strips + h * blocks_, b, h);
-    const Index selecting = variant.selecting_head();
+    const Index selecting = hook::selecting_head(variant);
     if (projection_)
       projection_.place(variant, lane.selectors, b, selecting);
     else
       sides_.place(variant, lane.selectors, b, selecting);
-    lane.falling =
-        drops_ && values_are_finite(b) ? variant.template falling<T>(bounds_.least()) : nullptr;
+    lane.falling = drops_ && values_are_finite(b)
+                       ? hook::monotone_key_bias(variant, bounds_.least())
+                       : nullptr;
   }
   void leave(Lane& lane) {
-    if (lane.batch >= 0) lane.worker.variant.end();
+    if (lane.batch >= 0) hook::end(lane.worker.variant);
     lane.batch = -1;
   }
   bool values_are_finite(Index b) const {
@@ -242,35 +246,36 @@ class BackwardPass {
     const Index first = index * Tile::block_keys;
     const KeyBlock<T> block =
         projection_ ? projection_.keys(b, 0, first)
-                    : sides_.keys(b, problem_.key_head(variant.selecting_head()), first);
+                    : sides_.keys(b, problem_.key_head(hook::selecting_head(variant)), first);
     const Index keys = block.last - first;
     const Index alive = descend(lane, b, block);
     if (drops_)
       dropped_[b * key_blocks_ + index] = alive < blocks_ ? weight(lane, b, alive, block) : 0;
 
-    variant.begin_gradients(first, keys);
+    hook::begin_gradients(variant, first, keys);
     for (Index i = blocks_; i-- > 0;) {
       turns_.wait(b * blocks_ + i, index);
       if (i < alive && met(lane, i, block)) {
         if (i + 1 < alive) {  // else descend() ended here
-          variant.restore(first, keys, lane.carries + i * Tile::block_keys);
+          hook::restore_scan(variant, first, keys, lane.carries + i * Tile::block_keys);
           worker.select(lane.selectors[i], block, bool(projection_));
         }
         ascend(lane, b, block, i);
       }
       turns_.pass(b * blocks_ + i);
     }
-    variant.end_gradients(first, keys);
+    hook::end_gradients(variant, first, keys);
     for (Index g = 0; g < problem_.key_heads; ++g)
       sides_.finish_keys(variant, b, g, sides_.key_side(lane.grads, b, g, first));
     if (projection_)
-      projection_.finish_keys(variant.template grad_projection<T>(), b,
+      projection_.finish_keys(hook::GradOwnProjection::of<T>(variant), b,
                               projection_.key_side(lane.grad_projection_keys, b, 0, first));
   }
 
   /// Does anybody look at this block from these rows?
   bool met(const Lane& lane, Index i, const KeyBlock<T>& block) const {
-    bool any = lane.worker.variant.wants_skipped() || overlap(lane.selectors[i].hull, block);
+    bool any =
+        hook::visits_masked_tiles(lane.worker.variant) || overlap(lane.selectors[i].hull, block);
     for (Index h = 0; h < problem_.heads; ++h)
       any |= overlap(lane.strips[h * blocks_ + i].hull, block);
     return any;
@@ -296,8 +301,8 @@ class BackwardPass {
     Index i = 0;
     for (; i < blocks_ && !is_dead(lane, b, i, block); ++i) {
       if (!met(lane, i, block)) continue;
-      worker.variant.save(block.first, block.last - block.first,
-                          lane.carries + i * Tile::block_keys);
+      hook::save_scan(worker.variant, block.first, block.last - block.first,
+                      lane.carries + i * Tile::block_keys);
       worker.select(lane.selectors[i], block, bool(projection_));
     }
     return i;
@@ -306,8 +311,8 @@ class BackwardPass {
   /// All heads on one tile, the selecting one last.
   void ascend(Lane& lane, Index b, const KeyBlock<T>& block, Index i) {
     WorkerOf& worker = lane.worker;
-    worker.variant.clear_carried_gradient();
-    const Index selecting = projection_ ? -1 : worker.variant.selecting_head();
+    hook::clear_scan_gradient(worker.variant);
+    const Index selecting = projection_ ? -1 : hook::selecting_head(worker.variant);
     const auto keys_of = [&](Index h) {
       return sides_.key_side(lane.grads, b, problem_.key_head(h), block.first);
     };
@@ -327,7 +332,7 @@ class BackwardPass {
   BackwardTensors<T> x_;
   const V& variant_;
   Problem problem_;
-  bool carries_ = false, drops_ = false;
+  bool carries_ = false, bounds_hold_ = false, drops_ = false;
   double negligible_ = 0;
   Index blocks_ = 0, key_blocks_ = 0, task_heads_ = 1;
   GradientSides<T, B> sides_;

@@ -34,12 +34,9 @@ namespace detail {
 /// What the variant makes of the shapes.
 template <Stage V>
 Problem problem_of(const Shape& shape, const V& variant) {
-  Problem p{shape};
-  const std::optional<Index> offset = variant.query_offset(shape);
-  p.placed = offset.has_value();
-  p.query_offset = offset.value_or(0);
-  p.same_tokens = variant.same_tokens();
-  variant.check(p);
+  Problem p(shape);
+  hook::place(variant, p);
+  hook::check(variant, p);
   return p;
 }
 

@@ -41,9 +41,9 @@ class FreshKeys {
     if (rows <= few_stored_rows) {
       T* value_scale = key_scale_ + Tile::block_keys;
       for (Index j = 0; j < keys; ++j)
-        key_scale_[j] = variant.key_factor(k_.scale(b, g, first + j), b, g, first + j);
+        key_scale_[j] = hook::key_factor(variant, k_.scale(b, g, first + j), b, g, first + j);
       for (Index j = 0; scales_values_ && j < keys; ++j)
-        value_scale[j] = variant.value_factor(v_.scale(b, g, first + j), b, g, first + j);
+        value_scale[j] = hook::value_factor(variant, v_.scale(b, g, first + j), b, g, first + j);
       *stored_ = {.keys = k_.stored(b, g, first),
                   .values = v_.stored(b, g, first),
                   .key_stride = k_.stride(2),
@@ -56,8 +56,8 @@ class FreshKeys {
     }
     pack_panels(
         k_, b, g, first, round_up(keys, Tile::panel_keys), Tile::panel_keys,
-        [&](Index, Index, Index j) { return variant.key_factor(T(1), b, g, j); }, room_, panels_,
-        Tile::numbers > 1 ? key_scale_ : nullptr);
+        [&](Index, Index, Index j) { return hook::key_factor(variant, T(1), b, g, j); }, room_,
+        panels_, Tile::numbers > 1 ? key_scale_ : nullptr);
     if constexpr (std::is_same_v<Packed, T>)
       if (!copies_) {
         const T* values = v_.row(b, g, first, nullptr);
@@ -66,8 +66,8 @@ class FreshKeys {
       }
     *finite_ = pack_rows(
         v_, b, g, first, keys, columns_,
-        [&](Index, Index, Index j) { return variant.value_factor(T(1), b, g, j); }, room_.rows,
-        values_);
+        [&](Index, Index, Index j) { return hook::value_factor(variant, T(1), b, g, j); },
+        room_.rows, values_);
     return {first,   last,
             panels_, {values_, columns_, finite_},
             nullptr, Tile::numbers > 1 ? key_scale_ : nullptr};

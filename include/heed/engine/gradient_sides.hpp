@@ -52,12 +52,12 @@ class GradientSides {
     product_.pack(
         executor,
         [&](T unit, Index b, Index h, Index i) {
-          return variant.query_factor(unit, row_at(b, h, i));
+          return hook::query_factor(variant, unit, row_at(b, h, i));
         },
-        [&](Index b, Index g, Index j) { return variant.key_factor(T(1), b, g, j); });
+        [&](Index b, Index g, Index j) { return hook::key_factor(variant, T(1), b, g, j); });
     const auto one = [](Index, Index, Index) { return T(1); };
     pack_all(executor, values_,
-             [&](Index b, Index g, Index j) { return variant.value_factor(T(1), b, g, j); });
+             [&](Index b, Index g, Index j) { return hook::value_factor(variant, T(1), b, g, j); });
     pack_all(executor, grads_, one);
     pack_all(executor, grad_rows_, one);
     executor(problem_.batch * problem_.heads, [&](Index task, Index) {
@@ -115,13 +115,13 @@ class GradientSides {
       const Index r = j - side.keys.first;
       finish_row(
           side.grad_keys + r * product_.columns(), &x_.k(b, g, j, 0), &x_.grad_k(b, g, j, 0),
-          problem_.dim, [&] { return variant.key_factor(T(1), b, g, j); },
-          [&](T dot) { variant.grad_key_factor(dot, b, g, j); });
+          problem_.dim, [&] { return hook::key_factor(variant, T(1), b, g, j); },
+          [&](T dot) { hook::grad_key_factor(variant, dot, b, g, j); });
       if (problem_.value_dim > 0)
         finish_row(
             side.grad_values + r * value_columns_, &x_.v(b, g, j, 0), &x_.grad_v(b, g, j, 0),
-            problem_.value_dim, [&] { return variant.value_factor(T(1), b, g, j); },
-            [&](T dot) { variant.grad_value_factor(dot, b, g, j); });
+            problem_.value_dim, [&] { return hook::value_factor(variant, T(1), b, g, j); },
+            [&](T dot) { hook::grad_value_factor(variant, dot, b, g, j); });
     }
   }
 
@@ -132,8 +132,9 @@ class GradientSides {
       const Row row = row_at(b, h, i);
       finish_row(
           product_.grad_queries(b, h) + i * product_.columns(), &x_.q(b, h, i, 0),
-          &x_.grad_q(b, h, i, 0), problem_.dim, [&] { return variant.query_factor(T(1), row); },
-          [&](T dot) { variant.grad_query_factor(dot, row); });
+          &x_.grad_q(b, h, i, 0), problem_.dim,
+          [&] { return hook::query_factor(variant, T(1), row); },
+          [&](T dot) { hook::grad_query_factor(variant, dot, row); });
     }
   }
 
@@ -142,18 +143,18 @@ class GradientSides {
   void finish_sinks(V& variant) const {
     for (Index b = 0; b < problem_.batch; ++b)
       for (Index h = 0; h < problem_.heads; ++h) {
-        const T sink = variant.sink(hidden<T>, b, h);
+        const T sink = hook::sink(variant, hidden<T>, b, h);
         if (sink < hidden_below<T>) continue;
         double sum = 0;
         for (Index i = 0; i < problem_.queries; ++i)
           sum -= std::exp(double(sink) - double(x_.lse(b, h, i))) *
                  double(delta_[(b * problem_.heads + h) * padded_ + i]);
-        variant.grad_sink(T(sum), b, h);
+        hook::grad_sink(variant, T(sum), b, h);
       }
   }
 
  private:
-  Row row_at(Index b, Index h, Index i) const { return {b, h, i, problem_.query_offset + i}; }
+  Row row_at(Index b, Index h, Index i) const { return problem_.row(b, h, i); }
 
   /// grad ← factor · gathered; the factor's own gradient is gathered · x.
   template <class Grad, class Factor>

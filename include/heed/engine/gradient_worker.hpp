@@ -44,7 +44,7 @@ class GradientWorker : public Worker<T, B, V> {
     grads_ = arena.take<T>(Base::tile_size);
     grad_weights_ = arena.take<T>(Base::tile_size);
     covered_ = arena.take<KeyRange>(Tile::groups);
-    if constexpr (V::carries_rows) votes_ = arena.take<T>(Base::tile_size);
+    if constexpr (hook::scans_rows<V>) votes_ = arena.take<T>(Base::tile_size);
   }
 
   /// A head of a tile, start to end.
@@ -64,7 +64,7 @@ class GradientWorker : public Worker<T, B, V> {
       grade<false>(s, rows, side, grads_);
       gather_values(s, rows, side);
     }
-    this->variant.deselect(this->panel(selector, side.keys), votes_);
+    hook::scan_tile_backward(this->variant, this->score_tile(selector, side.keys), votes_);
     if (!seen) return;
     for (Index g = 0; g < s.groups(); ++g)
       for (Index key = covered_[g].first; key < covered_[g].last; key += Tile::panel_keys)
@@ -74,7 +74,7 @@ class GradientWorker : public Worker<T, B, V> {
 
   /// The same for a projection's queries and keys; `rows` and `side` are the projection's.
   void selecting_tile(const StripOf& selector, const RowSide<T>& rows, const KeySide<T>& side) {
-    this->variant.deselect(this->panel(selector, side.keys), votes_);
+    hook::scan_tile_backward(this->variant, this->score_tile(selector, side.keys), votes_);
     for (Index g = 0; g < selector.groups(); ++g)
       covered_[g] = selector.group_hull[g] & KeyRange{side.keys.first, side.keys.last};
     gather_products(selector, rows, side, votes_, covered_);
@@ -87,13 +87,13 @@ class GradientWorker : public Worker<T, B, V> {
 
   /// The weights of all rows, zero where nothing is seen; false if nothing is seen anywhere.
   bool weigh_rows(StripOf& s, const KeyBlock<T>& block, bool selected) {
-    const Cover seen = this->cover(s, block);
-    if (seen == Cover::none) return false;
+    const BlockMask seen = this->cover(s, block);
+    if (seen == BlockMask::empty) return false;
     bool any = false;
     for (Index g = 0; g < s.groups(); ++g) {
       T* weights = weights_ + g * group * keys;
       const KeyRange done = this->template weigh<KnownSoftmax>(s, g, block, selected,
-                                                               seen == Cover::partial, weights);
+                                                               seen == BlockMask::partial, weights);
       covered_[g] = done;
       const bool none = done.first >= done.last;
       const Index first = none ? keys : done.first - block.first;
@@ -144,19 +144,19 @@ class GradientWorker : public Worker<T, B, V> {
           const Lanes<T> lanes = this->lanes(s, row, side.keys, lane);
           const Batch<T> weight = simd::load(at(weights_, row, side.keys, lane)), zero(T(0));
           Batch<T> grad_weight = simd::load(at(grad_weights_, row, side.keys, lane));
-          if constexpr (V::changes_weights)
+          if constexpr (hook::Weight::in<V>)
             if (lanes.keys > 0) {
-              grad_weight = this->variant.weight(grad_weight, lanes);
-              this->variant.weight(weight, lanes)
+              grad_weight = hook::weight(this->variant, grad_weight, lanes);
+              hook::weight(this->variant, weight, lanes)
                   .store_unaligned(at(weights_, row, side.keys, lane));
             }
           // Nought is hidden, and 0 · NaN is NaN.
           Batch<T> grad = simd::select(weight == zero, zero, weight * (grad_weight - delta));
           if (lanes.keys > 0) {
-            this->variant.grad_carried(grad, lanes);
-            if constexpr (Finish && V::shapes_scores)
-              grad = this->variant.grad_score(
-                  grad, simd::load(at(this->products_, row, side.keys, lane)), lanes);
+            hook::grad_scan_bias(this->variant, grad, lanes);
+            if constexpr (Finish && hook::GradScore::in<V>)
+              grad = hook::grad_score(this->variant, grad,
+                                      simd::load(at(this->products_, row, side.keys, lane)), lanes);
           }
           grad.store_unaligned(at(grads, row, side.keys, lane));
         }
@@ -169,18 +169,18 @@ class GradientWorker : public Worker<T, B, V> {
 
   [[gnu::noinline]] void add_votes(StripOf& s, Index g, const KeyBlock<T>& block, Index key) {
     constexpr int vectors = Tile::panel_vectors;
-    if constexpr (V::shapes_scores)
+    if constexpr (hook::GradScore::in<V>)
       this->template multiply<int(group), 1>(s, g, block, key, this->products_);
     for (Index r = 0; r < s.group_count(g); ++r)
       for (int v = 0; v < vectors; ++v) {
         const Index row = g * group + r, lane = key + v * simd::width<T>;
         T* grads = at(grads_, row, block, lane);
         Batch<T> grad = simd::load(grads) + simd::load(at(votes_, row, block, lane));
-        if constexpr (V::shapes_scores) {
+        if constexpr (hook::GradScore::in<V>) {
           const Lanes<T> lanes = this->lanes(s, row, block, lane);
           if (lanes.keys > 0)
-            grad = this->variant.grad_score(grad, simd::load(at(this->products_, row, block, lane)),
-                                            lanes);
+            grad = hook::grad_score(this->variant, grad,
+                                    simd::load(at(this->products_, row, block, lane)), lanes);
         }
         grad.store_unaligned(grads);
       }

@@ -18,7 +18,7 @@ template <class T, class B, Stage V>
 class Pass {
   using Tile = Tiles<T, B>;
   using Bound = BoundOf<T, V>;
-  static_assert(Hooks<Bound, T>, "heed: a hook of a stage has the wrong signature");
+  static_assert(hook::well_formed<T, V, Bound>());
   using WorkerOf = Worker<T, B, Bound>;
   using StripOf = Strip<T, B>;
   using Packed = typename Tile::Packed;
@@ -42,7 +42,7 @@ class Pass {
     if (problem_.batch == 0 || problem_.heads == 0) return {};
     const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan(workers);
-    drops_ = carries_ && negligible_ > 0 && ScoreBounds<T>::hold(variant_, problem_);
+    drops_ = carries_ && negligible_ > 0 && bounds_hold_;
 
     Arena measure;
     layout(measure, workers);
@@ -97,7 +97,7 @@ class Pass {
     for (Index i = 0; i < rows; ++i)
       for (Index j = 0; j < problem_.keys; ++j) out(i, j) = T(0);
     WorkerOf& worker = lane.worker;
-    worker.variant.begin(batch, false);
+    hook::begin(worker.variant, batch, false);
     // What is carried has to come down from the first row; without it only the rows' own blocks
     // run.
     const Index start = carries_ ? 0 : row / plan_.block_rows * plan_.block_rows;
@@ -137,13 +137,14 @@ class Pass {
   };
 
   void plan(Index workers) {
-    carries_ = false;
-    if constexpr (V::carries_rows) carries_ = variant_selects();
+    carries_ = bounds_hold_ = false;
+    if constexpr (hook::scans_rows<Bound>) {
+      Arena measure;
+      const Bound variant = bound<T>(variant_, problem_, measure);
+      carries_ = hook::selecting_head(variant) >= 0;
+      bounds_hold_ = ScoreBounds<T>::hold(variant, problem_);
+    }
     plan_ = Plan::of<Tile>(problem_, carries_, workers);
-  }
-  bool variant_selects() const {
-    Arena measure;
-    return bound<T>(variant_, problem_, measure).selecting_head() >= 0;
   }
   bool projects() const { return bool(projection_.queries); }
 
@@ -151,8 +152,8 @@ class Pass {
     Lane* lanes = arena.take<Lane>(workers);
     for (Index w = 0; w < workers; ++w) {
       Bound variant = bound<T>(variant_, problem_, arena);
-      projection_ = carries_ ? variant.template projection<T>() : Projection<T>{};
-      const bool scales_values = variant.scales_values();
+      projection_ = carries_ ? hook::OwnProjection::of<T>(variant) : Projection<T>{};
+      const bool scales_values = hook::value_factor.acts_in(variant);
       const Index widest =
           std::max({problem_.dim, problem_.value_dim, projects() ? projection_.queries.dim(2) : 0});
       const Room room(std::max<Index>(Tile::panel_keys, Tile::group_rows), widest,
@@ -212,11 +213,11 @@ class Pass {
         [&](const Row& r, Index i) {
           return q_.row(r.batch, r.head, r.index, lane.room.rows + i * problem_.dim);
         },
-        [&](const Row& r) { return variant.query_factor(simd::log2e<T>, r); }, lane.room);
+        [&](const Row& r) { return hook::query_factor(variant, simd::log2e<T>, r); }, lane.room);
   }
 
   void place_selector(Lane& lane, Index batch, Index row, Index rows) {
-    const Index head = lane.worker.variant.selecting_head();
+    const Index head = hook::selecting_head(lane.worker.variant);
     if (!projects()) return place(lane, lane.selector, batch, head, 1, row, rows);
     const View<const T, 3>& q = projection_.queries;
     const T scale = simd::log2e<T> / std::sqrt(T(q.dim(2)));
@@ -238,12 +239,13 @@ class Pass {
     const Bound& variant = lanes[0].worker.variant;
     executor(keys_.tasks(), [&](Index task, Index worker) {
       keys_.pack(
-          task, [&](Index b, Index g, Index j) { return variant.key_factor(T(1), b, g, j); },
+          task, [&](Index b, Index g, Index j) { return hook::key_factor(variant, T(1), b, g, j); },
           lanes[worker].room);
     });
     executor(values_.tasks(), [&](Index task, Index worker) {
       values_.pack(
-          task, [&](Index b, Index g, Index j) { return variant.value_factor(T(1), b, g, j); },
+          task,
+          [&](Index b, Index g, Index j) { return hook::value_factor(variant, T(1), b, g, j); },
           lanes[worker].room.rows);
     });
     if (projects())
@@ -270,7 +272,7 @@ class Pass {
     KeyStore<T, Packed> selecting;
     if (carries_) {
       widen(lane.selector.hull);
-      if (lane.worker.variant.wants_skipped()) hull = {0, problem_.keys};
+      if (hook::visits_masked_tiles(lane.worker.variant)) hull = {0, problem_.keys};
       selecting = selecting_store(lane.selector.rows[0].batch, lane.selector.head);
     }
     const Index boundary = lane.live.boundary();
@@ -296,7 +298,7 @@ class Pass {
                 rows = std::min(plan_.block_rows, problem_.queries - row);
     WorkerOf& worker = lane.worker;
     StripOf& strip = lane.strips[0];
-    worker.variant.begin(batch, true);
+    hook::begin(worker.variant, batch, true);
     place(lane, strip, batch, head, plan_.strip_heads, row, rows);
     strip.clear(worker.variant);
     const KeyStore<T, Packed> keys = store(batch, head);
@@ -304,7 +306,7 @@ class Pass {
       worker.attend(strip, WorkerOf::block(keys, first, last));
     });
     strip.finish(out, lse);
-    worker.variant.end();
+    hook::end(worker.variant);
   }
 
   /// All rows of a strip on one span of the keys that they see, to be gathered.
@@ -312,7 +314,7 @@ class Pass {
     const Index strip_index = task / plan_.spans, span = task % plan_.spans, strips = plan_.strips,
                 batch = strip_index / strips, head = strip_index % strips * plan_.strip_heads;
     WorkerOf& worker = lane.worker;
-    worker.variant.begin(batch, true);
+    hook::begin(worker.variant, batch, true);
     place(lane, strip, batch, head, plan_.strip_heads, 0, problem_.queries);
     strip.clear(worker.variant, span == 0);
     const Index first_block = strip.hull.first / Tile::block_keys,
@@ -324,7 +326,7 @@ class Pass {
       worker.attend(strip,
                     lane.fresh(worker.variant, batch, problem_.key_head(head), first,
                                std::min(first + Tile::block_keys, problem_.keys), strip.count));
-    worker.variant.end();
+    hook::end(worker.variant);
   }
 
   /// A share of the heads of one batch entry, from the first row to the last.
@@ -332,13 +334,13 @@ class Pass {
     const Index batch = task / plan_.shares, share = task % plan_.shares, strips = plan_.strips,
                 from = strips * share / plan_.shares, to = strips * (share + 1) / plan_.shares;
     WorkerOf& worker = lane.worker;
-    worker.variant.begin(batch, share == 0);
+    hook::begin(worker.variant, batch, share == 0);
     lane.live.begin();
     const Heads heads{from * plan_.strip_heads, to * plan_.strip_heads};
     lane.share = share, lane.round = 0;
-    lane.offers = heads.has(worker.variant.selecting_head());
+    lane.offers = heads.has(hook::selecting_head(worker.variant));
     T* const falling = drops_ && values_are_finite(batch)
-                           ? worker.variant.template falling<T>(bounds_.least())
+                           ? hook::monotone_key_bias(worker.variant, bounds_.least())
                            : nullptr;
     for (Index row = 0; row < problem_.queries; row += plan_.block_rows) {
       const Index rows = std::min(plan_.block_rows, problem_.queries - row);
@@ -362,7 +364,7 @@ class Pass {
       ++lane.round;
       for (Index s = from; s < to; ++s) lane.strips[s - from].finish(out, lse);
     }
-    worker.variant.end();
+    hook::end(worker.variant);
     if (plan_.shares > 1) shared_[batch].leave(share);
   }
 
@@ -410,7 +412,7 @@ class Pass {
   /// Before a row block: drops the keys that are masked for good, of those in panels before its
   /// own.
   void drop(Lane& lane, T* falling, Index batch, Index row, const Heads& heads) {
-    const Index end = (problem_.query_offset + row) / Tile::panel_keys * Tile::panel_keys;
+    const Index end = (problem_.position(batch, row)) / Tile::panel_keys * Tile::panel_keys;
     if (!lane.live.drop(end, falling, bounds_, batch, row / plan_.block_rows)) return;
     Visited& visited = lane.worker.visited;
     visited.dropped = std::max(visited.dropped, lane.live.dropped());
@@ -418,12 +420,12 @@ class Pass {
       const Index g = problem_.key_head(head);
       lane.live.pack(
           slot(head, heads), k_, batch, g,
-          [&](Index key) { return lane.worker.variant.key_factor(T(1), batch, g, key); },
+          [&](Index key) { return hook::key_factor(lane.worker.variant, T(1), batch, g, key); },
           values_(batch, g), lane.room);
     };
     for (Index h = heads.first; h < heads.last; h += problem_.group() - h % problem_.group())
       pack(h);
-    const Index selecting = lane.worker.variant.selecting_head();
+    const Index selecting = hook::selecting_head(lane.worker.variant);
     if (!heads.has(selecting)) pack(selecting);
   }
 
@@ -454,7 +456,7 @@ class Pass {
   PackedRows<T, Packed> values_;
   Projection<T> projection_;
   ScoreBounds<T> bounds_;
-  bool carries_ = false, drops_ = false;
+  bool carries_ = false, bounds_hold_ = false, drops_ = false;
   double negligible_ = 0;
   Plan plan_;
   StripOf* gathered_ = nullptr;        ///< [tasks][spans]

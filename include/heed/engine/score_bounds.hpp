@@ -21,8 +21,7 @@ class ScoreBounds {
   ScoreBounds() = default;
   /// @param negligible  the share of a row's weight that all dead keys together may have had.
   ScoreBounds(const Problem& p, double negligible, Index block_rows, Arena& arena)
-      : shape_(p),
-        query_offset_(p.query_offset),
+      : problem_(p),
         least_(T(std::log2(negligible / double(p.keys)))),
         block_rows_(block_rows),
         blocks_((p.queries + block_rows - 1) / block_rows) {
@@ -30,10 +29,12 @@ class ScoreBounds {
     keys_ = arena.take<T>(p.batch * (p.keys + 1));
   }
 
-  /// Do the bounds hold of this variant's scores? The row's own key it must see, unmasked.
-  template <Stage V>
+  /// Do the bounds hold of a bound variant's scores? The row's own key it must see, unmasked.
+  template <class V>
   static bool hold(const V& variant, const Problem& p) {
-    return variant.plain_past() && p.query_offset >= 0 && p.query_offset + p.queries <= p.keys;
+    for (Index b = 0; b < p.batch; ++b)
+      if (p.first_position(b) < 0 || p.first_position(b) > p.keys - p.queries) return false;
+    return hook::keeps_causal_past(variant);
   }
 
   /// To be called once, before the rest. `variant` is bound; room_of(worker) is for a token,
@@ -41,7 +42,7 @@ class ScoreBounds {
   template <class V, class RoomOf>
   void measure(const Tokens<T>& q, const Tokens<T>& k, const V& variant, const Executor& executor,
                RoomOf&& room_of) const {
-    executor(shape_.batch * (blocks_ + key_blocks()),
+    executor(problem_.batch * (blocks_ + key_blocks()),
              [&](Index task, Index worker) { measure(task, q, k, variant, room_of(worker)); });
     finish();
   }
@@ -60,8 +61,8 @@ class ScoreBounds {
  private:
   /// By how much key j can exceed the key of a row itself, in this row block or a later one.
   T lead(Index b, Index row_block, Index j) const {
-    const T* keys = keys_ + b * (shape_.keys + 1);
-    return queries_[b * (blocks_ + 1) + row_block] * (keys[j] + keys[shape_.keys]);
+    const T* keys = keys_ + b * (problem_.keys + 1);
+    return queries_[b * (blocks_ + 1) + row_block] * (keys[j] + keys[problem_.keys]);
   }
 
   /// A row block, or as many keys: pieces that can be measured independently.
@@ -71,36 +72,37 @@ class ScoreBounds {
     const Index b = task / (blocks_ + key_blocks()), piece = task % (blocks_ + key_blocks());
     if (piece < blocks_) {
       T most = 0;
-      const Index first = piece * block_rows_, last = std::min(first + block_rows_, shape_.queries);
-      for (Index h = 0; h < shape_.heads; ++h)
+      const Index first = piece * block_rows_,
+                  last = std::min(first + block_rows_, problem_.queries);
+      for (Index h = 0; h < problem_.heads; ++h)
         for (Index i = first; i < last; ++i)
-          most = std::max(most, std::abs(variant.query_factor(simd::log2e<T>,
-                                                              Row{b, h, i, query_offset_ + i})) *
-                                    norm(q.row(b, h, i, room), shape_.dim));
+          most = std::max(
+              most, std::abs(hook::query_factor(variant, simd::log2e<T>, problem_.row(b, h, i))) *
+                        norm(q.row(b, h, i, room), problem_.dim));
       queries_[b * (blocks_ + 1) + piece] = most;
     } else {
       const Index first = (piece - blocks_) * block_rows_,
-                  last = std::min(first + block_rows_, shape_.keys);
+                  last = std::min(first + block_rows_, problem_.keys);
       for (Index j = first; j < last; ++j) {
         T most = 0;
-        for (Index g = 0; g < shape_.key_heads; ++g)
-          most = std::max(most, std::abs(variant.key_factor(T(1), b, g, j)) *
-                                    norm(k.row(b, g, j, room), shape_.dim));
-        keys_[b * (shape_.keys + 1) + j] = most;
+        for (Index g = 0; g < problem_.key_heads; ++g)
+          most = std::max(most, std::abs(hook::key_factor(variant, T(1), b, g, j)) *
+                                    norm(k.row(b, g, j, room), problem_.dim));
+        keys_[b * (problem_.keys + 1) + j] = most;
       }
     }
   }
   void finish() const {
-    for (Index b = 0; b < shape_.batch; ++b) {
+    for (Index b = 0; b < problem_.batch; ++b) {
       T* queries = queries_ + b * (blocks_ + 1);
       queries[blocks_] = 0;
       for (Index i = blocks_; i-- > 0;) queries[i] = std::max(queries[i], queries[i + 1]);
-      T* keys = keys_ + b * (shape_.keys + 1);
-      keys[shape_.keys] = *std::max_element(keys, keys + shape_.keys);
+      T* keys = keys_ + b * (problem_.keys + 1);
+      keys[problem_.keys] = *std::max_element(keys, keys + problem_.keys);
     }
   }
 
-  Index key_blocks() const { return (shape_.keys + block_rows_ - 1) / block_rows_; }
+  Index key_blocks() const { return (problem_.keys + block_rows_ - 1) / block_rows_; }
   static T norm(const T* x, Index dim) {
     Batch<T> squares(T(0));
     Index d = 0;
@@ -113,8 +115,7 @@ class ScoreBounds {
     return std::sqrt(sum);
   }
 
-  Shape shape_;
-  Index query_offset_ = 0;
+  Problem problem_;
   T least_ = hidden<T>;
   Index block_rows_ = 1, blocks_ = 0;
   T* queries_ = nullptr;  ///< [B][row blocks + 1] of this row block and all below, with its factors

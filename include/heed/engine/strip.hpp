@@ -88,8 +88,9 @@ struct Strip {
     }
     for (Index r = 0; r < groups() * Tile::group_rows; ++r) {
       const Index seen = std::min(r, count - 1), index = row0 + seen % row_count;
-      rows[r] = {batch, head0 + seen / row_count, index, p.query_offset + index};
-      const KeyRange range = variant.keys({0, p.keys}, rows[r]) & KeyRange{0, p.keys};
+      rows[r] = p.row(batch, head0 + seen / row_count, index);
+      const KeyRange range =
+          hook::keys(variant, KeyRange{0, p.keys}, rows[r]) & KeyRange{0, p.keys};
       ranges[r] = range.first < range.last ? range : KeyRange{0, 0};
       if (r >= count) continue;  // fills the registers, is never read
       const Index g = r / Tile::group_rows;
@@ -132,7 +133,7 @@ struct Strip {
     std::fill_n(out, padded * columns, T(0));
     std::fill_n(sum, padded * simd::width<T>, T(0));
     for (Index r = 0; r < padded; ++r) {
-      const T sink = variant.sink(hidden<T>, rows[r].batch, rows[r].head);
+      const T sink = hook::sink(variant, hidden<T>, rows[r].batch, rows[r].head);
       const bool has_sink = with_sinks && sink > hidden_below<T>;
       max[r] = has_sink ? sink * simd::log2e<T> : hidden<T> / 2;
       if (has_sink) sum[r * simd::width<T>] = T(1);

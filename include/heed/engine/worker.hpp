@@ -32,21 +32,21 @@ class Worker {
   using StripOf = Strip<T, B>;
   using Packed = typename Tile::Packed;
   using Block = KeyBlock<T, Packed>;
-  static_assert(!V::carries_rows ||
-                (Tile::block_rows <= largest_panel_rows && Tile::block_keys <= largest_panel_keys));
+  static_assert(!hook::scans_rows<V> ||
+                (Tile::block_rows <= largest_tile_rows && Tile::block_keys <= largest_tile_keys));
 
  public:
   Problem problem;
   V variant;
-  const T* offsets = nullptr;  ///< positions of keys less query_offset, where keys are not in order
-  Index first_key = 0;         ///< the key at position 0, or −1
+  const T* offsets =
+      nullptr;  ///< positions of keys less that of row 0, where keys are not in order
   Visited visited{};
 
   Worker(const Problem& call, V bound_variant, Arena& arena)
       : problem(call), variant(std::move(bound_variant)) {
     weights_ = arena.take<T>(Tile::group_rows * Tile::block_keys);
     products_ = arena.take<T>(tile_size);
-    if constexpr (V::carries_rows) scores_ = arena.take<T>(tile_size);
+    if constexpr (hook::scans_rows<V>) scores_ = arena.take<T>(tile_size);
     if constexpr (std::is_same_v<Packed, T>)
       operands_ = weights_;
     else
@@ -71,14 +71,16 @@ class Worker {
   /// Its two halves, for those to whom another thread gives the scores().
   void score(StripOf& s, const Block& block, bool projected) {
     std::fill_n(scores_, scores_of(s), hidden<T>);
-    const Cover seen = cover(s, block);
+    const BlockMask seen = cover(s, block);
     [[maybe_unused]] const Registers registers(s.packed_dim());
-    for (Index g = 0; g < s.groups() && seen != Cover::none; ++g)
-      each_tile(s, g, block, seen == Cover::partial, [&](auto shape, auto masked, Index key) {
+    for (Index g = 0; g < s.groups() && seen != BlockMask::empty; ++g)
+      each_tile(s, g, block, seen == BlockMask::partial, [&](auto shape, auto masked, Index key) {
         store_scores<shape.rows, shape.panels, masked.value>(s, g, block, key, !projected);
       });
   }
-  void hand_over(const StripOf& s, const Block& block) { variant.select(panel(s, block)); }
+  void hand_over(const StripOf& s, const Block& block) {
+    hook::scan_tile(variant, score_tile(s, block));
+  }
   T* scores() { return scores_; }
   static Index scores_of(const StripOf& s) {
     return s.groups() * Tile::group_rows * Tile::block_keys;
@@ -87,13 +89,13 @@ class Worker {
   /// Adds a key block to what the strip has gathered.
   /// @param selected  take the scores() of the selecting head, instead of computing them again.
   void attend(StripOf& s, const Block& block, bool selected = false) {
-    const Cover seen = cover(s, block);
-    if (seen == Cover::none) return;
+    const BlockMask seen = cover(s, block);
+    if (seen == BlockMask::empty) return;
     [[maybe_unused]] const Registers registers(s.packed_dim());
     const Rows<Packed>& values = block.values;
     for (Index g = 0; g < s.groups(); ++g) {
       const auto weigh_to = [&](auto* weights) {
-        return weigh<OnlineSoftmax>(s, g, block, selected, seen == Cover::partial, weights);
+        return weigh<OnlineSoftmax>(s, g, block, selected, seen == BlockMask::partial, weights);
       };
       const KeyRange done = block.stored ? weigh_to(weights_) : weigh_to(operands_);
       if (done.first >= done.last) continue;
@@ -131,12 +133,12 @@ class Worker {
   /// strip, first key, weights), row by row.
   template <class Consume>
   void weigh_known(StripOf& s, const Block& block, Consume&& consume) {
-    const Cover seen = cover(s, block);
-    if (seen == Cover::none) return;
+    const BlockMask seen = cover(s, block);
+    if (seen == BlockMask::empty) return;
     [[maybe_unused]] const Registers registers(s.packed_dim());
     for (Index g = 0; g < s.groups(); ++g) {
       const KeyRange done =
-          weigh<KnownSoftmax>(s, g, block, false, seen == Cover::partial, weights_);
+          weigh<KnownSoftmax>(s, g, block, false, seen == BlockMask::partial, weights_);
       for (Index r = 0; r < s.group_count(g) && done.first < done.last; ++r)
         consume(g * Tile::group_rows + r, done,
                 weights_ + r * Tile::block_keys + (done.first - block.first));
@@ -144,7 +146,7 @@ class Worker {
   }
 
  protected:
-  Panel<T> panel(const StripOf& s, const Block& block) const {
+  ScoreTile<T> score_tile(const StripOf& s, const Block& block) const {
     const Row& first = s.rows[0];
     return {.scores = scores_,
             .stride = Tile::block_keys,
@@ -152,10 +154,7 @@ class Worker {
             .rows = s.count,
             .position = first.position,
             .key = block.first,
-            .keys = block.last - block.first,
-            .first_key = first_key,
-            .offsets = offsets,
-            .origin = problem.query_offset};
+            .keys = block.last - block.first};
   }
 
   /// What holds the registers that products are made in, where they must be held.
@@ -171,14 +170,14 @@ class Worker {
     static constexpr int rows = Rows, panels = Panels;
   };
 
-  Cover cover(const StripOf& s, const Block& block) const {
+  BlockMask cover(const StripOf& s, const Block& block) const {
     const auto of = [&](Index head) {
-      return variant.cover({s.rows[0].batch, head, s.first_row, s.count / s.heads, block.first,
-                            block.last - block.first});
+      return hook::block_mask(variant, {s.rows[0].batch, head, s.first_row, s.count / s.heads,
+                                        block.first, block.last - block.first, s.rows[0].position});
     };
-    Cover all = of(s.head);
+    BlockMask all = of(s.head);
     for (Index h = 1; h < s.heads; ++h)
-      if (of(s.head + h) != all) all = Cover::partial;
+      if (of(s.head + h) != all) all = BlockMask::partial;
     return all;
   }
 
@@ -193,7 +192,7 @@ class Worker {
             .block_row = at.index - s.first_row,
             .block_key = key - block.first,
             .offsets = offsets,
-            .origin = problem.query_offset};
+            .origin = problem.first_position(at.batch)};
   }
 
   /// Calls tile(shape, masked, key) on the tiles of a group that some row sees; returns the keys
@@ -282,11 +281,11 @@ class Worker {
           continue;
         }
       }
-      if (scored) x[v] = variant.score(x[v], at);
+      if (scored) x[v] = hook::score(variant, x[v], at);
       if constexpr (Masked) {
         const KeyRange& range = s.ranges[row];
-        const Mask<T> seen =
-            variant.visible(simd::lanes_between<T>(range.first - at.key, range.last - at.key), at);
+        const Mask<T> seen = hook::visible(
+            variant, simd::lanes_between<T>(range.first - at.key, range.last - at.key), at);
         x[v] = simd::select(seen, x[v], Batch<T>(hidden<T>));
       }
     }
@@ -373,18 +372,19 @@ class Worker {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
       if constexpr (Masked) {
         if (at.keys > 0)
-          x[v] = simd::select(x[v] < Batch<T>(hidden_below<T>), x[v], variant.carried(x[v], at));
+          x[v] = simd::select(x[v] < Batch<T>(hidden_below<T>), x[v],
+                              hook::scan_bias(variant, x[v], at));
       } else {
-        x[v] = variant.carried(x[v], at);
+        x[v] = hook::scan_bias(variant, x[v], at);
       }
     }
   }
   template <bool Masked>
   HEED_INLINE auto changes(const StripOf& s, Index row, const Block& block, Index key) const {
-    if constexpr (V::changes_weights) {
+    if constexpr (hook::Weight::in<V>) {
       return [this, &s, &block, row, key](const Batch<T>& weight, int v) {
         const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
-        return !Masked || at.keys > 0 ? variant.weight(weight, at) : weight;
+        return !Masked || at.keys > 0 ? hook::weight(variant, weight, at) : weight;
       };
     } else {
       return [](const Batch<T>& weight, int) { return weight; };

@@ -31,16 +31,14 @@ namespace detail {
 
 /// What the rows of a chunk see of the slots, and what is subtracted for it.
 template <class T>
-struct Retained : StageOf<Rank::carry> {
-  static constexpr bool carries_rows = true;
-
+struct Retained : StageOf<Rank::scan> {
   const T* born = nullptr;     ///< [stride] first row of the call that sees the slot
   const T* dies = nullptr;     ///< [stride] first row that no longer does
   const T* penalty = nullptr;  ///< [rows of the chunk][stride] −F; null: nothing is subtracted
   T* scores = nullptr;         ///< [rows of the chunk][stride] the selecting head's
   Index stride = 0;            ///< whole key blocks
 
-  Cover cover(const Block& block) const {
+  BlockMask block_mask(const TileRange& block) const {
     const Batch<T> first(T(block.row)), last(T(block.row + block.rows - 1));
     bool hidden = false, shown = false;  // is some key from some row, to some row
     for (Index j = 0; j < block.keys; j += simd::width<T>) {
@@ -49,16 +47,16 @@ struct Retained : StageOf<Rank::carry> {
       hidden |= simd::any(keys & ((from > first) | (to <= last)));
       shown |= simd::any(keys & (from <= last) & (to > first));
     }
-    return !hidden ? Cover::full : shown ? Cover::partial : Cover::none;
+    return !hidden ? BlockMask::full : shown ? BlockMask::partial : BlockMask::empty;
   }
   HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
     const Batch<T> row(T(at.row));
     return m & (simd::load(born + at.key) <= row) & (row < simd::load(dies + at.key));
   }
-  HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>& at) const {
+  HEED_INLINE Batch<T> scan_bias(const Batch<T>& s, const Lanes<T>& at) const {
     return penalty ? s + simd::load(penalty + at.block_row * stride + at.key) : s;
   }
-  void select(const Panel<T>& panel) {
+  void scan_tile(const ScoreTile<T>& panel) {
     for (Index r = 0; r < panel.rows; ++r)
       std::copy_n(panel.scores + r * panel.stride, panel.keys, scores + r * stride + panel.key);
   }
@@ -158,10 +156,11 @@ class KvBuffer {
   requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<V, 4> && TensorLike<Out, 4> Visited
   step(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
        const Step& options = {}) {
-    static_assert(!Variant::indexes_keys,
+    static_assert(hook::reads<BoundOf<T, Variant>> != Reads::index,
                   "heed: this stage reads keys by index, which a buffer's slots do not have; a "
                   "buffer is causal without a stage that says so");
-    static_assert(!Variant::carries_rows,
+    static_assert(hook::well_formed<T, Variant, BoundOf<T, Variant>>());
+    static_assert(!hook::scans_rows<BoundOf<T, Variant>>,
                   "heed: the buffer selects by itself, see KvOptions::select");
     Call<Variant> call(*this, {View<const T, 4>(q), View<const T, 4>(k), View<const T, 4>(v)},
                        variant, View<T, 4>(out), options);

@@ -12,7 +12,7 @@ namespace heed::inline HEED_ABI {
 template <class T, StorageOf<T> S>
 template <class Variant>
 class KvBuffer<T, S>::Call {
-  using Chain = Then<Variant, detail::Retained<T>>;
+  using Chain = decltype(std::declval<const Variant&>() | detail::Retained<T>());
   using Bound = BoundOf<T, Chain>;
   using WorkerOf = detail::Worker<T, B, Bound>;
   using StripOf = detail::Strip<T, B>;
@@ -32,12 +32,14 @@ class KvBuffer<T, S>::Call {
         out_(out),
         step_(step),
         problem_{common_shape(in.q, in.k, in.v)} {
-    problem_.same_tokens = problem_.placed = true;
     check();
-    if (const auto offset = variant.query_offset(problem_))
-      throw ValueError("step: a stage puts row 0 at position ", *offset,
-                       "; where rows are is for the buffer to say");
-    variant.check(problem_);
+    Problem placed = problem_;
+    hook::place(variant, placed);
+    if (placed.has_query_offset() || !placed.is_one_sequence())
+      throw ValueError(
+          "step: a stage says where rows or sequences are; that is the buffer's to say");
+    problem_.self_attention = true;
+    hook::check(variant, problem_);
   }
 
   Visited run() {
@@ -123,7 +125,7 @@ class KvBuffer<T, S>::Call {
   void layout(Arena& arena, Index workers) {
     lanes_ = arena.take<Lane>(workers);
     for (Index w = 0; w < workers; ++w) {
-      WorkerOf worker(problem_, bound<T>(Chain{variant_, {}}, problem_, arena), arena);
+      WorkerOf worker(problem_, bound<T>(variant_ | detail::Retained<T>(), problem_, arena), arena);
       const StripOf strip(problem_.dim, problem_.value_dim, arena);
       constexpr Index widened = std::is_same_v<S, T> ? 0 : Tile::block_keys;
       T* panels = arena.take<T>(widened * problem_.dim);
@@ -150,18 +152,18 @@ class KvBuffer<T, S>::Call {
     const Scratch& x = scratch_[b];
     worker.problem = problem_;
     worker.problem.keys = s.slots;
-    worker.problem.query_offset = start_[b];
+    worker.problem.set_query_offset(start_[b]);
     worker.offsets = x.offsets;
-    worker.variant.b = {{},       x.born, x.dies, buffer_.options_.select ? x.penalty : nullptr,
-                        x.scores, stride_};
-    worker.variant.begin(b, true);
+    hook::link<hook::links<Bound> - 1>(worker.variant) = {
+        {}, x.born, x.dies, buffer_.options_.select ? x.penalty : nullptr, x.scores, stride_};
+    hook::begin(worker.variant, b, true);
   }
 
   void place(Lane& lane, Index b, Index head, Index heads, Index row, Index rows) const {
     lane.strip.place(lane.worker.problem, lane.worker.variant, b, head, heads, row, rows);
     lane.strip.pack(
         [&](const Row& r, Index) { return in_.q.row(r.batch, r.head, r.index); },
-        [&](const Row& r) { return lane.worker.variant.query_factor(simd::log2e<T>, r); });
+        [&](const Row& r) { return hook::query_factor(lane.worker.variant, simd::log2e<T>, r); });
   }
 
   /// visit(key block) for all of one key head, with their values or without, for the strip in hand.

@@ -19,6 +19,8 @@ inline double alibi_slope(Index head, Index heads) {
 /// @throws ShapeError if there is not one slope per head.
 template <class T = void>
 struct Alibi : StageOf<Rank::bias> {
+  static constexpr Reads reads = Reads::distance;
+
   View<const T, 1> slopes;
   View<T, 1> gradient{};
   double* sums = nullptr;  ///< [H] the gradient while it gathers: as many terms as pairs
@@ -42,7 +44,6 @@ struct Alibi : StageOf<Rank::bias> {
     return simd::fma(Batch<T>(slope), at.distance(), s);
   }
 
-  static constexpr bool shapes_scores = true;
   bool shares_gradients() const { return bool(gradient); }
   void clear_gradients() {
     for (Index h = 0; h < gradient.dim(0); ++h) sums[h] = 0, gradient(h) = T(0);
@@ -61,6 +62,9 @@ template <>
 struct Alibi<void> : StageOf<Rank::bias> {
   template <class T>
   struct Bound : StageOf<Rank::bias> {
+    static constexpr Reads reads = Reads::distance;
+    static constexpr bool adds_to_score = true;
+
     const T* slopes;  ///< per head, in log2 units
 
     HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {

@@ -1,58 +1,73 @@
 // SPDX-License-Identifier: MIT
-/// @file Keys that were evicted.
+/// @file
+/// Keys that were evicted.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// Key j is gone from position evict_row[b, j] on: pruned attention as a mask, which is what a
-/// model trains with. Beside a causal mask.
+/// Key j is gone from position evict_row[b, j] on, or evict_row[b, g, j] where key heads keep
+/// different tokens: pruned attention as a mask, which is what a model trains with. Beside a causal
+/// mask.
 ///
-/// @throws ShapeError if evict_row is not [B, Nk].
+/// @throws ShapeError if evict_row is neither [B, Nk] nor [B, G, Nk].
 struct Alive : StageOf<Rank::mask> {
-  static constexpr bool indexes_keys = true;
-
-  View<const std::int64_t, 2> evict_row;
-
-  /// The rows as numbers of the call's type, counted from the first row and clamped to those of the
-  /// call, so that a comparison in float is exact up to 2²⁴ rows a call.
-  template <class T>
-  struct Bound : StageOf<Rank::mask> {
-    static constexpr bool indexes_keys = true;
-
-    View<const std::int64_t, 2> evict_row;
-    T* lives;  ///< per key: the first row of the call that does not see it
-    Index rows, offset;
-
-    void begin(Index batch, bool) {
-      for (Index j = 0; j < evict_row.dim(1); ++j)
-        lives[j] = T(std::clamp<Index>(Index(evict_row(batch, j)), offset, offset + rows) - offset);
-    }
-    Cover cover(const Block& block) const {
-      Index dead = 0, alive = 0;
-      for (Index j = 0; j < block.keys; ++j) {
-        dead += lives[block.key + j] <= T(block.row);
-        alive += lives[block.key + j] >= T(block.row + block.rows);
-      }
-      return dead == block.keys ? Cover::none : alive == block.keys ? Cover::full : Cover::partial;
-    }
-    HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
-      return m & (simd::load(lives + at.key) > Batch<T>(T(at.row)));
-    }
-  };
+  View<const std::int64_t, 3> evict_row;  ///< [B, G or 1, Nk]
+  Index group = 1;                        ///< query heads per row of evict_row
 
   template <class T>
-  Bound<T> bind(const Problem& p, Arena& arena) const {
-    return {{}, evict_row, arena.take<T>(p.keys + simd::width<T>), p.queries, p.query_offset};
+  Alive bind(const Problem& p, Arena&) const {
+    return {{}, evict_row, evict_row.dim(1) == 1 ? p.heads : p.group()};
   }
   void check(const Problem& p) const {
-    expect_dims("evict_row", evict_row.dims(), {p.batch, p.keys}, "one row per key");
-    if (p.queries > Index(1) << 24)
-      throw ValueError("alive: at most 2^24 rows a call, there are ", p.queries);
+    expect_dims("evict_row", evict_row.dims(),
+                {p.batch, evict_row.dim(1) == 1 ? 1 : p.key_heads, p.keys},
+                "one row per key, or per key head and key");
+    if (evict_row.dim(2) > 1 && evict_row.stride(2) != 1)
+      throw ShapeError("evict_row has stride ", evict_row.stride(2),
+                       " along its last dimension, which must be contiguous");
+  }
+
+  BlockMask block_mask(const TileRange& tile) const {
+    const std::int64_t* rows = rows_of(tile.batch, tile.head, tile.key);
+    const Index first = tile.position, last = first + tile.rows - 1;
+    Index gone = 0, alive = 0;
+    for (Index j = 0; j < tile.keys; ++j) {
+      gone += rows[j] <= first;
+      alive += rows[j] > last;
+    }
+    return gone == tile.keys    ? BlockMask::empty
+           : alive == tile.keys ? BlockMask::full
+                                : BlockMask::partial;
+  }
+  template <class T>
+  HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
+    const std::int64_t* rows = rows_of(at.batch, at.head, at.key);
+    T lanes[std::size_t(simd::width<T>)] = {};
+    if (at.keys >= simd::width<T>)
+      for (Index j = 0; j < simd::width<T>; ++j) lanes[j] = rows[j] > at.position ? T(1) : T(0);
+    else
+      for (Index j = 0; j < at.keys; ++j) lanes[j] = rows[j] > at.position ? T(1) : T(0);
+    return m & (simd::load(lanes) > Batch<T>(T(0)));
+  }
+
+ private:
+  HEED_INLINE const std::int64_t* rows_of(Index batch, Index head, Index key) const {
+    return evict_row.data() + batch * evict_row.stride(0) + head / group * evict_row.stride(1) +
+           key;
   }
 };
+
+/// The same for all key heads, [B, Nk].
 inline Alive alive(View<const std::int64_t, 2> evict_row) {
+  return {{},
+          {evict_row.data(),
+           {evict_row.dim(0), 1, evict_row.dim(1)},
+           {evict_row.stride(0), 0, evict_row.stride(1)}}};
+}
+/// Per key head, [B, G, Nk].
+inline Alive alive(View<const std::int64_t, 3> evict_row) {
   return {{}, evict_row};
 }
 

@@ -14,8 +14,6 @@ namespace heed::inline HEED_ABI {
 /// @note Read once per visited pair. Where it holds −∞, blocks that are hidden whole are skipped.
 template <class T>
 struct Bias : StageOf<Rank::bias> {
-  static constexpr bool indexes_keys = true;
-
   View<const T, 4> values;
   View<T, 4> gradient{};  ///< Of the bias' own dimensions.
   /// This thread's sums, of the same dimensions, where a number gathers over rows or keys: a float
@@ -56,18 +54,20 @@ struct Bias : StageOf<Rank::bias> {
   }
 
   /// Looks at what score() is about to read, and so brings it near.
-  Cover cover(const Block& block) const {
+  BlockMask block_mask(const TileRange& block) const {
     const T* const first = detail::row_at(values, block.batch, block.head, block.row, block.key);
     const Index rows = values.stride(2) == 0 ? 1 : block.rows,
                 keys = values.stride(3) == 0 ? 1 : block.keys;
     if ((values.stride(3) == 1 || keys == 1) &&
         simd::all_finite(first, values.stride(2), rows, keys))
-      return Cover::full;
+      return BlockMask::full;
     Index seen = 0;
     for (Index r = 0; r < rows; ++r)
       for (Index j = 0; j < keys; ++j)
         seen += !is_minus_infinity(first[r * values.stride(2) + j * values.stride(3)]);
-    return seen == 0 ? Cover::none : seen == rows * keys ? Cover::full : Cover::partial;
+    return seen == 0             ? BlockMask::empty
+           : seen == rows * keys ? BlockMask::full
+                                 : BlockMask::partial;
   }
 
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
@@ -86,7 +86,6 @@ struct Bias : StageOf<Rank::bias> {
     return simd::where_minus_infinity(x, hidden<T>, sum);
   }
 
-  static constexpr bool shapes_scores = true;
   bool shares_gradients() const { return shared; }
   bool shares_gradients_over_keys() const { return gradient && gradient.dim(3) == 1; }
   void clear_gradients() {

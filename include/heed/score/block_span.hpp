@@ -6,15 +6,15 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Tokens are cut into blocks of `size`; a query sees the keys of its own block and of the
+/// Each sequence is cut into blocks of `size`; a query sees the keys of its own block and of the
 /// `previous` blocks before it, and without a causal mask of as many after it:
 ///
 ///     visible(p, j)  ⇔  |p div size − j div size| ≤ previous              arXiv:2310.12442 (10)
 ///
+/// with p and j counted from the first key of the sequence.
+///
 /// @throws ValueError if size < 1 or previous < 0.
 struct BlockSpan : StageOf<Rank::mask> {
-  static constexpr bool indexes_keys = true;
-
   Index size = 1, previous = 0;
 
   void check(const Problem&) const {
@@ -23,9 +23,11 @@ struct BlockSpan : StageOf<Rank::mask> {
       throw ValueError("block_span previous is ", previous, ", must not be negative");
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
-    if (row.position < 0) return {0, 0};
-    const Index own = row.position / size, reach = std::min(previous, own + range.last / size + 1);
-    return range & KeyRange{(own - reach) * size, (own + reach + 1) * size};
+    if (row.position < row.first_key) return {0, 0};
+    const Index own = (row.position - row.first_key) / size,
+                reach = std::min(previous, own + range.last / size + 1);
+    return range &
+           KeyRange{row.first_key + (own - reach) * size, row.first_key + (own + reach + 1) * size};
   }
 };
 constexpr BlockSpan block_span(Index size, Index previous = 0) {

@@ -16,8 +16,6 @@ namespace heed::inline HEED_ABI {
 ///       or a block span says the same, prefer it: a mask is read, pair by pair.
 template <class Flag>  // bool or std::uint8_t
 struct BooleanMask : StageOf<Rank::mask> {
-  static constexpr bool indexes_keys = true;
-
   View<const Flag, 4> flags;
 
   template <class T>
@@ -26,7 +24,7 @@ struct BooleanMask : StageOf<Rank::mask> {
   }
   void check(const Problem& p) const { detail::broadcast("mask", flags, p); }
 
-  Cover cover(const Block& block) const {
+  BlockMask block_mask(const TileRange& block) const {
     Index seen = 0;
     for (Index r = 0; r < block.rows; ++r) {
       const Flag* row = detail::row_at(flags, block.batch, block.head, block.row + r, block.key);
@@ -35,9 +33,9 @@ struct BooleanMask : StageOf<Rank::mask> {
       else
         for (Index j = 0; j < block.keys; ++j) seen += row[j * flags.stride(3)] != Flag(0);
       // Some, but not all up to here.
-      if (seen != 0 && seen != (r + 1) * block.keys) return Cover::partial;
+      if (seen != 0 && seen != (r + 1) * block.keys) return BlockMask::partial;
     }
-    return seen == 0 ? Cover::none : Cover::full;
+    return seen == 0 ? BlockMask::empty : BlockMask::full;
   }
 
   template <class T>

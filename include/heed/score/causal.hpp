@@ -10,10 +10,8 @@ namespace detail {
 
 /// A row at position p sees keys j ≤ p.
 struct CausalMask : StageOf<Rank::mask> {
-  static constexpr bool indexes_keys = true;
-
-  bool same_tokens() const { return true; }
-  bool plain_past() const { return true; }
+  void place(Problem& p) const { p.self_attention = true; }
+  bool keeps_causal_past() const { return true; }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     return range & KeyRange{0, row.position + 1};
   }
@@ -26,7 +24,7 @@ struct CausalMask : StageOf<Rank::mask> {
 /// @throws ShapeError if there are more or fewer queries than keys and nothing says where they sit.
 struct Causal : detail::CausalMask {
   void check(const Problem& p) const {
-    if (!p.placed && p.queries != p.keys)
+    if (!p.has_query_offset() && p.queries != p.keys)
       throw ShapeError(
           "causal: q has ", p.queries, " rows, k has ", p.keys,
           "; say where they sit: query_offset(n), causal_top_left, causal_bottom_right");
@@ -36,14 +34,20 @@ inline constexpr Causal causal;
 
 /// Row i sees keys j ≤ i, whatever the number of keys: PyTorch's is_causal.
 struct CausalTopLeft : detail::CausalMask {
-  std::optional<Index> query_offset(const Shape&) const { return 0; }
+  void place(Problem& p) const {
+    CausalMask::place(p);
+    p.set_query_offset(0);
+  }
 };
 inline constexpr CausalTopLeft causal_top_left;
 
 /// Row i sees keys j ≤ i + Nk − Nq, so that the last row sees all: FlashAttention 2.1's causal.
 /// With more queries than keys the first rows see nothing.
 struct CausalBottomRight : detail::CausalMask {
-  std::optional<Index> query_offset(const Shape& s) const { return s.keys - s.queries; }
+  void place(Problem& p) const {
+    CausalMask::place(p);
+    p.set_query_offset(p.keys - p.queries);
+  }
 };
 inline constexpr CausalBottomRight causal_bottom_right;
 
@@ -51,7 +55,10 @@ inline constexpr CausalBottomRight causal_bottom_right;
 struct CausalAt : detail::CausalMask {
   Index offset = 0;
 
-  std::optional<Index> query_offset(const Shape&) const { return offset; }
+  void place(Problem& p) const {
+    CausalMask::place(p);
+    p.set_query_offset(offset);
+  }
 };
 constexpr CausalAt causal_at(Index offset) {
   return {{}, offset};

@@ -12,32 +12,39 @@ namespace heed::inline HEED_ABI {
 ///
 ///     visible(p, j)  ⇔  id[b][p] = id[b][j]
 ///
+/// Each is a sequence of its own for every other stage: position_temperature, block_span, prefix_lm
+/// and selective count from its first key, so that a document gives what it gives alone. What is
+/// named by pairs or positions of the call (bias, boolean_mask, alive, dropout's random numbers)
+/// is.
+///
 /// @throws ShapeError if id is not [B, Nk].
 /// @throws ValueError if the ids of a batch entry fall anywhere: documents must be contiguous and
 ///     numbered upwards; or if a query sits behind the last id.
 struct Documents : StageOf<Rank::mask> {
-  static constexpr bool indexes_keys = true;
-
   View<const std::int64_t, 2> id;
 
-  bool same_tokens() const { return true; }
+  void place(Problem& p) const {
+    p.self_attention = true;
+    p.set_documents(id);
+  }
   void check(const Problem& p) const {
     expect_dims("documents", id.dims(), {p.batch, p.keys}, "one id per token");
     if (id.stride(1) != 1) throw ShapeError("documents: ids of one batch entry must be contiguous");
-    if (p.query_offset < 0 || p.query_offset + p.queries > p.keys)
-      throw ValueError("documents: queries sit at ", p.query_offset, " … ",
-                       p.query_offset + p.queries - 1, ", ids are given for ", p.keys,
-                       " positions");
-    for (Index b = 0; b < p.batch; ++b)
+    for (Index b = 0; b < p.batch; ++b) {
+      const Index first = p.first_position(b);
+      if (first < 0 || first > p.keys - p.queries)
+        throw ValueError("documents: queries sit at ", first, " … ", first + p.queries - 1,
+                         ", ids are given for ", p.keys, " positions");
       for (Index n = 1; n < p.keys; ++n)
         if (id(b, n) < id(b, n - 1))
           throw ValueError("documents: id falls from ", id(b, n - 1), " to ", id(b, n),
                            " at token ", n);
+    }
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     const std::int64_t* ids = id.row(row.batch);
-    const auto [first, last] = std::equal_range(ids, ids + id.dim(1), ids[row.position]);
-    return range & KeyRange{first - ids, last - ids};
+    const std::int64_t* const own = ids + row.position;
+    return range & KeyRange{row.first_key, std::upper_bound(own, ids + id.dim(1), *own) - ids};
   }
 };
 inline Documents documents(View<const std::int64_t, 2> id) {

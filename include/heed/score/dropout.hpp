@@ -15,9 +15,6 @@ namespace heed::inline HEED_ABI {
 ///
 /// @throws ValueError unless 0 ≤ p < 1.
 struct Dropout : StageOf<Rank::weight> {
-  static constexpr bool indexes_keys = true;
-  static constexpr bool changes_weights = true;
-
   double probability = 0;
   std::uint64_t seed = 0;
 

@@ -14,14 +14,12 @@ namespace heed::inline HEED_ABI {
 /// @throws ShapeError if there is not one length per batch entry.
 /// @throws ValueError if a length is negative or beyond the keys.
 struct Lengths : StageOf<Rank::mask> {
-  static constexpr bool indexes_keys = true;
-
   View<const std::int64_t, 1> length;
   bool hides_rows = false;
 
   template <class T>
   Lengths bind(const Problem& p, Arena&) const {
-    return {{}, length, p.same_tokens};
+    return {{}, length, p.self_attention};
   }
 
   void check(const Problem& p) const {

@@ -6,27 +6,26 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The first tokens see one another whole, the others look back only:
+/// The first tokens of each sequence see one another whole, the others look back only:
 ///
 ///     visible(p, j)  ⇔  j < prefix[b]  or  j ≤ p
 ///
+/// with p and j counted from the first key of the sequence.
 /// In place of a causal mask, not beside it.
 /// @throws ShapeError if there is not one prefix per batch entry, or one for all.
 /// @throws ValueError if a prefix is negative.
 struct PrefixLm : StageOf<Rank::mask> {
-  static constexpr bool indexes_keys = true;
-
   Index shared = 0;
   View<const std::int64_t, 1> each;
 
-  bool same_tokens() const { return true; }
+  void place(Problem& p) const { p.self_attention = true; }
   void check(const Problem& p) const {
     if (each) expect_dims("prefix_lm", each.dims(), {p.batch}, "one prefix per batch entry");
     for (Index b = 0; b < p.batch; ++b)
       if (prefix(b) < 0) throw ValueError("prefix_lm is ", prefix(b), ", must not be negative");
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
-    return range & KeyRange{0, std::max(prefix(row.batch), row.position + 1)};
+    return range & KeyRange{0, std::max(row.first_key + prefix(row.batch), row.position + 1)};
   }
   Index prefix(Index batch) const { return each ? Index(each(batch)) : shared; }
 };

@@ -8,17 +8,32 @@ namespace heed::inline HEED_ABI {
 
 /// Row i sits at position offset + i among the keys: a chunk, or decode, with a past of `offset`
 /// tokens. Masks, distances and position-aware temperatures count from there.
+///
+/// @throws ValueError if an offset is negative; ShapeError if there is not one per batch entry.
 struct QueryOffset : StageOf<Rank::place> {
-  Index offset = 0;
+  Index shared = 0;
+  View<const std::int64_t, 1> each;
 
-  std::optional<Index> query_offset(const Shape&) const { return offset; }
-  bool plain_past() const { return true; }
-  void check(const Problem&) const {
-    if (offset < 0) throw ValueError("query_offset is ", offset, ", must not be negative");
+  void place(Problem& p) const {
+    if (each)
+      p.set_query_offset(each);
+    else
+      p.set_query_offset(shared);
+  }
+  void check(const Problem& p) const {
+    if (each) expect_dims("query_offset", each.dims(), {p.batch}, "one offset per batch entry");
+    for (Index b = 0; b < p.batch; ++b)
+      if (p.first_position(b) < 0)
+        throw ValueError("query_offset is ", p.first_position(b), ", must not be negative");
   }
 };
+/// The same offset for every batch entry.
 constexpr QueryOffset query_offset(Index offset) {
-  return {{}, offset};
+  return {{}, offset, {}};
+}
+/// One for each, [B]: sequences of different lengths decoded together.
+inline QueryOffset query_offset(View<const std::int64_t, 1> offsets) {
+  return {{}, 0, offsets};
 }
 
 }  // namespace heed::inline HEED_ABI

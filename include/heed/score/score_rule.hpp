@@ -18,6 +18,8 @@ namespace heed::inline HEED_ABI {
 ///     score_rule(rule, [](auto grad, auto s, const auto& at) { return grad; })
 template <class Rule, class Adjoint = void*>
 struct ScoreRule : StageOf<Rank::bias> {
+  static constexpr Reads reads = Reads::distance;
+
   Rule rule;
   Adjoint adjoint{};
 
@@ -28,7 +30,7 @@ struct ScoreRule : StageOf<Rank::bias> {
     return simd::select(s < Batch<T>(hidden_below<T>), s, ruled);  // a bias of −∞ stays hidden
   }
 
-  static constexpr bool shapes_scores = true;
+  bool shares_gradients() const { return false; }
   template <class T>
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>& at) {
     static_assert(

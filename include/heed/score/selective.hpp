@@ -7,8 +7,9 @@
 ///     every head's score(i, j) ← s(i, j) − F(i, j)
 ///
 /// s_0 are head 0's scores as they would enter the softmax: scaled, capped, biased, masked. Token 0
-/// and the token itself are never voted against, a hidden pair casts no vote, and a vote counts for
-/// the rows below it only.
+/// and the token itself are never voted against, a masked pair casts no vote, and a vote counts for
+/// the rows below it only. j and n count from the first key of the row's own sequence, see
+/// documents and starts.
 #pragma once
 
 #include "heed/score/stage.hpp"
@@ -19,7 +20,7 @@ namespace heed::inline HEED_ABI {
 struct SelectOptions {
   Index head = 0;             ///< The query head whose scores select.
   bool relu = true;           ///< Votes are never negative: keys are masked, never boosted.
-  bool protect_first = true;  ///< Nobody votes against position 0.
+  bool protect_first = true;  ///< No row votes against the first token of a sequence.
   bool forbid_self = true;    ///< A token does not vote against itself.
   bool accumulate = true;     ///< F sums all rows above; false: the row above counts alone.
   bool shift = true;          ///< A vote counts for later rows only; false: for its own row too.
@@ -44,12 +45,10 @@ namespace detail {
 
 /// One worker's walk down the rows of one batch entry.
 template <class T>
-class Selecting : public StageOf<Rank::carry> {
+class Selecting : public StageOf<Rank::scan> {
  public:
-  static constexpr bool carries_rows = true;
-
-  /// Rows and keys of the largest block the engine hands to select().
-  static constexpr Index block_rows = largest_panel_rows, block_keys = largest_panel_keys;
+  /// Rows and keys of the largest block the engine hands to scan_tile().
+  static constexpr Index block_rows = largest_tile_rows, block_keys = largest_tile_keys;
 
   Selecting() = default;
   Selecting(const SelectOptions& options, const SelectTensors<T>& tensors, const Problem& p,
@@ -57,6 +56,7 @@ class Selecting : public StageOf<Rank::carry> {
       : options_(options), tensors_(tensors), problem_(p) {
     carry_ = arena.take<T>(p.keys + block_keys);
     penalty_ = arena.take<T>(block_rows * block_keys);
+    if (!p.is_one_sequence()) first_keys_ = arena.take<T>(p.keys + block_keys);
     if (p.backward) {
       score_grads_ = arena.take<T>(block_rows * block_keys);
       below_ = arena.take<T>(block_keys);
@@ -71,12 +71,10 @@ class Selecting : public StageOf<Rank::carry> {
   }
 
   Index selecting_head() const { return options_.head; }
-  template <class U>
-  Projection<U> projection() const {
-    return tensors_.projection;
-  }
+  bool keeps_causal_past() const { return true; }
+  Projection<T> projection() const { return tensors_.projection; }
   /// Without accumulation a row that casts no vote clears those of the row above.
-  bool wants_skipped() const {
+  bool visits_masked_tiles() const {
     return !options_.accumulate || tensors_.grad_memory ||
            (leader_ && (tensors_.memory || tensors_.mask_f));
   }
@@ -87,10 +85,17 @@ class Selecting : public StageOf<Rank::carry> {
     std::fill_n(carry_, problem_.keys + block_keys, T(0));
     if (tensors_.carry_in)
       for (Index j = 0; j < problem_.keys; ++j) carry_[j] = -carry_in(batch, j) * simd::log2e<T>;
+    if (first_keys_) {
+      std::fill_n(first_keys_, problem_.keys + block_keys, T(0));
+      for (Index j = 0; j < problem_.keys; ++j)
+        if (problem_.first_key(batch, j) == j) first_keys_[j] = T(1);
+    }
     if (leader && tensors_.memory)  // keys that are not there are never forgotten
-      for (Index i = 0; i < problem_.queries; ++i)
+      for (Index i = 0; i < problem_.queries; ++i) {
+        const Index p = problem_.position(batch, i);
         tensors_.memory(batch, i) =
-            T(std::max<Index>(problem_.query_offset + i + 1 - problem_.keys, 0));
+            T(std::max<Index>(p + 1 - std::max(problem_.first_key(batch, p), problem_.keys), 0));
+      }
     if (leader && tensors_.mask_f)
       for (Index i = 0; i < problem_.queries; ++i)
         for (Index j = 0; j < problem_.keys; ++j) tensors_.mask_f(batch, i, j) = 0;
@@ -98,16 +103,15 @@ class Selecting : public StageOf<Rank::carry> {
   /// F only grows where votes cannot be negative and add up. The bounds on who is masked for good
   /// rest on rows that see their own key, and the first, unmasked. M counts no key whose −F is
   /// below −τ.
-  template <class U>
-  U* falling(U least) {
+  T* monotone_key_bias(T threshold) {
     const bool grows = options_.relu && options_.accumulate && options_.shift;
     const bool f_is_wanted =
         problem_.backward ? bool(tensors_.grad_carry_out) : tensors_.carry_out || tensors_.mask_f;
     const bool m_is_wanted = problem_.backward ? bool(tensors_.grad_memory) : bool(tensors_.memory);
     if (!grows || f_is_wanted || tensors_.projection.queries) return nullptr;
-    if (m_is_wanted && simd::log2e<U> * U(tensors_.memory_tau) > -least) return nullptr;
+    if (m_is_wanted && simd::log2e<T> * T(tensors_.memory_tau) > -threshold) return nullptr;
     const auto masked = [](T minus_f) { return minus_f != T(0); };
-    const Index first = std::clamp<Index>(problem_.query_offset, 0, problem_.keys);
+    const Index first = std::clamp<Index>(problem_.first_position(batch_), 0, problem_.keys);
     if (std::any_of(carry_ + first, carry_ + problem_.keys, masked)) return nullptr;
     if (options_.protect_first && problem_.keys > 0 && masked(carry_[0])) return nullptr;
     return carry_;
@@ -119,67 +123,62 @@ class Selecting : public StageOf<Rank::carry> {
   }
 
   /// From the selecting head's scores to −F on the block, and the carry below it.
-  void select(const Panel<T>& panel) {
-    assert(panel.rows <= block_rows && panel.keys <= block_keys);
+  void scan_tile(const ScoreTile<T>& tile) {
+    assert(tile.rows <= block_rows && tile.keys <= block_keys);
     const bool usual = options_.relu && options_.accumulate && options_.shift;
-    const Index last_past = usual ? past_keys(panel) : 0;
-    for (Index c = 0; c < last_past; c += columns * simd::width<T>) select_past(panel, c);
-    for (Index c = last_past; c < panel.keys; c += simd::width<T>) select_column(panel, c);
-    if (leader_ && tensors_.memory) count_memory(panel);
-    if (leader_ && tensors_.mask_f) write_mask(panel);
+    const Index last_past = usual ? past_keys(tile) : 0;
+    for (Index c = 0; c < last_past; c += columns * simd::width<T>) select_past(tile, c);
+    for (Index c = last_past; c < tile.keys; c += simd::width<T>) select_column(tile, c);
+    if (leader_ && tensors_.memory) count_memory(tile);
+    if (leader_ && tensors_.mask_f) write_mask(tile);
   }
 
-  HEED_INLINE Batch<T> carried(const Batch<T>& s, const Lanes<T>& at) const {
+  HEED_INLINE Batch<T> scan_bias(const Batch<T>& s, const Lanes<T>& at) const {
     return s + simd::load(penalty_ + at.block_row * block_keys + at.block_key);
   }
 
   // Backward: ∂L/∂F = −Σ_h ∂L/∂score_h gathers over the heads of a tile, runs up the rows as F ran
   // down, and passes the votes' gate.
 
-  void save(Index key, Index keys, T* to) const { std::copy_n(carry_ + key, keys, to); }
-  void restore(Index key, Index keys, const T* from) { std::copy_n(from, keys, carry_ + key); }
+  void save_scan(Index key, Index keys, T* to) const { std::copy_n(carry_ + key, keys, to); }
+  void restore_scan(Index key, Index keys, const T* from) { std::copy_n(from, keys, carry_ + key); }
   void begin_gradients(Index key, Index keys) {
     columns_ = (keys + simd::width<T> - 1) / simd::width<T> * simd::width<T>;
     for (Index c = 0; c < columns_; ++c)
       below_[c] =
           tensors_.grad_carry_out && c < keys ? tensors_.grad_carry_out(batch_, key + c) : T(0);
   }
-  void clear_carried_gradient() {
+  void clear_scan_gradient() {
     for (Index r = 0; r < block_rows; ++r)
       std::fill_n(score_grads_ + r * block_keys, columns_, T(0));
   }
-  HEED_INLINE void grad_carried(const Batch<T>& grad, const Lanes<T>& at) {
+  HEED_INLINE void grad_scan_bias(const Batch<T>& grad, const Lanes<T>& at) {
     T* sum = score_grads_ + at.block_row * block_keys + at.block_key;
     (simd::load(sum) + grad).store_unaligned(sum);
   }
-  void deselect(const Panel<T>& panel, T* grads) {
-    if (tensors_.grad_memory) add_memory_gradient(panel);
-    for (Index c = 0; c < panel.keys; c += simd::width<T>) deselect_column(panel, c, grads);
+  void scan_tile_backward(const ScoreTile<T>& tile, T* grads) {
+    if (tensors_.grad_memory) add_memory_gradient(tile);
+    for (Index c = 0; c < tile.keys; c += simd::width<T>) deselect_column(tile, c, grads);
   }
   void end_gradients(Index key, Index keys) {
     if (tensors_.grad_carry_in)
       for (Index c = 0; c < keys; ++c) tensors_.grad_carry_in(batch_, key + c) = below_[c];
   }
-  template <class U>
-  GradProjection<U> grad_projection() const {
-    return tensors_.grad_projection;
-  }
+  GradProjection<T> grad_projection() const { return tensors_.grad_projection; }
 
  private:
   /// Which votes count, for one register of keys.
   struct Gate {
     Batch<T> place;    ///< positions of the keys, counted from the first row
-    Mask<T> voted_on;  ///< not token 0
+    Mask<T> voted_on;  ///< not the first key of a sequence
     T reach;           ///< a row votes on places below its own plus this
     bool past;         ///< all keys are behind all rows
 
-    Gate(const SelectOptions& options, const Panel<T>& panel, Index key)
-        : place(panel.offsets != nullptr
-                    ? simd::load(panel.offsets + key) + Batch<T>(T(panel.origin - panel.position))
-                    : simd::iota<T>() + Batch<T>(T(key - panel.position))),
-          voted_on(options.protect_first
-                       ? !simd::lanes_between<T>(panel.first_key - key, panel.first_key - key + 1)
-                       : simd::lanes_between<T>(0, simd::width<T>)),
+    Gate(const SelectOptions& options, const T* first_keys, const ScoreTile<T>& tile, Index key)
+        : place(simd::iota<T>() + Batch<T>(T(key - tile.position))),
+          voted_on(!options.protect_first ? simd::lanes_between<T>(0, simd::width<T>)
+                   : first_keys           ? simd::load(first_keys + key) == Batch<T>(T(0))
+                                          : !simd::lanes_between<T>(-key, 1 - key)),
           reach(options.forbid_self ? T(0) : T(1)),
           past(!simd::any(place >= Batch<T>(T(0)))) {}
 
@@ -193,24 +192,28 @@ class Selecting : public StageOf<Rank::carry> {
   /// Registers that descend the rows together, so that one waits less for its own last sum.
   static constexpr int columns = 2;
 
+  /// Does a sequence begin among the keys of the tile?
+  bool holds_first_key(const ScoreTile<T>& tile) const {
+    if (!first_keys_) return tile.key == 0;
+    const T* flags = first_keys_ + tile.key;
+    return std::find(flags, flags + tile.keys, T(1)) != flags + tile.keys;
+  }
+
   /// How many keys from the first on are voted on by every row: whole groups of registers.
-  Index past_keys(const Panel<T>& panel) const {
-    if (panel.offsets != nullptr) return 0;
-    if (options_.protect_first && panel.first_key >= panel.key &&
-        panel.first_key < panel.key + panel.keys)
-      return 0;
+  Index past_keys(const ScoreTile<T>& tile) const {
+    if (options_.protect_first && holds_first_key(tile)) return 0;
     const Index step = columns * simd::width<T>;
-    return std::clamp<Index>(panel.position - panel.key, 0, panel.keys) / step * step;
+    return std::clamp<Index>(tile.position - tile.key, 0, tile.keys) / step * step;
   }
 
   /// What select_column() does where the paper's choices stand and every row votes.
-  void select_past(const Panel<T>& panel, Index c) {
-    T* carry = carry_ + panel.key + c;
+  void select_past(const ScoreTile<T>& tile, Index c) {
+    T* carry = carry_ + tile.key + c;
     Batch<T> sum[columns];
     for (int v = 0; v < columns; ++v) sum[v] = simd::load(carry + v * simd::width<T>);
-    const T* scores = panel.scores + c;
+    const T* scores = tile.scores + c;
     T* penalty = penalty_ + c;
-    for (Index r = 0; r < panel.rows; ++r, scores += panel.stride, penalty += block_keys)
+    for (Index r = 0; r < tile.rows; ++r, scores += tile.stride, penalty += block_keys)
 #pragma GCC unroll 2
       for (int v = 0; v < columns; ++v) {
         sum[v].store_unaligned(penalty + v * simd::width<T>);
@@ -221,13 +224,13 @@ class Selecting : public StageOf<Rank::carry> {
 
   /// One register of keys, down all rows of the block. Both what is carried and the penalty are −F,
   /// so that applying it is an addition.
-  void select_column(const Panel<T>& panel, Index c) {
-    const Gate gate(options_, panel, panel.key + c);
+  void select_column(const ScoreTile<T>& tile, Index c) {
+    const Gate gate(options_, first_keys_, tile, tile.key + c);
     const Batch<T> zero(T(0));
-    T* carry = carry_ + panel.key + c;
+    T* carry = carry_ + tile.key + c;
     Batch<T> sum = simd::load(carry);
-    for (Index r = 0; r < panel.rows; ++r) {
-      const Batch<T> s = simd::load(panel.scores + r * panel.stride + c);
+    for (Index r = 0; r < tile.rows; ++r) {
+      const Batch<T> s = simd::load(tile.scores + r * tile.stride + c);
       const Batch<T> vote = gate(
           options_.relu ? simd::max(s, zero) : simd::select(s < Batch<T>(hidden_below<T>), zero, s),
           r);
@@ -239,17 +242,17 @@ class Selecting : public StageOf<Rank::carry> {
   }
 
   /// One register of keys, up all rows.
-  void deselect_column(const Panel<T>& panel, Index c, T* grads) {
-    const Gate gate(options_, panel, panel.key + c);
+  void deselect_column(const ScoreTile<T>& tile, Index c, T* grads) {
+    const Gate gate(options_, first_keys_, tile, tile.key + c);
     const Batch<T> zero(T(0));
     const Batch<T> least(options_.relu ? T(0)
                                        : hidden_below<T>);  // votes come from scores above it
     Batch<T> below = simd::load(below_ + c);
-    for (Index r = panel.rows; r-- > 0;) {
-      const Batch<T> s = simd::load(panel.scores + r * panel.stride + c);
+    for (Index r = tile.rows; r-- > 0;) {
+      const Batch<T> s = simd::load(tile.scores + r * tile.stride + c);
       const Batch<T> own = zero - simd::load(score_grads_ + r * block_keys + c);  // ∂L/∂F(r, ·)
       const Batch<T> through = options_.shift ? below : below + own;  // ∂L/∂R(r, ·)
-      simd::select(s > least, gate(through, r), zero).store_unaligned(grads + r * panel.stride + c);
+      simd::select(s > least, gate(through, r), zero).store_unaligned(grads + r * tile.stride + c);
       if (options_.accumulate)
         below = below + own;
       else
@@ -259,12 +262,13 @@ class Selecting : public StageOf<Rank::carry> {
   }
 
   /// M falls by min(F, τ) / τ: where F is below τ, ∂L/∂F gains −∂L/∂M / τ.
-  void add_memory_gradient(const Panel<T>& panel) {
+  void add_memory_gradient(const ScoreTile<T>& tile) {
     const T tau = T(tensors_.memory_tau);
-    for (Index r = 0; r < panel.rows; ++r) {
-      const T grad = tensors_.grad_memory(batch_, panel.row + r) / tau;
+    for (Index r = 0; r < tile.rows; ++r) {
+      const T grad = tensors_.grad_memory(batch_, tile.row + r) / tau;
       if (grad == T(0)) continue;
-      for (Index c = 0; c < panel.keys && panel.key + c <= panel.position + r; ++c)
+      const KeyRange own = keys_of_row(tile, r);
+      for (Index c = own.first; c < own.last; ++c)
         if (-penalty_[r * block_keys + c] * simd::ln2<T> < tau)
           score_grads_[r * block_keys + c] += grad;
     }
@@ -272,28 +276,37 @@ class Selecting : public StageOf<Rank::carry> {
 
   /// What is kept is added up, rather than what is lost taken off: M may be small where both are
   /// large.
-  void count_memory(const Panel<T>& panel) {
+  void count_memory(const ScoreTile<T>& tile) {
     const T tau = T(tensors_.memory_tau);
-    for (Index r = 0; r < panel.rows; ++r) {
-      const Index keys = std::clamp<Index>(panel.position + r + 1 - panel.key, 0, panel.keys);
+    for (Index r = 0; r < tile.rows; ++r) {
+      const KeyRange own = keys_of_row(tile, r);
       const T* penalty = penalty_ + r * block_keys;
       const Batch<T> zero(T(0));
       Batch<T> kept = zero;  // τ − min(F, τ)
-      for (Index c = 0; c < keys; c += simd::width<T>) {
+      for (Index c = 0; c < own.last; c += simd::width<T>) {
         const Batch<T> left =
             simd::fma(simd::load(penalty + c), Batch<T>(simd::ln2<T>), Batch<T>(tau));
-        kept =
-            kept + simd::select(simd::lanes_between<T>(0, keys - c), simd::max(left, zero), zero);
+        kept = kept + simd::select(simd::lanes_between<T>(own.first - c, own.last - c),
+                                   simd::max(left, zero), zero);
       }
-      tensors_.memory(batch_, panel.row + r) += simd::reduce_add(kept) / tau;
+      tensors_.memory(batch_, tile.row + r) += simd::reduce_add(kept) / tau;
     }
   }
 
-  void write_mask(const Panel<T>& panel) {
-    for (Index r = 0; r < panel.rows; ++r)
-      for (Index c = 0; c < panel.keys && panel.key + c <= panel.position + r; ++c)
-        tensors_.mask_f(batch_, panel.row + r, panel.key + c) =
+  void write_mask(const ScoreTile<T>& tile) {
+    for (Index r = 0; r < tile.rows; ++r) {
+      const KeyRange own = keys_of_row(tile, r);
+      for (Index c = own.first; c < own.last; ++c)
+        tensors_.mask_f(batch_, tile.row + r, tile.key + c) =
             T(0) - penalty_[r * block_keys + c] * simd::ln2<T>;
+    }
+  }
+
+  /// The tile's columns that a row counts: its own key and those before it, of its own sequence.
+  KeyRange keys_of_row(const ScoreTile<T>& tile, Index r) const {
+    const Index position = tile.position + r;
+    return {std::clamp<Index>(problem_.first_key(batch_, position) - tile.key, 0, tile.keys),
+            std::clamp<Index>(position + 1 - tile.key, 0, tile.keys)};
   }
 
   T carry_in(Index batch, Index key) const {
@@ -304,6 +317,7 @@ class Selecting : public StageOf<Rank::carry> {
   SelectTensors<T> tensors_;
   Problem problem_;
   T* carry_in_ = nullptr;     ///< [B][Nk] a copy, where the view may be written meanwhile
+  T* first_keys_ = nullptr;   ///< [Nk] 1 where a sequence begins; null: at key 0
   T* carry_ = nullptr;        ///< −F of the next row, in log2 units
   T* penalty_ = nullptr;      ///< −F on the block at hand
   T* score_grads_ = nullptr;  ///< Σ_h ∂L/∂score_h on the block at hand
@@ -322,9 +336,7 @@ inline void check_select_options(const SelectOptions& options, const Problem& p)
 
 /// Selective attention with tensors going in and out. Made by the functions of Selective.
 template <class T>
-struct SelectiveWith : StageOf<Rank::carry> {
-  static constexpr bool carries_rows = true;
-
+struct SelectiveWith : StageOf<Rank::scan> {
   SelectOptions options;
   SelectTensors<T> tensors;
 
@@ -402,7 +414,6 @@ struct SelectiveWith : StageOf<Rank::carry> {
                   "heed: selective's tensors must have the number type of out");
     return {options, tensors, p, arena};
   }
-  bool plain_past() const { return true; }
   void check(const Problem& p) const {
     detail::check_select_options(options, p);
     const auto& t = tensors;
@@ -440,9 +451,7 @@ struct SelectiveWith : StageOf<Rank::carry> {
 ///
 ///     standard | causal | selective
 ///     standard | causal | selecting({.head = 3}).carry_in(before).carry_out(after)
-struct Selective : StageOf<Rank::carry> {
-  static constexpr bool carries_rows = true;
-
+struct Selective : StageOf<Rank::scan> {
   SelectOptions options;
 
   template <class X>
@@ -482,7 +491,6 @@ struct Selective : StageOf<Rank::carry> {
   detail::Selecting<T> bind(const Problem& p, Arena& arena) const {
     return {options, {}, p, arena};
   }
-  bool plain_past() const { return true; }
   void check(const Problem& p) const { detail::check_select_options(options, p); }
 
  private:

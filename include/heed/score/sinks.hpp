@@ -26,7 +26,6 @@ struct Sinks : StageOf<Rank::mask> {
     static_assert(std::is_same_v<T, U>, "heed: sinks must have the number type of out");
     return *this;
   }
-  bool plain_past() const { return true; }
   void check(const Problem& p) const {
     expect_dims("sinks", logits.dims(), {p.heads}, "one logit per head");
     if (gradient) expect_dims("sinks' gradient", gradient.dims(), {p.heads}, "one logit per head");

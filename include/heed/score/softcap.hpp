@@ -11,9 +11,10 @@ namespace heed::inline HEED_ABI {
 ///
 /// @throws ValueError unless c lies in [1e-30, 1e30].
 struct Softcap : StageOf<Rank::cap> {
+  static constexpr Reads reads = Reads::score;
+
   double cap = 0;
 
-  bool plain_past() const { return true; }
   void check(const Problem&) const {
     if (!(cap >= 1e-30 && cap <= 1e30))
       throw ValueError("softcap is ", cap, ", must be positive, and lie in [1e-30, 1e30]");
@@ -24,7 +25,7 @@ struct Softcap : StageOf<Rank::cap> {
     return Batch<T>(c) * simd::tanh(s * Batch<T>(1 / c));
   }
 
-  static constexpr bool shapes_scores = true;
+  bool shares_gradients() const { return false; }
   template <class T>
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>&) {
     const Batch<T> t = simd::tanh(s * Batch<T>(1 / (T(cap) * simd::log2e<T>)));

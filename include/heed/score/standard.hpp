@@ -10,7 +10,6 @@ namespace heed::inline HEED_ABI {
 struct Scaled : StageOf<Rank::scale> {
   double factor = 1;
 
-  bool plain_past() const { return true; }
   template <class T>
   T query_factor(T x, const Row&) const {
     return x * T(factor);
@@ -24,7 +23,6 @@ constexpr Scaled scaled(double factor) {
 
 /// s = q·k / √D, D the head dimension.                                         arXiv:1706.03762
 struct Standard : StageOf<Rank::scale> {
-  bool plain_past() const { return true; }
   template <class T>
   Scaled bind(const Problem& p, Arena&) const {
     return scaled(1 / std::sqrt(double(p.dim)));

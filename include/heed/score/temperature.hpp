@@ -11,6 +11,7 @@
 #include "heed/score/stage.hpp"
 
 #include <cmath>
+#include <optional>
 
 namespace heed::inline HEED_ABI {
 
@@ -54,7 +55,6 @@ struct QueryTemperature : StageOf<Rank::rescale> {
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   QueryTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
-  bool plain_past() const { return true; }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_query_factor(U grad, const Row& row) {
@@ -78,15 +78,12 @@ struct QueryTemperature : StageOf<Rank::rescale> {
 /// @throws ShapeError unless tau is [B, G, Nk] or [B, 1, Nk].
 template <class T>
 struct KeyTemperature : StageOf<Rank::rescale> {
-  static constexpr bool indexes_keys = true;
-
   View<const T, 3> tau;
   View<T, 3> gradient{};
 
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   KeyTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
-  bool plain_past() const { return true; }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_key_factor(U grad, Index batch, Index key_head, Index key) {
@@ -110,15 +107,12 @@ struct KeyTemperature : StageOf<Rank::rescale> {
 /// @throws ShapeError unless tau is [B, G, Nk] or [B, 1, Nk].
 template <class T>
 struct ValueTemperature : StageOf<Rank::rescale> {
-  static constexpr bool indexes_keys = true;
-
   View<const T, 3> tau;
   View<T, 3> gradient{};
 
   /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
   ValueTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
-  bool plain_past() const { return true; }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
   template <class U>
   void grad_value_factor(U grad, Index batch, Index key_head, Index key) {
@@ -131,7 +125,6 @@ struct ValueTemperature : StageOf<Rank::rescale> {
       expect_dims("value_temperature's gradient", gradient.dims(), tau.dims(),
                   "the dimensions of tau");
   }
-  bool scales_values() const { return true; }
   template <class U>
   U value_factor(U x, Index batch, Index key_head, Index key) const {
     static_assert(std::is_same_v<T, U>, "heed: temperatures must have the number type of v");
@@ -187,15 +180,14 @@ struct Gain {
   }
 };
 
-/// τq(i) = 1 + g(α) log n, n = 1 + the position of row i, computed as it is needed: right also in
-/// decode, where the position is not the row's index.
+/// τq(i) = 1 + g(α) log n, n = 1 + the position of row i in its sequence, computed as it is needed:
+/// right also in decode, where the position is not the row's index.
 struct PositionTemperature : StageOf<Rank::rescale> {
   double gain = 0, slope = 0;
   double* gradient = nullptr;
 
   /// ∂L/∂α, overwritten by backward().
   PositionTemperature grad(double* to) const { return {{}, gain, slope, to}; }
-  bool plain_past() const { return true; }
   bool shares_gradients() const { return gradient != nullptr; }
   void clear_gradients() {
     if (gradient) *gradient = 0;
@@ -213,7 +205,7 @@ struct PositionTemperature : StageOf<Rank::rescale> {
  private:
   /// log n; of a row before the first token, which sees nothing, any finite number.
   static double log_place(const Row& row) {
-    return std::log(double(std::max<Index>(row.position, 0) + 1));
+    return std::log(double(std::max<Index>(row.position - row.first_key, 0) + 1));
   }
 };
 inline PositionTemperature position_temperature(Gain gain) {

@@ -14,12 +14,10 @@ inline constexpr Index unbounded = std::numeric_limits<Index>::max() / 4;
 ///
 /// @throws ValueError if a side is negative.
 struct Window : StageOf<Rank::mask> {
-  static constexpr bool indexes_keys = true;
-
   Index left = unbounded, right = unbounded;
 
-  bool same_tokens() const { return right == 0; }
-  bool plain_past() const { return left >= unbounded; }
+  void place(Problem& p) const { p.self_attention = p.self_attention || right == 0; }
+  bool keeps_causal_past() const { return left >= unbounded; }
   void check(const Problem&) const {
     if (left < 0 || right < 0)
       throw ValueError("window is (", left, ", ", right, "), neither side may be negative");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: heed: at most one stage may carry rows
+// expect: heed: at most one stage may scan the rows
 #include <heed/heed.hpp>
 
 #ifdef HEED_EXPECT_FAILURE

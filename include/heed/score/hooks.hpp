@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// The hooks a stage may define, in groups. The engine calls them as `hook::score(variant, …)`.
+///
+/// Scores are in log2 units: the natural score times log2 e, so that the softmax is a power of two.
+/// Register hooks (score, visible, scan_bias, weight and their adjoints) see one register of keys
+/// of one row. Lanes at.keys and above hold no key: what a hook gives there is not used, and it
+/// must not read memory for them. Past check(), no hook may throw.
+#pragma once
+
+#include "heed/core/workspace.hpp"
+#include "heed/score/hook.hpp"
+#include "heed/score/problem.hpp"
+#include "heed/score/tile.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// What a stage looks at of the keys. A stage whose hooks meet keys is taken to read their index
+/// unless it says `static constexpr Reads reads = …`.
+enum class Reads {
+  score,     ///< Scores alone: any order of the keys will do, and keys may be left out.
+  distance,  ///< Also Lanes::distance(): any order will do. What a KvBuffer needs.
+  index,     ///< The key's index, or memory found by it.
+};
+
+namespace hook {
+
+// --- The call: what it is about. Called on the stage itself, before it is bound.
+
+/// Says where rows sit, where sequences begin, or that queries and keys are of the same tokens.
+struct Place : Each<Place> {
+  HEED_HOOK(Place, place, void(Problem&) const, "void place(Problem& problem) const")
+};
+inline constexpr Place place;
+
+/// Throws what is wrong with the stage's own numbers and tensors.
+struct Check : Each<Check> {
+  HEED_HOOK(Check, check, void(const Problem&) const, "void check(const Problem& problem) const")
+};
+inline constexpr Check check;
+
+// --- A worker's walk over one batch entry, or over one task of it if no stage scans the rows.
+
+/// Of the workers that walk over one batch entry exactly one is the leader: it alone may write to
+/// the stage's output tensors.
+struct Begin : Each<Begin> {
+  HEED_HOOK(Begin, begin, void(Index, bool), "void begin(Index batch, bool leader)")
+};
+inline constexpr Begin begin;
+
+struct End : Each<End> {
+  HEED_HOOK(End, end, void(), "void end()")
+};
+inline constexpr End end;
+
+// --- Scale: factors of queries, keys and values. Each returns the factor given times its own.
+
+/// Once a row and head: multiplies q. Finite for rows that see a key.
+struct QueryFactor : Through<QueryFactor> {
+  HEED_HOOK(QueryFactor, query_factor, T(T, const Row&) const,
+            "template <class T> T query_factor(T factor, const Row& row) const")
+};
+inline constexpr QueryFactor query_factor;
+
+/// Once a key and key head: multiplies k.
+struct KeyFactor : Through<KeyFactor> {
+  HEED_HOOK(
+      KeyFactor, key_factor, T(T, Index, Index, Index) const,
+      "template <class T> T key_factor(T factor, Index batch, Index key_head, Index key) const")
+};
+inline constexpr KeyFactor key_factor;
+
+/// Once a key and key head: multiplies v.
+struct ValueFactor : Through<ValueFactor> {
+  HEED_HOOK(ValueFactor, value_factor, T(T, Index, Index, Index) const,
+            "template <class T> T value_factor(T factor, Index batch, Index key_head, Index key) "
+            "const")
+};
+inline constexpr ValueFactor value_factor;
+
+namespace detail {
+
+/// The product rule: a factor's gradient is the product's gradient times the other factors.
+template <class H, class Factor>
+struct GradFactor : Hook<H> {
+  template <class V, class T, class... A>
+  constexpr void operator()(V& variant, T grad, const A&... a) const {
+    each_link(variant, grad, std::make_index_sequence<links<V>>(), a...);
+  }
+
+ private:
+  template <class V, class T, std::size_t... I, class... A>
+  static constexpr void each_link(V& variant, T grad, std::index_sequence<I...> all,
+                                  const A&... a) {
+    (one_link<I>(variant, grad, all, a...), ...);
+  }
+  template <std::size_t I, class V, class T, std::size_t... J, class... A>
+  static constexpr void one_link(V& variant, T grad, std::index_sequence<J...>, const A&... a) {
+    if constexpr (H::template in<std::remove_reference_t<decltype(link<I>(variant))>>) {
+      T others = grad;
+      ((I != J ? void(others = Factor()(link<J>(variant), others, a...)) : void()), ...);
+      each_stage(link<I>(variant), [&](auto& stage) {
+        if constexpr (H::template defined_by<std::remove_cvref_t<decltype(stage)>>)
+          H::call(stage, others, a...);
+      });
+    }
+  }
+};
+
+}  // namespace detail
+
+/// What backward() found as ∂L/∂ this stage's factor of q.
+struct GradQueryFactor : detail::GradFactor<GradQueryFactor, QueryFactor> {
+  HEED_HOOK(GradQueryFactor, grad_query_factor, void(T, const Row&),
+            "template <class T> void grad_query_factor(T grad, const Row& row)")
+};
+inline constexpr GradQueryFactor grad_query_factor;
+
+/// ∂L/∂ its factor of k.
+struct GradKeyFactor : detail::GradFactor<GradKeyFactor, KeyFactor> {
+  HEED_HOOK(
+      GradKeyFactor, grad_key_factor, void(T, Index, Index, Index),
+      "template <class T> void grad_key_factor(T grad, Index batch, Index key_head, Index key)")
+};
+inline constexpr GradKeyFactor grad_key_factor;
+
+/// ∂L/∂ its factor of v.
+struct GradValueFactor : detail::GradFactor<GradValueFactor, ValueFactor> {
+  HEED_HOOK(GradValueFactor, grad_value_factor, void(T, Index, Index, Index),
+            "template <class T> void grad_value_factor(T grad, Index batch, Index key_head, Index "
+            "key)")
+};
+inline constexpr GradValueFactor grad_value_factor;
+
+// --- Score.
+
+/// Once a register: changes scores. Lanes of masked keys may hold anything, NaN included. The
+/// result is finite where its key is visible; hidden<T> masks a key.
+struct Score : Through<Score> {
+  HEED_HOOK(Score, score, Batch<T>(const Batch<T>&, const Lanes<T>&) const,
+            "template <class T> Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const")
+};
+inline constexpr Score score;
+
+/// The adjoint of score(): from ∂L/∂ its result to ∂L/∂s, both of natural scores. A stage that
+/// defines score() must define it too before backward() takes it, or say that it only adds to the
+/// score, by `static constexpr bool adds_to_score = true`.
+struct GradScore : Hook<GradScore> {
+  HEED_HOOK(GradScore, grad_score, Batch<T>(const Batch<T>&, const Batch<T>&, const Lanes<T>&),
+            "template <class T> Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const "
+            "Lanes<T>& at)")
+
+  /// Backwards through the stages, each with the score that it was given.
+  template <class V, class T>
+  HEED_INLINE Batch<T> operator()(V& variant, const Batch<T>& grad, const Batch<T>& s,
+                                  const Lanes<T>& at) const {
+    return from_link<0>(variant, grad, s, at);
+  }
+
+ private:
+  template <std::size_t I, class V, class B, class L>
+  HEED_INLINE static B from_link(V& variant, const B& grad, const B& s, const L& at) {
+    if constexpr (I == links<V>) {
+      return grad;
+    } else {
+      auto& stages = link<I>(variant);
+      B before = from_link<I + 1>(variant, grad, score(stages, s, at), at);
+      each_stage(
+          stages, [&](auto& stage) __attribute__((always_inline)) {
+            if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>)
+              before = call(stage, before, s, at);
+          });
+      return before;
+    }
+  }
+};
+inline constexpr GradScore grad_score;
+
+// --- Mask: which keys a row sees. What all heads' rows of a tile do not see is not computed.
+
+/// Once a row: narrows the interval of keys that it sees.
+struct Keys : Through<Keys> {
+  HEED_HOOK(Keys, keys, KeyRange(const KeyRange&, const Row&) const,
+            "KeyRange keys(const KeyRange& range, const Row& row) const")
+};
+inline constexpr Keys keys;
+
+/// Once a register: narrows the lanes that are visible.
+struct Visible : Through<Visible> {
+  HEED_HOOK(Visible, visible, Mask<T>(const Mask<T>&, const Lanes<T>&) const,
+            "template <class T> Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const")
+};
+inline constexpr Visible visible;
+
+/// Once a tile: `empty` skips it, `full` says that visible() has nothing to add and score() masks
+/// nothing. A stage that defines visible() alone is asked for every tile.
+struct MaskOfBlock : Hook<MaskOfBlock> {
+  HEED_HOOK(MaskOfBlock, block_mask, BlockMask(const TileRange&) const,
+            "BlockMask block_mask(const TileRange& tile) const")
+
+  template <class V>
+  BlockMask operator()(const V& variant, const TileRange& tile) const {
+    BlockMask least = BlockMask::full;
+    each_stage(variant, [&](const auto& stage) {
+      using S = std::remove_cvref_t<decltype(stage)>;
+      if constexpr (defined_by<S>) {
+        if (least != BlockMask::empty) least = std::min(least, call(stage, tile));
+      } else if constexpr (Visible::defined_by<S>) {
+        least = std::min(least, BlockMask::partial);
+      }
+    });
+    return least;
+  }
+};
+inline constexpr MaskOfBlock block_mask;
+
+/// Claim: the stage masks no key j ≤ p of a row at position p, so that keys which selection has
+/// masked for good may be pruned. Derived for stages that mask nothing and read scores alone.
+struct KeepsCausalPast;
+
+// --- Sink.
+
+/// Once a row: the logit of a head's sink, a natural score; hidden<T> if there is none.
+struct Sink : Through<Sink> {
+  HEED_HOOK(Sink, sink, T(T, Index, Index) const,
+            "template <class T> T sink(T logit, Index batch, Index head) const")
+};
+inline constexpr Sink sink;
+
+struct GradSink : Each<GradSink> {
+  HEED_HOOK(GradSink, grad_sink, void(T, Index, Index),
+            "template <class T> void grad_sink(T grad, Index batch, Index head)")
+};
+inline constexpr GradSink grad_sink;
+
+// --- Scan: what is carried down the rows of a batch entry, from the selecting head's scores to a
+// bias of every head's. Rows then run in order.
+
+/// The query head whose scores are scanned; −1 where none is. Needed beside scan_tile().
+struct SelectingHead : Hook<SelectingHead> {
+  HEED_HOOK(SelectingHead, selecting_head, Index() const, "Index selecting_head() const")
+
+  template <class V>
+  Index operator()(const V& variant) const {
+    Index head = -1;
+    each_stage(variant, [&](const auto& stage) {
+      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) head = call(stage);
+    });
+    return head;
+  }
+};
+inline constexpr SelectingHead selecting_head;
+
+/// Scores of queries and keys of their own, in place of a head's.
+struct OwnProjection : Hook<OwnProjection> {
+  HEED_HOOK(OwnProjection, projection, Projection<T>() const, "Projection<T> projection() const")
+
+  template <class T, class V>
+  static Projection<T> of(const V& variant) {
+    Projection<T> own;
+    each_stage(variant, [&](const auto& stage) {
+      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) own = call(stage);
+    });
+    return own;
+  }
+};
+
+/// A tile of the selecting head's scores, before any head goes on with the tile.
+struct ScanTile : Each<ScanTile> {
+  HEED_HOOK(ScanTile, scan_tile, void(const ScoreTile<T>&),
+            "void scan_tile(const ScoreTile<T>& tile)")
+};
+inline constexpr ScanTile scan_tile;
+
+/// Once a register, behind the masks: adds what was carried to the scores of the tile at hand.
+struct ScanBias : Through<ScanBias> {
+  HEED_HOOK(ScanBias, scan_bias, Batch<T>(const Batch<T>&, const Lanes<T>&) const,
+            "Batch<T> scan_bias(const Batch<T>& s, const Lanes<T>& at) const")
+};
+inline constexpr ScanBias scan_bias;
+
+/// Is scan_tile() to be called for tiles that no row sees? Taken to be true unless a stage that
+/// defines scan_tile() says otherwise.
+struct VisitsMaskedTiles : Hook<VisitsMaskedTiles> {
+  HEED_HOOK(VisitsMaskedTiles, visits_masked_tiles, bool() const,
+            "bool visits_masked_tiles() const")
+
+  template <class V>
+  bool operator()(const V& variant) const {
+    bool visits = false;
+    each_stage(variant, [&](const auto& stage) {
+      using S = std::remove_cvref_t<decltype(stage)>;
+      if constexpr (defined_by<S>)
+        visits = visits || call(stage);
+      else
+        visits = visits || ScanTile::defined_by<S>;
+    });
+    return visits;
+  }
+};
+inline constexpr VisitsMaskedTiles visits_masked_tiles;
+
+/// The per-key bias that scan_bias() adds for all later rows (log2 units), or null if it may rise
+/// again or if its exact value is needed below `threshold`. The engine may prune keys whose bias is
+/// below, and then compacts the array in place: the stage's key j is from then on the j-th key
+/// left.
+struct MonotoneKeyBias : Hook<MonotoneKeyBias> {
+  HEED_HOOK(MonotoneKeyBias, monotone_key_bias, T*(T), "T* monotone_key_bias(T threshold)")
+
+  template <class V, class T>
+  T* operator()(V& variant, T threshold) const {
+    T* bias = nullptr;
+    each_stage(variant, [&](auto& stage) {
+      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) bias = call(stage, threshold);
+    });
+    return bias;
+  }
+};
+inline constexpr MonotoneKeyBias monotone_key_bias;
+
+// Its adjoint. Key blocks are outermost: for each, rows first descend, so that what is carried is
+// known at every row block, and then ascend. In a tile every head passes grad_scan_bias(), the
+// selecting head last; then scan_tile_backward() gives it what its votes did.
+
+/// What is carried for these keys, [keys], and back again.
+struct SaveScan : Each<SaveScan> {
+  HEED_HOOK(SaveScan, save_scan, void(Index, Index, T*) const,
+            "void save_scan(Index key, Index keys, T* to) const")
+};
+inline constexpr SaveScan save_scan;
+struct RestoreScan : Each<RestoreScan> {
+  HEED_HOOK(RestoreScan, restore_scan, void(Index, Index, const T*),
+            "void restore_scan(Index key, Index keys, const T* from)")
+};
+inline constexpr RestoreScan restore_scan;
+
+/// A key block is about to ascend.
+struct BeginGradients : Each<BeginGradients> {
+  HEED_HOOK(BeginGradients, begin_gradients, void(Index, Index),
+            "void begin_gradients(Index key, Index keys)")
+};
+inline constexpr BeginGradients begin_gradients;
+
+/// A tile begins: no head has added to its gradient.
+struct ClearScanGradient : Each<ClearScanGradient> {
+  HEED_HOOK(ClearScanGradient, clear_scan_gradient, void(), "void clear_scan_gradient()")
+};
+inline constexpr ClearScanGradient clear_scan_gradient;
+
+/// Once a register and head: ∂L/∂ the score behind scan_bias().
+struct GradScanBias : Each<GradScanBias> {
+  HEED_HOOK(GradScanBias, grad_scan_bias, void(const Batch<T>&, const Lanes<T>&),
+            "void grad_scan_bias(const Batch<T>& grad, const Lanes<T>& at)")
+};
+inline constexpr GradScanBias grad_scan_bias;
+
+/// grads[r · stride + c] ← what the votes add to ∂L/∂ the selecting head's score (r, c).
+struct ScanTileBackward : Each<ScanTileBackward> {
+  HEED_HOOK(ScanTileBackward, scan_tile_backward, void(const ScoreTile<T>&, T*),
+            "void scan_tile_backward(const ScoreTile<T>& tile, T* grads)")
+};
+inline constexpr ScanTileBackward scan_tile_backward;
+
+/// Where the gradients of a projection() go.
+struct GradOwnProjection : Hook<GradOwnProjection> {
+  HEED_HOOK(GradOwnProjection, grad_projection, GradProjection<T>() const,
+            "GradProjection<T> grad_projection() const")
+
+  template <class T, class V>
+  static GradProjection<T> of(const V& variant) {
+    GradProjection<T> own;
+    each_stage(variant, [&](const auto& stage) {
+      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) own = call(stage);
+    });
+    return own;
+  }
+};
+
+// --- Weight.
+
+/// Once a register: what becomes of a softmax weight before it meets its value. Linear in the
+/// weight, lane by lane, so that it is its own adjoint; the sum of the row does not change.
+struct Weight : Through<Weight> {
+  HEED_HOOK(Weight, weight, Batch<T>(const Batch<T>&, const Lanes<T>&) const,
+            "template <class T> Batch<T> weight(const Batch<T>& w, const Lanes<T>& at) const")
+};
+inline constexpr Weight weight;
+
+// --- Gradients of the stage's own tensors.
+
+/// Once a call, before all.
+struct ClearGradients : Each<ClearGradients> {
+  HEED_HOOK(ClearGradients, clear_gradients, void(), "void clear_gradients()")
+};
+inline constexpr ClearGradients clear_gradients;
+
+/// A key block is done.
+struct EndGradients : Each<EndGradients> {
+  HEED_HOOK(EndGradients, end_gradients, void(Index, Index),
+            "void end_gradients(Index key, Index keys)")
+};
+inline constexpr EndGradients end_gradients;
+
+namespace detail {
+
+/// Does a stage have memory of its own to which adjoints may add?
+template <class S>
+inline constexpr bool may_add_gradients =
+    !std::is_empty_v<S> && (GradScore::defined_by<S> || GradQueryFactor::defined_by<S> ||
+                            GradKeyFactor::defined_by<S> || GradValueFactor::defined_by<S>);
+
+}  // namespace detail
+
+/// Does a gradient of the stage's own sum over heads or batch entries? Those then run one after the
+/// other. Taken to be so of a stage that has members and an adjoint, unless it says otherwise.
+struct SharesGradients : Hook<SharesGradients> {
+  HEED_HOOK(SharesGradients, shares_gradients, bool() const, "bool shares_gradients() const")
+
+  template <class V>
+  bool operator()(const V& variant) const {
+    bool shares = false;
+    each_stage(variant, [&](const auto& stage) {
+      using S = std::remove_cvref_t<decltype(stage)>;
+      if constexpr (defined_by<S>)
+        shares = shares || call(stage);
+      else
+        shares = shares || detail::may_add_gradients<S>;
+    });
+    return shares;
+  }
+};
+inline constexpr SharesGradients shares_gradients;
+
+/// Does it sum over keys? Key blocks then run one after the other, where a stage scans the rows.
+/// Taken to be as shares_gradients() is.
+struct SharesGradientsOverKeys : Hook<SharesGradientsOverKeys> {
+  HEED_HOOK(SharesGradientsOverKeys, shares_gradients_over_keys, bool() const,
+            "bool shares_gradients_over_keys() const")
+
+  template <class V>
+  bool operator()(const V& variant) const {
+    bool shares = false;
+    each_stage(variant, [&](const auto& stage) {
+      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>)
+        shares = shares || call(stage);
+      else
+        shares = shares || shares_gradients(stage);
+    });
+    return shares;
+  }
+};
+inline constexpr SharesGradientsOverKeys shares_gradients_over_keys;
+
+namespace detail {
+
+template <class S>
+inline constexpr bool looks_at_registers =
+    Score::defined_by<S> || Visible::defined_by<S> || Weight::defined_by<S>;
+template <class S>
+inline constexpr bool masks =
+    Keys::defined_by<S> || Visible::defined_by<S> || MaskOfBlock::defined_by<S>;
+template <class S>
+inline constexpr bool meets_keys =
+    looks_at_registers<S> || masks<S> || KeyFactor::defined_by<S> || ValueFactor::defined_by<S> ||
+    ScanTile::defined_by<S> || ScanBias::defined_by<S>;
+
+template <class S>
+consteval Reads reads_of() {
+  if constexpr (requires { S::reads; }) {
+    static_assert(std::is_same_v<std::remove_cvref_t<decltype(S::reads)>, Reads>,
+                  "heed: `reads` of a stage should be: static constexpr Reads reads = …");
+    return S::reads;
+  } else {
+    return meets_keys<S> ? Reads::index : Reads::score;
+  }
+}
+template <class... S>
+consteval Reads reads_of(StageList<S...>) {
+  Reads most = Reads::score;
+  ((most = std::max(most, reads_of<S>())), ...);
+  return most;
+}
+
+template <class... S>
+consteval bool have_adjoints(StageList<S...>) {
+  const auto has_adjoint = []<class X>(std::type_identity<X>) {
+    if constexpr (requires { X::adds_to_score; }) return bool(X::adds_to_score);
+    return !Score::defined_by<X> || GradScore::defined_by<X>;
+  };
+  return (has_adjoint(std::type_identity<S>()) && ...);
+}
+template <class... S>
+consteval bool have_scan_adjoints(StageList<S...>) {
+  return (
+      (!ScanTile::defined_by<S> ||
+       (ScanTileBackward::defined_by<S> && GradScanBias::defined_by<S> && SaveScan::defined_by<S> &&
+        RestoreScan::defined_by<S> && ClearScanGradient::defined_by<S>)) &&
+      ...);
+}
+template <class... S>
+consteval bool name_selecting_heads(StageList<S...>) {
+  return ((!ScanTile::defined_by<S> || SelectingHead::defined_by<S>)&&...);
+}
+
+}  // namespace detail
+
+struct KeepsCausalPast : Hook<KeepsCausalPast> {
+  HEED_HOOK(KeepsCausalPast, keeps_causal_past, bool() const, "bool keeps_causal_past() const")
+
+  template <class V>
+  bool operator()(const V& variant) const {
+    bool keeps = true;
+    each_stage(variant, [&](const auto& stage) {
+      using S = std::remove_cvref_t<decltype(stage)>;
+      if constexpr (defined_by<S>)
+        keeps = keeps && call(stage);
+      else
+        keeps = keeps && !detail::masks<S> &&
+                (!detail::looks_at_registers<S> || detail::reads_of<S>() == Reads::score);
+    });
+    return keeps;
+  }
+};
+inline constexpr KeepsCausalPast keeps_causal_past;
+
+/// The most that a stage of a bound variant looks at.
+template <class V>
+inline constexpr Reads reads = detail::reads_of(typename StagesOf<V>::type{});
+
+/// Do rows depend on the rows above them?
+template <class V>
+inline constexpr bool scans_rows = ScanTile::in<V>;
+
+template <class... H>
+struct HookList {};
+/// Every hook that a bound stage may define.
+using OfBoundStage =
+    HookList<Begin, End, QueryFactor, KeyFactor, ValueFactor, GradQueryFactor, GradKeyFactor,
+             GradValueFactor, Score, GradScore, Keys, Visible, MaskOfBlock, KeepsCausalPast, Sink,
+             GradSink, SelectingHead, OwnProjection, ScanTile, ScanBias, VisitsMaskedTiles,
+             MonotoneKeyBias, SaveScan, RestoreScan, BeginGradients, ClearScanGradient,
+             GradScanBias, ScanTileBackward, GradOwnProjection, Weight, ClearGradients,
+             EndGradients, SharesGradients, SharesGradientsOverKeys>;
+/// And those of the stage before it is bound.
+using OfCall = HookList<Place, Check>;
+
+}  // namespace hook
+}  // namespace heed::inline HEED_ABI
