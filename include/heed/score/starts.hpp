@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// Padding in front.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+namespace heed::inline HEED_ABI {
+
+/// The sequence of batch entry b begins at key start[b]; what stands before it is padding, and is
+/// never read into a result, whatever it holds. Keys j < start[b] are masked. Where queries and
+/// keys are the same tokens (causal, prefix_lm, documents, a window that does not look ahead), rows
+/// at positions < start[b] see nothing either: they come out zero, with lse −∞, and cast no votes.
+///
+/// Every other stage counts from there: position_temperature, block_span, prefix_lm and selective
+/// give a sequence behind its padding what they give it alone. A mask that hides the padding does
+/// not say where the sequence begins.
+///
+/// @throws ShapeError if there is not one start per batch entry.
+/// @throws ValueError if a start is negative or beyond the keys.
+struct Starts : StageOf<Rank::mask> {
+  View<const std::int64_t, 1> start;
+  bool masks_rows = false;
+
+  template <class T>
+  Starts bind(const Problem& p, Arena&) const {
+    return {{}, start, p.self_attention};
+  }
+  void place(Problem& p) const { p.set_starts(start); }
+  void check(const Problem& p) const {
+    expect_dims("starts", start.dims(), {p.batch}, "one start per batch entry");
+    for (Index b = 0; b < p.batch; ++b)
+      if (start(b) < 0 || start(b) > p.keys)
+        throw ValueError("starts[", b, "] is ", start(b), ", must lie in 0 … ", p.keys,
+                         ", the number of keys");
+  }
+  KeyRange keys(const KeyRange& range, const Row& row) const {
+    const Index first = Index(start(row.batch));
+    return masks_rows && row.position < first ? KeyRange{0, 0}
+                                              : range & KeyRange{first, range.last};
+  }
+};
+inline Starts starts(View<const std::int64_t, 1> per_entry) {
+  return {{}, per_entry, false};
+}
+
+}  // namespace heed::inline HEED_ABI
