@@ -18,12 +18,15 @@ struct Alive : StageOf<Rank::mask> {
 
   template <class T>
   Alive bind(const Problem& p, Arena&) const {
-    return {{}, evict_row, evict_row.dim(1) == 1 ? p.heads : p.group()};
+    return {{}, evict_row, evict_row.stride(1) == 0 ? p.heads : p.group()};
   }
   void check(const Problem& p) const {
-    expect_dims("evict_row", evict_row.dims(),
-                {p.batch, evict_row.dim(1) == 1 ? 1 : p.key_heads, p.keys},
-                "one row per key, or per key head and key");
+    if (evict_row.stride(1) == 0)
+      expect_dims("evict_row", Dims<2>{evict_row.dim(0), evict_row.dim(2)}, {p.batch, p.keys},
+                  "one row per key");
+    else
+      expect_dims("evict_row", evict_row.dims(), {p.batch, p.key_heads, p.keys},
+                  "one row per key head and key");
     if (evict_row.dim(2) > 1 && evict_row.stride(2) != 1)
       throw ShapeError("evict_row has stride ", evict_row.stride(2),
                        " along its last dimension, which must be contiguous");
