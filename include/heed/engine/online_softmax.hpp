@@ -30,11 +30,11 @@ struct OnlineSoftmax {
     simd::Operand<W>::scale(done, count, fade);
   }
 
-  template <int Vectors, class T>
+  template <std::size_t Vectors, class T>
   HEED_INLINE static Batch<T> largest(const Batch<T> (&scores)[Vectors]) {
     Batch<T> top = scores[0];
 #pragma GCC unroll 8
-    for (int v = 1; v < Vectors; ++v) top = simd::max(top, scores[v]);
+    for (int v = 1; v < int(Vectors); ++v) top = simd::max(top, scores[v]);
     return top;
   }
   template <class T, class B>
@@ -43,18 +43,19 @@ struct OnlineSoftmax {
   }
 
   /// Raises what maxima of a tile must be raised; `done` weights of a row stand before the tile's.
-  template <int Rows, int Vectors, class T, class B, class W>
+  template <std::size_t Rows, std::size_t Vectors, class T, class B, class W>
   HEED_INLINE static void raise(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Rows][Vectors],
                                 W* weights, Index stride, Index done) {
     Mask<T> any = exceeds(s, row, largest(scores[0]));
 #pragma GCC unroll 16
-    for (int r = 1; r < Rows; ++r) any = any | exceeds(s, row + r, largest(scores[r]));
+    for (int r = 1; r < int(Rows); ++r) any = any | exceeds(s, row + r, largest(scores[r]));
     if (!simd::any(any)) [[likely]]
       return;
     // By way of memory, so that the scores can stay in their registers.
-    T tops[std::size_t(Rows * simd::width<T>)];
+    T tops[Rows * std::size_t(simd::width<T>)];
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) largest(scores[r]).store_unaligned(tops + r * simd::width<T>);
+    for (int r = 0; r < int(Rows); ++r)
+      largest(scores[r]).store_unaligned(tops + r * simd::width<T>);
     raise_rows(s, row, Index(Rows), tops, weights, stride, done);
   }
   template <class T, class B, class W>
@@ -69,14 +70,14 @@ struct OnlineSoftmax {
 
   /// Weights of one row whose maximum stands: 2^(score − max), as change(weight, register) leaves
   /// them.
-  template <bool Masked, int Vectors, class T, class B, class W, class Change>
+  template <bool Masked, std::size_t Vectors, class T, class B, class W, class Change>
   HEED_INLINE static void weigh(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                                 W* weights, Change&& change) {
     const Batch<T> max(s.max[row]);
     T* sum = s.sum + row * simd::width<T>;
     Batch<T> total = simd::load(sum), changed[Vectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) {
+    for (int v = 0; v < int(Vectors); ++v) {
       Batch<T> weight = simd::exp2(scores[v] - max);
       if constexpr (Masked)
         weight = simd::select(scores[v] < Batch<T>(hidden_below<T>), Batch<T>(T(0)), weight);
@@ -88,7 +89,7 @@ struct OnlineSoftmax {
   }
 
   /// Both for one row.
-  template <bool Masked, int Vectors, class T, class B, class W, class Change>
+  template <bool Masked, std::size_t Vectors, class T, class B, class W, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               W* weights, Index done, Change&& change) {
     const Batch<T> top = largest(scores);
@@ -102,12 +103,12 @@ struct OnlineSoftmax {
 /// every score where a row sees nothing. Hidden keys weigh nothing, and so do those so far down
 /// that a product with their weight would be subnormal, which is slow.
 struct KnownSoftmax {
-  template <bool Masked, int Vectors, class T, class B, class Change>
+  template <bool Masked, std::size_t Vectors, class T, class B, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               T* weights, Index, Change&&) {
     const Batch<T> lse(s.max[row]);
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) {
+    for (int v = 0; v < int(Vectors); ++v) {
       const Batch<T> x = scores[v] - lse;
       simd::select(x < Batch<T>(T(simd::least_exponent<T>)), Batch<T>(T(0)), simd::exp2(x))
           .store_unaligned(weights + v * simd::width<T>);

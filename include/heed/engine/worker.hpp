@@ -253,27 +253,27 @@ class Worker {
 
   /// Products of a row of a tile times the factors of its query and keys, unless those were packed
   /// with them.
-  template <int Vectors>
+  template <std::size_t Vectors>
   HEED_INLINE static void scale(const StripOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors]) {
     if constexpr (Tile::numbers > 1) {
       const Batch<T> factor(s.factors[row]);
 #pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v) x[v] = factor * x[v];
+      for (int v = 0; v < int(Vectors); ++v) x[v] = factor * x[v];
       if (block.stored) return;  // its product came with its keys' factors
 #pragma GCC unroll 8
-      for (int v = 0; v < Vectors; ++v)
+      for (int v = 0; v < int(Vectors); ++v)
         x[v] = simd::load(block.factors + (key - block.first) + v * simd::width<T>) * x[v];
     }
   }
 
   /// Scores of one row of a tile as they leave the product, through the variant's register hooks.
-  template <bool Masked, int Vectors>
+  template <bool Masked, std::size_t Vectors>
   HEED_INLINE void shape_scores(const StripOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors], bool scored) const {
     scale(s, row, block, key, x);
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) {
+    for (int v = 0; v < int(Vectors); ++v) {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
       if constexpr (Masked) {
         if (at.keys <= 0) {  // behind the last key, where hooks have nothing to read
@@ -339,10 +339,10 @@ class Worker {
                       s.out + row * s.columns, s.columns);
   }
 
-  template <int Vectors>
+  template <std::size_t Vectors>
   HEED_INLINE static void load_row(const T* row, Batch<T> (&x)[Vectors]) {
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) x[v] = simd::load(row + v * simd::width<T>);
+    for (int v = 0; v < int(Vectors); ++v) x[v] = simd::load(row + v * simd::width<T>);
   }
 
   /// Scores as they would enter the softmax but for what is carried, to scores_.
@@ -355,7 +355,7 @@ class Worker {
     for (Index r = 0; r < count; ++r) {
       const Index row = g * Tile::group_rows + r;
       T* scores = scores_ + row * Tile::block_keys + (key - block.first);
-      Batch<T> x[vectors];
+      Batch<T> x[std::size_t(vectors)];
       load_row(scores, x);
       shape_scores<Masked>(s, row, block, key, x, scored);
 #pragma GCC unroll 8
@@ -364,11 +364,11 @@ class Worker {
   }
 
   /// What is hidden stays so, whatever stands where nothing was carried.
-  template <bool Masked, int Vectors>
+  template <bool Masked, std::size_t Vectors>
   HEED_INLINE void carry(const StripOf& s, Index row, const Block& block, Index key,
                          Batch<T> (&x)[Vectors]) const {
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) {
+    for (int v = 0; v < int(Vectors); ++v) {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
       if constexpr (Masked) {
         if (at.keys > 0)
@@ -397,7 +397,7 @@ class Worker {
   [[gnu::noinline]] void weigh_full_tile(StripOf& s, Index g, const Block& block, Index key,
                                          Index first, Packed* weights) {
     constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
-    Batch<T> acc[rows][vectors];
+    Batch<T> acc[std::size_t(rows)][std::size_t(vectors)];
     const Index dim = s.packed_dim();
     simd::multiply<rows, vectors, vectors>(s.queries + g * rows * dim, Index(rows),
                                            block.panels + (key - block.first) * dim, Index(0), dim,
@@ -430,7 +430,7 @@ class Worker {
     const Index count = block.stored ? s.group_count(g) : Rows;
 #pragma GCC unroll 1
     for (Index r = 0; r < count; ++r) {
-      Batch<T> x[vectors];
+      Batch<T> x[std::size_t(vectors)];
       load_row(products + (row0 + r) * Tile::block_keys + at, x);
       if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);
       carry<Masked>(s, row0 + r, block, key, x);

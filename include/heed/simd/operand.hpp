@@ -34,10 +34,10 @@ struct Operand {
   /// What of `values` a weight that is not nought lets be seen.
   HEED_INLINE static const Register& seen(const Register& values, T) { return values; }
   /// Registers one behind the other.
-  template <int Vectors>
+  template <std::size_t Vectors>
   HEED_INLINE static void store(const Batch<T> (&x)[Vectors], T* out) {
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) x[v].store_unaligned(out + v * width<T>);
+    for (int v = 0; v < int(Vectors); ++v) x[v].store_unaligned(out + v * width<T>);
   }
 };
 
@@ -118,11 +118,11 @@ struct Operand<Bfloat16Pair> {
     return _mm512_and_si512(values, broadcast({first | second}));
   }
   /// To the nearest.
-  template <int Vectors>
+  template <std::size_t Vectors>
   HEED_INLINE static void store(const Batch<float> (&x)[Vectors], Bfloat16Pair* out) {
     static_assert(Vectors % 2 == 0);
 #pragma GCC unroll 8
-    for (int v = 0; v < Vectors; v += 2)
+    for (int v = 0; v < int(Vectors); v += 2)
       _mm512_storeu_si512(out + v / 2 * width<float>,
                           std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(x[v + 1].data, x[v].data)));
   }

@@ -97,7 +97,7 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
   // As many side by side as a line of cache holds: a loop of fixed length, which g++ -O2
   // vectorises.
   constexpr Index lanes = 64 / sizeof(Bits);
-  Bits greatest[lanes] = {}, greatest_upper[lanes] = {};
+  Bits greatest[std::size_t(lanes)] = {}, greatest_upper[std::size_t(lanes)] = {};
   const auto see = [&](Index lane, const T* numbers, Index count) {
     Bits bits = 0;
     std::memcpy(&bits, numbers, std::size_t(count) * sizeof(T));

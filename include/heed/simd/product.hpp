@@ -14,7 +14,8 @@ namespace heed::inline HEED_ABI::simd {
 /// them as memory operands where the instruction set can.
 template <int Rows, int Vectors, int PanelVectors, class Packed, class T>
 HEED_INLINE void multiply(const Packed* q, Index q_stride, const Packed* k, Index panel_stride,
-                          Index dim, Batch<T> (&acc)[Rows][Vectors]) noexcept {
+                          Index dim,
+                          Batch<T> (&acc)[std::size_t(Rows)][std::size_t(Vectors)]) noexcept {
   using Of = Operand<Packed>;
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
@@ -22,7 +23,7 @@ HEED_INLINE void multiply(const Packed* q, Index q_stride, const Packed* k, Inde
     for (int v = 0; v < Vectors; ++v) acc[r][v] = Batch<T>(T(0));
 #pragma GCC unroll 4
   for (Index d = 0; d < dim; ++d) {
-    typename Of::Register keys[Vectors];
+    typename Of::Register keys[std::size_t(Vectors)];
 #pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v)
       keys[v] = Of::load(k + (v / PanelVectors) * panel_stride +
@@ -41,7 +42,7 @@ template <int Rows, int Vectors, int PanelVectors, class Packed, class T>
 [[gnu::noinline]] void store_products(const Packed* q, Index q_stride, const Packed* k,
                                       Index panel_stride, Index dim, T* out,
                                       Index out_stride) noexcept {
-  Batch<T> acc[Rows][Vectors];
+  Batch<T> acc[std::size_t(Rows)][std::size_t(Vectors)];
   multiply<Rows, Vectors, PanelVectors>(q, q_stride, k, panel_stride, dim, acc);
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
@@ -56,14 +57,14 @@ template <int Rows, int Vectors, Index RowStride, Index KeyStride, class Packed,
 [[gnu::noinline]] void accumulate_columns(const Packed* p, const Packed* v, Index v_stride,
                                           Index keys, T* out, Index out_stride) noexcept {
   using Of = Operand<Packed>;
-  Batch<T> acc[Rows][Vectors];
+  Batch<T> acc[std::size_t(Rows)][std::size_t(Vectors)];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) acc[r][n] = load(out + r * out_stride + n * width<T>);
 #pragma GCC unroll 2
   for (Index j = 0; j < keys; ++j) {
-    typename Of::Register values[Vectors];
+    typename Of::Register values[std::size_t(Vectors)];
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) values[n] = Of::load(v + j * v_stride + n * width<T>);
 #pragma GCC unroll 16

@@ -78,8 +78,9 @@ HEED_INLINE auto load_operands(const S* x) {
 /// sums[r][c] = Σ_d q[r][d] key[c][d], lane by lane. `rest` has room for the last register of each
 /// key, and noughts behind it.
 template <int Rows, int Keys, class Packed, class T, class S, std::size_t Room>
-HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[Keys], Index dim,
-                               S (&rest)[Keys][Room], Batch<T> (&sums)[Rows][Keys]) {
+HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[std::size_t(Keys)],
+                               Index dim, S (&rest)[std::size_t(Keys)][Room],
+                               Batch<T> (&sums)[std::size_t(Rows)][std::size_t(Keys)]) {
   using Of = Operand<Packed>;
   using Register = typename Of::Register;
   constexpr Index lanes = width<T> * Of::numbers;
@@ -109,7 +110,7 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
     // Of rows and keys the fewer stay in registers while the others come one by one.
     for (Index d = 0; d < length; d += lanes) {
       if constexpr (Rows < Keys) {
-        Register rows[Rows];
+        Register rows[std::size_t(Rows)];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) rows[r] = query(r, d);
 #pragma GCC unroll 8
@@ -119,7 +120,7 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
           for (int r = 0; r < Rows; ++r) sums[r][c] = Of::multiply_add(rows[r], x, sums[r][c]);
         }
       } else {
-        Register keys[Keys];
+        Register keys[std::size_t(Keys)];
 #pragma GCC unroll 8
         for (int c = 0; c < Keys; ++c) keys[c] = load_operands<Packed>(key[c] + d);
 #pragma GCC unroll 8
@@ -144,7 +145,7 @@ template <int Rows, class Packed, class T, class S>
                 at_once = std::clamp(registers / 2 / Rows, 1, std::min(together, 8));
   S rest[std::size_t(at_once)][std::size_t(2 * lanes * Operand<Packed>::numbers)] = {};
   for (Index j = 0; j < keys; j += together) {
-    Batch<T> sums[Rows * together];
+    Batch<T> sums[std::size_t(Rows * together)];
 #pragma GCC unroll 16
     for (int first = 0; first < together; first += at_once) {
       const S* key[std::size_t(at_once)];
@@ -152,7 +153,7 @@ template <int Rows, class Packed, class T, class S>
         key[c] = k + std::min(j + first + c, keys - 1) * stride;  // behind the last, the last again
         fetch_ahead(key[c], dim * Index(sizeof(S)), some_time);
       }
-      Batch<T> some[Rows][std::size_t(at_once)];
+      Batch<T> some[std::size_t(Rows)][std::size_t(at_once)];
       multiply_rows<Rows, at_once>(q, q_stride, key, dim, rest, some);
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r)
@@ -184,7 +185,7 @@ HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index p
                                  Index out_stride) {
   constexpr int vectors = Panels * Vectors;
   constexpr bool scaled = std::is_same_v<S, std::int8_t>;
-  Batch<T> acc[Rows][vectors], scales[scaled ? vectors : 1];
+  Batch<T> acc[std::size_t(Rows)][std::size_t(vectors)], scales[std::size_t(scaled ? vectors : 1)];
   for (auto& row : acc)
     for (auto& sum : row) sum = Batch<T>(T(0));
   if constexpr (scaled)
@@ -232,13 +233,13 @@ template <int Rows, int Vectors, class T, class S>
 
 /// The operands of `Vectors` registers of columns: numbers of one key or, in pairs, of it and the
 /// next, unless it is `alone`.
-template <class Packed, int Vectors, class S, class Register>
+template <class Packed, std::size_t Vectors, class S, class Register>
 HEED_INLINE void load_columns(const S* v, [[maybe_unused]] Index stride,
                               [[maybe_unused]] bool alone, Register (&values)[Vectors]) {
   using Of = Operand<Packed>;
   using T = typename Of::Sum;
 #pragma GCC unroll 8
-  for (int n = 0; n < Vectors; ++n)
+  for (int n = 0; n < int(Vectors); ++n)
     if constexpr (Of::numbers == 1)
       values[n] = load_stored<T>(v + n * width<T>);
     else
@@ -255,7 +256,7 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const S* v, I
                                   Index keys, T* out, Index out_stride) {
   using Of = Operand<Packed>;
   constexpr Index columns = Vectors * width<T>, size = Index(sizeof(S));
-  Batch<T> sums[Rows][Vectors];
+  Batch<T> sums[std::size_t(Rows)][std::size_t(Vectors)];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
@@ -269,7 +270,7 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const S* v, I
 #pragma GCC unroll 2
       for (int i = 0; i < Of::numbers; ++i)
         fetch_ahead(row, columns * size, (keys + i) * stride * size);
-    typename Of::Register values[Vectors];
+    typename Of::Register values[std::size_t(Vectors)];
     load_columns<Packed>(row, stride, j + 1 == keys, values);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
