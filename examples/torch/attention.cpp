@@ -6,8 +6,13 @@
 #include "pass.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/basic_ops.h>
+#include <utility>
 #include <vector>
 
 namespace heed_torch {

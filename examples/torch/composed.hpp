@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <cmath>
+#include <cstdint>
 
 namespace heed_torch {
 

@@ -6,7 +6,9 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
+#include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <torch/library.h>
 

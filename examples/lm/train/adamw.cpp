@@ -2,6 +2,7 @@
 #include "lm/train/adamw.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <cmath>
 
 namespace lm {

@@ -6,6 +6,7 @@
 #include "lm/config.hpp"
 
 #include <ATen/core/Tensor.h>
+#include <cstdint>
 #include <map>
 #include <string>
 

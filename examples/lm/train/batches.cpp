@@ -5,6 +5,8 @@
 
 #include <ATen/ATen.h>
 #include <algorithm>
+#include <cstddef>
+#include <string>
 
 namespace lm {
 namespace {

@@ -6,6 +6,9 @@
 #include "lm/text.hpp"
 
 #include <ATen/core/Tensor.h>
+#include <cstdint>
+#include <span>
+#include <vector>
 
 namespace lm {
 

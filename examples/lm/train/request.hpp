@@ -5,8 +5,10 @@
 #include "lm/config.hpp"
 #include "lm/train/adamw.hpp"
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <string>
 
 namespace lm {
 

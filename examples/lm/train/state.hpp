@@ -5,6 +5,10 @@
 #include "lm/train/adamw.hpp"
 #include "lm/train/network.hpp"
 
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
 namespace lm {
 
 struct Progress {

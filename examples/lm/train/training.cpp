@@ -8,11 +8,22 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <numbers>
+#include <optional>
 #include <ostream>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 namespace lm {
 namespace {
