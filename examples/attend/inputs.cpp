@@ -22,10 +22,10 @@ struct Rank {
 
 NamedArray read(const Path& path, const char* what, bool floats, Rank rank) {
   NamedArray file{path, npy::read(path)};
-  const auto& [type, shape, bytes] = file.array;
+  const auto& [type, shape, bytes, stored_as] = file.array;
   if (floats != is_float(type))
-    refuse(path, "it holds " + npy::name_of(type) + ", " + what + " must be " +
-                     (floats ? "float32 or float64" : "int64, bool or uint8"));
+    refuse(path, "it holds " + std::string(stored_as) + ", " + what + " must be " +
+                     (floats ? "float16, float32 or float64" : "whole numbers or bool"));
   if (shape.size() > rank.most || (shape.size() < rank.most && !rank.broadcasts))
     refuse(path, std::string(what) + " is " + npy::to_string(shape) + ", must have " +
                      (rank.broadcasts ? "at most " : "") + std::to_string(rank.most) +
@@ -79,7 +79,8 @@ bool computes_in_double(const Request& request, const Inputs& inputs) {
   const npy::Type type = inputs.q.array.type;
   const auto expect_same = [&](const NamedArray& file) {
     if (file.array.type != type)
-      refuse(file.path, "it holds " + npy::name_of(file.array.type) + ", q " + npy::name_of(type) +
+      refuse(file.path, "it holds " + std::string(file.array.stored_as) + ", q " +
+                            std::string(inputs.q.array.stored_as) +
                             "; --dtype says which to compute in");
   };
   expect_same(inputs.k), expect_same(inputs.v);

@@ -29,8 +29,8 @@ struct Inputs {
 ///         it cannot have.
 Inputs read_inputs(const Request& request);
 
-/// Whether to compute in double: what --dtype says, else the type of q.
-/// @throws UsageError if --dtype is left out and the float tensors differ in type.
+/// Whether to compute in double: what --dtype says, else if q is float64.
+/// @throws UsageError if --dtype is left out and some float tensors are float64, others are not.
 bool computes_in_double(const Request& request, const Inputs& inputs);
 
 /// Brings the float tensors to T and the others to int64 and uint8, in place.
