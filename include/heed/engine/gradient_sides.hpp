@@ -48,7 +48,7 @@ class GradientSides {
 
   /// To be called once, before the rest. `variant` is bound.
   template <class V>
-  void pack(const V& variant, const Executor& executor) const {
+  void pack(const V& variant, const Executor& executor) {
     product_.pack(
         executor,
         [&](T unit, Index b, Index h, Index i) {
@@ -78,10 +78,11 @@ class GradientSides {
   void place(const V& variant, Strip<T, B>* strips, Index b, Index h) const {
     product_.place(variant, strips, b, h);
     for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++strips)
-      for (Index r = 0; r < Tile::block_rows; ++r) {
-        const T lse = r < strips->count ? x_.lse(b, h, row + r) * simd::log2e<T> : hidden<T>;
-        strips->max[r] = lse > hidden_below<T> ? lse : std::numeric_limits<T>::max() / 2;
-      }
+      for (Index r = 0; r < Tile::block_rows; ++r)
+        if (r < strips->count)
+          strips->state.know_natural(r, x_.lse(b, h, row + r));
+        else
+          strips->state.know(r, no_lse<T>);
   }
 
   RowSide<T> row_side(Index b, Index h, Index block) const {
@@ -102,7 +103,7 @@ class GradientSides {
     side.grad_values = to.values + row * value_columns_;
     return side;
   }
-  void clear(const KeyGradients<T>& to) const {
+  void clear(const KeyGradients<T>& to) {
     const Index rows = to.heads * Tile::block_keys;
     std::fill_n(to.keys, rows * product_.columns(), T(0));
     std::fill_n(to.values, rows * value_columns_, T(0));

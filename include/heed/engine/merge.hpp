@@ -32,12 +32,16 @@ void merge(const A& out_a, const LA& lse_a, const B& out_b, const LB& lse_b, Out
   for (Index n = 0; n < rows[0]; ++n)
     for (Index h = 0; h < rows[1]; ++h)
       for (Index i = 0; i < rows[2]; ++i) {
-        const T x = la(n, h, i), y = lb(n, h, i), top = std::max(x, y);
-        // Finite, so that −∞ − −∞ is never formed: a side that saw nothing weighs nothing.
-        const bool none = top < hidden_below<T>;
-        const T wa = x < hidden_below<T> ? T(0) : std::exp(x - top),
-                wb = y < hidden_below<T> ? T(0) : std::exp(y - top), sum = wa + wb;
-        l(n, h, i) = none ? top : top + std::log(sum);
+        // Finished states: their sums are 1, their maximum is the lse. It is made finite, so that
+        // −∞ − −∞ is never formed: a side that saw nothing weighs nothing.
+        const T x = la(n, h, i), y = lb(n, h, i);
+        const bool saw_a = !(x < hidden_below<T>), saw_b = !(y < hidden_below<T>);
+        const auto joint = detail::Joint<T>::of(saw_a ? x : detail::no_maximum<T>,
+                                                saw_b ? y : detail::no_maximum<T>,
+                                                [](T exponent) { return std::exp(exponent); });
+        const T wa = saw_a ? joint.first : T(0), wb = saw_b ? joint.second : T(0), sum = wa + wb;
+        const bool none = !saw_a && !saw_b;
+        l(n, h, i) = none ? -std::numeric_limits<T>::infinity() : joint.max + std::log(sum);
         const T fa = none ? T(0) : wa / sum, fb = none ? T(0) : wb / sum;
         for (Index d = 0; d < to.dim(3); ++d)
           to(n, h, i, d) =

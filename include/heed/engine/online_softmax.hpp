@@ -23,10 +23,7 @@ struct OnlineSoftmax {
   [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, W* done,
                                       Index count) {
     const T max = simd::reduce_max(top);
-    const Batch<T> fade(simd::exp2(s.max[row] - max));
-    s.max[row] = max;
-    simd::Operand<T>::scale(s.out + row * s.columns, s.columns, fade);
-    simd::Operand<T>::scale(s.sum + row * simd::width<T>, simd::width<T>, fade);
+    const Batch<T> fade = s.state.rescale(row, max);
     simd::Operand<W>::scale(done, count, fade);
   }
 
@@ -39,7 +36,7 @@ struct OnlineSoftmax {
   }
   template <class T, class B>
   HEED_INLINE static Mask<T> exceeds(const Strip<T, B>& s, Index row, const Batch<T>& top) {
-    return top > Batch<T>(s.max[row] + slack<T>);
+    return top > Batch<T>(s.state.max[row] + slack<T>);
   }
 
   /// Raises what maxima of a tile must be raised; `done` weights of a row stand before the tile's.
@@ -73,8 +70,8 @@ struct OnlineSoftmax {
   template <bool Masked, std::size_t Vectors, class T, class B, class W, class Change>
   HEED_INLINE static void weigh(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                                 W* weights, Change&& change) {
-    const Batch<T> max(s.max[row]);
-    T* sum = s.sum + row * simd::width<T>;
+    const Batch<T> max(s.state.max[row]);
+    T* sum = s.state.sum + row * simd::width<T>;
     Batch<T> total = simd::load(sum), changed[Vectors];
 #pragma GCC unroll 8
     for (int v = 0; v < int(Vectors); ++v) {
@@ -99,14 +96,13 @@ struct OnlineSoftmax {
   }
 };
 
-/// Weights from a log-sum-exp that is already known: Strip::max holds it, in log2 units, and beyond
-/// every score where a row sees nothing. Hidden keys weigh nothing, and so do those so far down
-/// that a product with their weight would be subnormal, which is slow.
+/// Weights from a log-sum-exp that is already known, RowStates::lse. Hidden keys weigh nothing, and
+/// so do those so far down that a product with their weight would be subnormal, which is slow.
 struct KnownSoftmax {
   template <bool Masked, std::size_t Vectors, class T, class B, class Change>
   HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               T* weights, Index, Change&&) {
-    const Batch<T> lse(s.max[row]);
+    const Batch<T> lse(s.state.lse[row]);
 #pragma GCC unroll 8
     for (int v = 0; v < int(Vectors); ++v) {
       const Batch<T> x = scores[v] - lse;

@@ -105,10 +105,7 @@ class Pass {
       const Index count = std::min(plan_.block_rows, problem_.queries - i);
       StripOf& strip = lane.strips[0];
       place(lane, strip, batch, head, 1, i, count);
-      for (Index r = 0; r < count; ++r) {
-        const T known = lse(batch, head, i + r) * simd::log2e<T>;
-        strip.max[r] = known > hidden_below<T> ? known : std::numeric_limits<T>::max() / 2;
-      }
+      for (Index r = 0; r < count; ++r) strip.state.know_natural(r, lse(batch, head, i + r));
       if (carries_) place_selector(lane, batch, i, count);
       each_key_block(lane, 1, [&](const Block& selecting, Index first, Index last) {
         if (carries_) worker.select(lane.selector, selecting, projects());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "heed/engine/key_store.hpp"
+#include "heed/engine/row_state.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -20,51 +21,36 @@ struct Strip {
   Index head = 0;       ///< of the first row
   Index heads = 0;      ///< how many heads the rows belong to
   Index first_row = 0;  ///< index of the first row in its head
-  Index dim = 0, columns = 0;
+  Index dim = 0;
 
-  Row* rows;         ///< [block_rows]; behind the last, the last again
-  KeyRange* ranges;  ///< [block_rows] the interval of keys each row sees
+  Row* rows = nullptr;         ///< [block_rows]; behind the last, the last again
+  KeyRange* ranges = nullptr;  ///< [block_rows] the interval of keys each row sees
   /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled. Matrix registers
   /// have none.
   const Packed* queries = nullptr;
-  T* factors;  ///< [block_rows] what scales them, of pairs
+  T* factors = nullptr;  ///< [block_rows] what scales them, of pairs
   /// [most_query_rows][query_stride()], if they are no more; scaled as `queries` are. For matrix
   /// registers noughts stand behind the last, up to a whole group.
-  Packed* query_rows;
-  T* out;  ///< [block_rows][columns] Σ 2^(s − max) v
-  T* sum;  ///< [block_rows][width] Σ 2^(s − max), lane by lane
-  T* max;  ///< [block_rows] a score no other exceeds by more than `slack`
+  Packed* query_rows = nullptr;
+  RowStates<T> state;  ///< of block_rows
 
-  KeyRange hull{};       ///< every key some row sees
-  KeyRange* group_hull;  ///< [groups]
-  KeyRange* group_full;  ///< [groups] keys that all rows of the group see
+  KeyRange hull{};                 ///< every key some row sees
+  KeyRange* group_hull = nullptr;  ///< [groups]
+  KeyRange* group_full = nullptr;  ///< [groups] keys that all rows of the group see
 
   Strip() = default;
   Strip(Index head_dim, Index value_dim, Arena& arena)
-      : dim(head_dim), columns(round_up(value_dim, simd::width<T>)) {
-    rows = arena.take<Row>(Tile::block_rows);
-    ranges = arena.take<KeyRange>(Tile::block_rows);
+      : Strip(head_dim, RowStates<T>(Tile::block_rows, round_up(value_dim, simd::width<T>), arena),
+              arena) {
     queries = own_queries_ =
         arena.take<Packed>(Tile::matrix_tiles ? 0 : Tile::block_rows * packed_dim());
     factors = arena.take<T>(Tile::numbers > 1 ? Tile::block_rows : 0);
     query_rows = arena.take<Packed>(most_query_rows * query_stride());
-    out = arena.take<T>(Tile::block_rows * columns);
-    sum = arena.take<T>(Tile::block_rows * simd::width<T>);
-    max = arena.take<T>(Tile::block_rows);
-    group_hull = arena.take<KeyRange>(Tile::groups);
-    group_full = arena.take<KeyRange>(Tile::groups);
   }
 
   /// A strip that only scores: its packed queries are elsewhere, its lse is known.
   static Strip scoring(Index head_dim, Arena& arena) {
-    Strip s;
-    s.dim = head_dim;
-    s.rows = arena.take<Row>(Tile::block_rows);
-    s.ranges = arena.take<KeyRange>(Tile::block_rows);
-    s.max = arena.take<T>(Tile::block_rows);
-    s.group_hull = arena.take<KeyRange>(Tile::groups);
-    s.group_full = arena.take<KeyRange>(Tile::groups);
-    return s;
+    return Strip(head_dim, RowStates<T>::known(Tile::block_rows, arena), arena);
   }
 
   /// Operands of a query, see simd::Operand.
@@ -130,52 +116,39 @@ struct Strip {
   template <class V>
   void clear(const V& variant, bool with_sinks = true) {
     const Index padded = groups() * Tile::group_rows;
-    std::fill_n(out, padded * columns, T(0));
-    std::fill_n(sum, padded * simd::width<T>, T(0));
     for (Index r = 0; r < padded; ++r) {
       const T sink = hook::sink(variant, hidden<T>, rows[r].batch, rows[r].head);
-      const bool has_sink = with_sinks && sink > hidden_below<T>;
-      max[r] = has_sink ? sink * simd::log2e<T> : hidden<T> / 2;
-      if (has_sink) sum[r * simd::width<T>] = T(1);
+      if (with_sinks && sink > hidden_below<T>)
+        state.clear(r, sink * simd::log2e<T>);
+      else
+        state.clear(r);
     }
   }
 
   /// Adds what another strip of the same rows gathered from other keys.
   void add(const Strip& other) {
-    for (Index r = 0; r < count; ++r) {
-      const T top = std::max(max[r], other.max[r]), own = std::exp2(max[r] - top),
-              others = std::exp2(other.max[r] - top);
-      const auto join = [&](T* to, const T* from, Index numbers) {
-        for (Index d = 0; d < numbers; ++d) to[d] = own * to[d] + others * from[d];
-      };
-      join(out + r * columns, other.out + r * columns, columns);
-      join(sum + r * simd::width<T>, other.sum + r * simd::width<T>, simd::width<T>);
-      max[r] = top;
-    }
-  }
-
-  /// The log-sum-exp of a row in log2 units; of one that saw nothing, beyond every score.
-  T lse(Index row) const {
-    const T total = simd::reduce_add(simd::load(sum + row * simd::width<T>));
-    return is_zero(total) ? std::numeric_limits<T>::max() / 2 : max[row] + std::log2(total);
+    for (Index r = 0; r < count; ++r) state.merge(r, other.state);
   }
 
   /// Writes out and, if asked for, lse.
   void finish(const View<T, 4>& result, const View<T, 3>& lse) const {
     for (Index r = 0; r < count; ++r) {
       const Row& row = rows[r];
-      const T total = simd::reduce_add(simd::load(sum + r * simd::width<T>));
-      const bool empty = is_zero(total);
-      const T inverse = empty ? T(0) : 1 / total;
-      T* to = result.row(row.batch, row.head, row.index);
-      for (Index d = 0; d < result.dim(3); ++d) to[d] = inverse * out[r * columns + d];
-      if (lse)
-        lse(row.batch, row.head, row.index) = empty ? -std::numeric_limits<T>::infinity()
-                                                    : (max[r] + std::log2(total)) * simd::ln2<T>;
+      state.finish(r, result.row(row.batch, row.head, row.index), result.dim(3));
+      if (lse) lse(row.batch, row.head, row.index) = state.natural_lse(r);
     }
   }
 
  private:
+  /// What every strip has.
+  Strip(Index head_dim, const RowStates<T>& states, Arena& arena)
+      : dim(head_dim),
+        rows(arena.take<Row>(Tile::block_rows)),
+        ranges(arena.take<KeyRange>(Tile::block_rows)),
+        state(states),
+        group_hull(arena.take<KeyRange>(Tile::groups)),
+        group_full(arena.take<KeyRange>(Tile::groups)) {}
+
   /// To query_rows.
   template <class RowOf, class Factor>
   void pack_rows(RowOf& row_of, Factor& factor) {
@@ -198,9 +171,6 @@ struct Strip {
       std::fill(factors + count, factors + filled, T(1));
     }
   }
-
-  /// A row that saw NaN is not empty; said in bits, which -ffast-math leaves alone.
-  static bool is_zero(T total) { return std::bit_cast<simd::Int<T>>(total) == 0; }
 
   Packed* own_queries_ = nullptr;  ///< where pack() writes
 };

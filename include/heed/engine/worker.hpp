@@ -108,17 +108,18 @@ class Worker {
       const Index at = (done.first - block.first) / Tile::numbers;
       const Packed* p = operands_ + at;
       const Packed* v = values.data + at * values.stride;
-      T* out = s.out + row * s.columns;
+      const RowStates<T>& state = s.state;
+      T* out = state.out + row * state.columns;
       const Index keys = simd::operands<Packed>(done.last - done.first);
       const auto sum = [&](auto rows, auto vectors) {
-        simd::accumulate<rows, vectors, stride, 1>(p, v, values.stride, keys, s.columns, out,
-                                                   s.columns);
+        simd::accumulate<rows, vectors, stride, 1>(p, v, values.stride, keys, state.columns, out,
+                                                   state.columns);
       };
       if (!*values.finite)
-        simd::accumulate_seen<stride, 1>(count, p, v, values.stride, keys, s.columns, out,
-                                         s.columns);
+        simd::accumulate_seen<stride, 1>(count, p, v, values.stride, keys, state.columns, out,
+                                         state.columns);
       else if constexpr (Tile::matrix_tiles)
-        simd::accumulate_tiles(p, stride, v, values.stride, whole_rows<Packed>(keys), s.columns,
+        simd::accumulate_tiles(p, stride, v, values.stride, whole_rows<Packed>(keys), state.columns,
                                out);
       else if (count == 1)
         sum(Int<1>(), Int<8>());
@@ -323,7 +324,7 @@ class Worker {
   }
   /// Adds what the weights of a group's rows make of values as they are stored.
   void add_stored(const StripOf& s, Index row, Index count, const Block& block,
-                  const KeyRange& done) const {
+                  const KeyRange& done) {
     const Index first = done.first - block.first, keys = done.last - done.first;
     const T* const scale = block.stored->value_scale;
     for (Index r = 0; r < count; ++r) {
@@ -336,7 +337,7 @@ class Worker {
     }
     block.stored->add(*block.stored, weight_at(operands_, 0, first),
                       Tile::block_keys / Tile::numbers, count, first, keys, problem.value_dim,
-                      s.out + row * s.columns, s.columns);
+                      s.state.out + row * s.state.columns, s.state.columns);
   }
 
   template <std::size_t Vectors>

@@ -303,7 +303,7 @@ class KvBuffer<T, S>::Call {
     lane.strip.finish(out_, step_.lse);
     if (buffer_.options_.evict == Evict::least_attended)
       for (Index h = 0; h < strip_heads_; ++h)  // one row a head: chunks are of one
-        scratch_[b].lse[head + h] = lane.strip.lse(h);
+        scratch_[b].lse[head + h] = lane.strip.state.gathered_lse(h);
   }
 
   /// Rows [first, last) of a strip's heads, behind the sequence's last token.
@@ -330,7 +330,7 @@ class KvBuffer<T, S>::Call {
       enter(lane.worker, b);
       for (Index h = 0; h < problem_.heads; ++h) {
         place(lane, b, h, 1, row, rows);
-        lane.strip.max[0] = x.lse[h];
+        lane.strip.state.know(0, x.lse[h]);
         each_key_block(lane, b, problem_.key_head(h), false, [&](const KeyBlockOf& block) {
           lane.worker.weigh_known(lane.strip, block,
                                   [&](Index, const KeyRange& keys, const T* weights) {

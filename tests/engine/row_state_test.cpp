@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+#include "heed/engine/row_state.hpp"
+
+#include "heed/engine/blocking.hpp"
+#include "support/calls.hpp"
+#include "support/random.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace heed::test {
+namespace {
+
+constexpr Index numbers = 5;
+
+/// One row's state, in memory of its own.
+template <class T>
+struct State : heed::detail::RowStates<T> {
+  using Base = heed::detail::RowStates<T>;
+
+  State() : Base(Base(1, heed::detail::round_up(numbers, simd::width<T>), memory())) {
+    this->clear(0);
+  }
+  /// A key of this score, as a forward pass would: the maximum is at least its score.
+  void meet(double score, double value) {
+    if (T(score) > this->max[0]) this->rescale(0, T(score));
+    const T weight = std::exp2(T(score) - this->max[0]);
+    this->sum[0] += weight;
+    for (Index d = 0; d < numbers; ++d) this->out[d] += weight * T(value + double(d));
+  }
+  std::vector<T> finished() const {
+    std::vector<T> row(numbers, T(7));
+    this->finish(0, row.data(), numbers);
+    return row;
+  }
+
+ private:
+  static Arena& memory() {
+    static Workspace workspaces[8];
+    static int next = 0;
+    static Arena arena;
+    return arena = Arena(workspaces[next++ % 8].reserve(4096));
+  }
+};
+
+template <class T>
+class RowStates : public testing::Test {
+ protected:
+  static constexpr T infinity = std::numeric_limits<T>::infinity();
+};
+TYPED_TEST_SUITE(RowStates, Scalars, ScalarName);
+
+TYPED_TEST(RowStates, OfRowsThatMetNoKeyAreZero) {
+  using T = TypeParam;
+  const State<T> state;
+  for (const T x : state.finished()) EXPECT_EQ(x, T(0));
+  EXPECT_EQ(state.natural_lse(0), -TestFixture::infinity);
+  EXPECT_EQ(state.gathered_lse(0), heed::detail::no_lse<T>);
+}
+
+TYPED_TEST(RowStates, MayBeginWithAScoreWithoutValue) {
+  using T = TypeParam;
+  State<T> state;
+  state.clear(0, T(3));
+  EXPECT_NEAR(state.natural_lse(0), 3 * std::log(2.), tolerance<T>);
+  state.meet(3, 8);
+  EXPECT_NEAR(state.natural_lse(0), 4 * std::log(2.), tolerance<T>);
+  EXPECT_NEAR(state.finished()[1], 4.5, tolerance<T>);
+}
+
+/// Whichever half has met no key, and whichever has the greater maximum.
+TYPED_TEST(RowStates, MergedAreTheStateOfAllKeys) {
+  using T = TypeParam;
+  for (const int in_first : {0, 1, 6, 11, 12}) {
+    SCOPED_TRACE(in_first);
+    Random random(5);
+    State<T> first, second;
+    double sum = 0, value = 0;
+    for (int key = 0; key < 12; ++key) {
+      const double score = 20 * random.normal(), v = random.normal();
+      (key < in_first ? first : second).meet(score, v);
+      sum += std::exp2(score), value += std::exp2(score) * v;
+    }
+    first.merge(0, second);
+    EXPECT_NEAR(first.natural_lse(0), std::log(sum), 20 * tolerance<T>);
+    EXPECT_NEAR(first.gathered_lse(0), std::log2(sum), 20 * tolerance<T>);
+    for (Index d = 0; d < numbers; ++d)
+      EXPECT_NEAR(first.finished()[std::size_t(d)], value / sum + double(d), 10 * tolerance<T>);
+  }
+}
+
+TYPED_TEST(RowStates, KeepALogSumExpApartFromWhatTheyGather) {
+  using T = TypeParam;
+  State<T> state;
+  state.meet(1, 2);
+  state.know_natural(0, T(std::log(8.)));
+  EXPECT_NEAR(state.lse[0], 3, tolerance<T>);
+  EXPECT_NEAR(state.gathered_lse(0), 1, tolerance<T>);
+  state.know_natural(0, -TestFixture::infinity);
+  EXPECT_EQ(state.lse[0], heed::detail::no_lse<T>);
+}
+
+}  // namespace
+}  // namespace heed::test
