@@ -66,15 +66,15 @@ void Tensors(benchmark::State& state) {
 
 /// What a buffer holds after so many tokens; who attended to them does not matter.
 template <class S>
-const heed::KvSequence<float, S>& full_sequence(const heed::KvOptions& options) {
-  static const heed::KvSequence<float, S> sequence = [&] {
+const heed::KvSnapshot<float, S>& full_sequence(const heed::KvOptions& options) {
+  static const heed::KvSnapshot<float, S> sequence = [&] {
     constexpr Index part = 1024;
     heed::KvBuffer<float, S> buffer({1, key_heads, key_heads, dim, dim}, options);
     const auto k = random<float, 4>(1, 1, key_heads, part, dim),
                v = random<float, 4>(2, 1, key_heads, part, dim);
     Tensor<float, 4> out(1, key_heads, part, dim);
     while (buffer.sequence(0).count < held) buffer.step(k, k, v, heed::standard, out);
-    return buffer.sequence(0);
+    return buffer.snapshot(0);
   }();
   return sequence;
 }
@@ -86,7 +86,7 @@ void Buffer(benchmark::State& state) {
   options.select.reset();
   options.chunk = 96;
   heed::KvBuffer<float, S> buffer({1, heads, key_heads, dim, dim}, options);
-  buffer.sequence(0) = full_sequence<S>(options);
+  buffer.restore(0, full_sequence<S>(options));
   const auto k = random<float, 4>(4, 1, key_heads, 1, dim),
              q = random<float, 4>(5, 1, heads, 1, dim);
   Tensor<float, 4> out(1, heads, 1, dim);

@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include <new>
+
 namespace heed::test {
 namespace {
 
@@ -47,6 +49,32 @@ TEST_F(AllocationsOfSteps, OfAPromptAreThoseOfAChunk) {
   const Inputs<float> longer = inputs<float>(tokens(4000, 8, 4, 2), 3);
   Tensor<float> longer_out(1, 4, 4000, 8);
   EXPECT_LE(taken(longer, longer_out), taken(in, out) + 8192);  // but for malloc's rounding
+}
+
+/// Wherever memory runs out, the sequence that should have been replaced is what it was.
+TEST_F(AllocationsOfSteps, ThatFailLeaveASequenceAsItWas) {
+  const auto filled = [&](Index budget) {
+    KvBuffer<float> buffer = buffer_for(in, {.budget = budget, .evict = Evict::least_attended});
+    standard_step(buffer, in, out);
+    return buffer;
+  };
+  const KvBuffer<float> from = filled(9);
+  for (const Index budget : {9, 200}) {
+    KvBuffer<float> to = filled(budget);
+    const KvSequence<float> before = to.sequence(0);
+    std::size_t failed = 0;
+    for (bool done = false; !done; ++failed) {
+      ASSERT_LT(failed, 100u);
+      try {
+        with_memory_for(failed, [&] { to.copy_sequence(from, 0, 0); });
+        done = true;
+      } catch (const std::bad_alloc&) {
+        ASSERT_TRUE(same_memory(before, to.sequence(0))) << "allocation " << failed;
+      }
+    }
+    EXPECT_GT(failed, 5u);
+    EXPECT_EQ(held(to.sequence(0)), held(from.sequence(0)));
+  }
 }
 
 }  // namespace

@@ -153,9 +153,9 @@ TYPED_TEST(Sequences, AreRolledBackByCopyingThemBack) {
       Buffered<T> want = answers_to(in), got = want, rejected = want;
       for (Index i = 0; i < 60; i += 12) {
         step(straight, in, i, i + 12, want);
-        const std::vector<KvSequence<T>> snapshot{buffer.sequence(0), buffer.sequence(1)};
+        const std::vector<KvSnapshot<T>> snapshot{buffer.snapshot(0), buffer.snapshot(1)};
         step(buffer, draft, i, i + 12, rejected);
-        for (const Index b : {0, 1}) buffer.sequence(b) = snapshot[std::size_t(b)];
+        for (const Index b : {0, 1}) buffer.restore(b, snapshot[std::size_t(b)]);
         step(buffer, in, i, i + 12, got);
       }
       expect_same_bits(got, want);
@@ -169,7 +169,7 @@ TYPED_TEST(Sequences, AreForkedWithinABatch) {
   KvBuffer<T> buffer = buffer_for(in, {.budget = 9});
   Buffered<T> got = answers_to(in);
   step(buffer, in, 0, 20, got);
-  buffer.sequence(1) = buffer.sequence(0);
+  buffer.copy_sequence(buffer, 0, 1);
   Inputs<T> same = in;
   same.q.chip(1, 0) = in.q.chip(0, 0);
   same.k.chip(1, 0) = in.k.chip(0, 0);

@@ -32,6 +32,13 @@ namespace detail {
 inline std::atomic<bool> counting{false};
 inline std::atomic<std::size_t> count{0}, bytes{0};
 inline std::atomic<std::ptrdiff_t> held{0}, peak{0};
+inline std::atomic<bool> rationed{false};
+inline std::atomic<std::ptrdiff_t> left{0};
+
+/// Has memory run out?
+inline bool refused() {
+  return rationed && left.fetch_sub(1) <= 0;
+}
 
 inline void note_taken(std::size_t size) {
   if (!counting) return;
@@ -60,6 +67,19 @@ Allocations allocations_of(Work&& work) {
   return {detail::count, detail::bytes, std::size_t(std::max<std::ptrdiff_t>(detail::peak, 0))};
 }
 
+/// work(), whose first `count` calls for memory are answered and the others refused.
+template <class Work>
+void with_memory_for(std::size_t count, Work&& work) {
+  struct Ration {
+    explicit Ration(std::size_t n) {
+      detail::left = std::ptrdiff_t(n);
+      detail::rationed = true;
+    }
+    ~Ration() { detail::rationed = false; }
+  } const ration(count);
+  std::forward<Work>(work)();
+}
+
 #if defined(__GLIBC__) && !defined(HEED_TEST_SANITIZED)
 constexpr bool allocations_are_counted = true;
 #else
@@ -80,18 +100,21 @@ void* __libc_memalign(std::size_t, std::size_t);
 void __libc_free(void*);
 
 void* malloc(std::size_t size) noexcept {
+  if (heed::test::detail::refused()) return nullptr;
   void* p = __libc_malloc(size);
   if (p) heed::test::detail::note_taken(malloc_usable_size(p));
   return p;
 }
 
 void* calloc(std::size_t count, std::size_t size) noexcept {
+  if (heed::test::detail::refused()) return nullptr;
   void* p = __libc_calloc(count, size);
   if (p) heed::test::detail::note_taken(malloc_usable_size(p));
   return p;
 }
 
 void* realloc(void* old, std::size_t size) noexcept {
+  if (heed::test::detail::refused()) return nullptr;
   if (old) heed::test::detail::note_returned(malloc_usable_size(old));
   void* p = __libc_realloc(old, size);
   if (p) heed::test::detail::note_taken(malloc_usable_size(p));
@@ -99,6 +122,7 @@ void* realloc(void* old, std::size_t size) noexcept {
 }
 
 void* memalign(std::size_t alignment, std::size_t size) noexcept {
+  if (heed::test::detail::refused()) return nullptr;
   void* p = __libc_memalign(alignment, size);
   if (p) heed::test::detail::note_taken(malloc_usable_size(p));
   return p;

@@ -5,17 +5,13 @@
 #include "heed/core/executor.hpp"
 #include "heed/engine/forward.hpp"
 #include "heed/kv/eviction.hpp"
+#include "heed/kv/kv_snapshot.hpp"
 #include "heed/kv/kv_state.hpp"
 #include "heed/simd/storage.hpp"
 
 #include <algorithm>
 
 namespace heed::inline HEED_ABI {
-
-/// The sizes of one layer's buffer.
-struct KvShape {
-  Index batch = 1, heads = 1, key_heads = 1, dim = 1, value_dim = 1;
-};
 
 /// What KvBuffer::step takes beside its tensors; all optional.
 template <class T>
@@ -80,7 +76,8 @@ struct Retained : StageOf<Rank::scan> {
 /// rounded to the nearest, or std::int8_t, multiples of |largest| / 127 of each key and value.
 /// They are widened where they are read, and everything is computed in T.
 ///
-/// Copyable, and so are its sequences: a copy is a snapshot or a fork.
+/// A copy of the buffer is a fork of all its sequences. Of one sequence, `snapshot` and `restore`
+/// keep a state and go back to it, `copy_sequence` forks it within a batch or into another buffer.
 template <class T, StorageOf<T> S = T>
 class KvBuffer {
   using B = Blocking<T>;
@@ -118,12 +115,36 @@ class KvBuffer {
 
   const KvShape& shape() const { return shape_; }
   const KvOptions& options() const { return options_; }
-  const KvSequence<T, S>& sequence(Index batch) const { return sequences_[std::size_t(batch)]; }
-  KvSequence<T, S>& sequence(Index batch) { return sequences_[std::size_t(batch)]; }
+  /// What is held of one sequence.
+  /// @throws ValueError if there is none of that index; so do all that take one.
+  const KvSequence<T, S>& sequence(Index batch) const {
+    check_index(batch);
+    return sequences_[std::size_t(batch)];
+  }
+
+  /// One sequence as it is now.
+  KvSnapshot<T, S> snapshot(Index batch) const { return {shape_, options_, sequence(batch)}; }
+
+  /// The sequence becomes what the snapshot holds, and goes on from there as that would have.
+  ///
+  /// The snapshot may be of another buffer with the same heads, dimensions and `select`, and with
+  /// any budget that its tokens fit; its positions and F stay. Rules that need weights received
+  /// take it from a buffer that counted them.
+  /// @throws ShapeError, ValueError, naming both sides; std::bad_alloc. Nothing has changed then.
+  void restore(Index batch, const KvSnapshot<T, S>& snapshot) {
+    put(batch, snapshot.shape_, snapshot.options_, snapshot.sequence_);
+  }
+
+  /// Sequence `to_batch` becomes what sequence `from_batch` of `from` is, which may be this buffer:
+  /// restore(to_batch, from.snapshot(from_batch)) with one copy less.
+  void copy_sequence(const KvBuffer& from, Index from_batch, Index to_batch) {
+    put(to_batch, from.shape_, from.options_, from.sequence(from_batch));
+  }
 
   /// Forgets everything of one sequence; its memory stays.
   void clear(Index batch) {
-    KvSequence<T, S>& s = sequence(batch);
+    check_index(batch);
+    KvSequence<T, S>& s = state(batch);
     s.next = s.slots = s.count = 0, s.dropped = 0;
     s.free.clear();
     std::fill(s.finite.begin(), s.finite.end(), std::uint8_t(1));
@@ -176,13 +197,70 @@ class KvBuffer {
   template <class Variant>
   class Call;
 
+  KvSequence<T, S>& state(Index batch) { return sequences_[std::size_t(batch)]; }
+
+  void check_index(Index batch) const {
+    if (batch < 0 || batch >= shape_.batch)
+      throw ValueError("sequence ", batch, " is asked for, there are ", shape_.batch);
+  }
+
+  void put(Index batch, const KvShape& shape, const KvOptions& options,
+           const KvSequence<T, S>& from) {
+    check_index(batch);
+    detail::check_move(shape, options, shape_, options_, from.count);
+    const Index capacity = options_.budget ? capacity_for(*options_.budget) : from.capacity();
+    KvSequence<T, S> to = capacity == from.capacity() ? from : repacked(from, capacity);
+    if (options_.evict != Evict::least_attended) to.mass.clear();
+    state(batch) = std::move(to);
+  }
+
+  /// The same tokens in the first slots of as many as are asked for, in the order they had.
+  KvSequence<T, S> repacked(const KvSequence<T, S>& from, Index capacity) const {
+    KvSequence<T, S> to;
+    grow(to, capacity);
+    to.free.reserve(std::size_t(capacity));
+    to.next = from.next, to.count = to.slots = from.count, to.dropped = from.dropped;
+    for (Index j = 0, slot = 0; j < from.slots; ++j) {
+      if (from.position[std::size_t(j)] == nobody) continue;
+      to.position[std::size_t(slot)] = from.position[std::size_t(j)];
+      to.carry[std::size_t(slot)] = from.carry[std::size_t(j)];
+      if (!to.mass.empty()) to.mass[std::size_t(slot)] = from.mass[std::size_t(j)];
+      for (Index g = 0; g < shape_.key_heads; ++g) {
+        const S *key = from.panels.data() + key_place(from, g, j),
+                *value = from.values.data() + (g * from.capacity() + j) * columns_;
+        S* to_key = to.panels.data() + key_place(to, g, slot);
+        for (Index d = 0; d < shape_.dim; ++d)
+          to_key[d * Tile::panel_keys] = key[d * Tile::panel_keys];
+        std::copy_n(value, columns_, to.values.data() + (g * capacity + slot) * columns_);
+        if constexpr (KvSequence<T, S>::is_scaled) {
+          const std::size_t at = std::size_t(g * capacity + slot),
+                            was = std::size_t(g * from.capacity() + j);
+          to.key_scales[at] = from.key_scales[was];
+          to.value_scales[at] = from.value_scales[was];
+        }
+        to.finite[finite_place(to, g, slot)] &= from.finite[finite_place(from, g, j)];
+      }
+      ++slot;
+    }
+    return to;
+  }
+
+  /// Where a slot's key begins; its numbers are panel_keys apart.
+  Index key_place(const KvSequence<T, S>& s, Index key_head, Index slot) const {
+    const Index panel = slot / Tile::panel_keys * Tile::panel_keys;
+    return (key_head * s.capacity() + panel) * shape_.dim + slot % Tile::panel_keys;
+  }
+  static std::size_t finite_place(const KvSequence<T, S>& s, Index key_head, Index slot) {
+    return std::size_t(key_head * key_blocks(s.capacity()) + slot / Tile::block_keys);
+  }
+
   Index capacity_for(Index budget) const {
     const Index slots = budget + options_.chunk - (options_.when == EvictWhen::before_row ? 1 : 0);
     return detail::round_up(slots, Tile::panel_keys);
   }
 
   /// Makes room for `capacity` slots; what they hold keeps its slot.
-  void grow(KvSequence<T, S>& s, Index capacity) {
+  void grow(KvSequence<T, S>& s, Index capacity) const {
     const Index before = s.capacity();
     if (capacity <= before) return;
     // Tiles may read some panels past the last; what they find there is hidden.
@@ -225,14 +303,13 @@ class KvBuffer {
     } else {
       ++s.slots;
     }
-    const Index capacity = s.capacity(), panel = slot / Tile::panel_keys * Tile::panel_keys;
+    const Index capacity = s.capacity();
     for (Index g = 0; g < shape_.key_heads; ++g) {
       const Index at = g * capacity + slot;
       const T *key = k.row(batch, g, row), *value = v.row(batch, g, row);
-      S* to_key = s.panels.data() + (g * capacity + panel) * shape_.dim + slot % Tile::panel_keys;
+      S* to_key = s.panels.data() + key_place(s, g, slot);
       S* to_value = s.values.data() + at * columns_;
-      std::uint8_t& finite =
-          s.finite[std::size_t(g * key_blocks(capacity) + slot / Tile::block_keys)];
+      std::uint8_t& finite = s.finite[finite_place(s, g, slot)];
       if constexpr (KvSequence<T, S>::is_scaled) {
         s.key_scales[std::size_t(at)] = simd::quantize(key, shape_.dim, to_key, Tile::panel_keys);
         s.value_scales[std::size_t(at)] = simd::quantize(value, shape_.value_dim, to_value);

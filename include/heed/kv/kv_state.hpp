@@ -9,7 +9,13 @@
 
 namespace heed::inline HEED_ABI {
 
-/// One sequence: copy it and you have a snapshot, copy it back and you have rolled back.
+/// The sizes of one layer's buffer.
+struct KvShape {
+  Index batch = 1, heads = 1, key_heads = 1, dim = 1, value_dim = 1;
+};
+
+/// One sequence, to be read: a buffer shows it as const, and takes none back. What it takes back is
+/// a KvSnapshot.
 ///
 /// Tokens sit in slots, in no order; a slot that was freed is taken by a later token, and no other
 /// token moves. Keys are packed in panels of `panel_keys` slots, the order the kernels read. Keys

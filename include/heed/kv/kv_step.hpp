@@ -53,11 +53,12 @@ class KvBuffer<T, S>::Call {
 
     Index capacity = 0;
     for (Index b = 0; b < batch; ++b) {
-      KvSequence<T, S>& s = buffer_.sequence(b);
+      KvSequence<T, S>& s = buffer_.state(b);
       const Index slots = s.slots + rows_of(b) - Index(s.free.size());
       if (!buffer_.options_.budget && slots > s.capacity())
         buffer_.grow(s,
                      detail::round_up(std::max(2 * s.capacity(), slots), Index(Tile::panel_keys)));
+      s.free.reserve(std::size_t(s.capacity()));  // nothing may throw once tokens are appended
       capacity = std::max(capacity, s.capacity());
     }
     stride_ = detail::round_up(capacity, Tile::block_keys);
@@ -65,7 +66,7 @@ class KvBuffer<T, S>::Call {
     layout(measure, workers);
     Arena arena(buffer_.workspace_.reserve(measure.used()));
     layout(arena, workers);
-    for (Index b = 0; b < batch; ++b) start_[b] = buffer_.sequence(b).next;
+    for (Index b = 0; b < batch; ++b) start_[b] = buffer_.state(b).next;
 
     for (Index row = 0; row < problem_.queries; row += chunk) {
       executor(batch, [&](Index b, Index w) { select(lanes_[w], b, row); });
@@ -110,9 +111,9 @@ class KvBuffer<T, S>::Call {
         throw ValueError("tokens[", b, "] is ", step_.tokens(b), ", must lie in 0 … ",
                          problem_.queries);
       if (step_.evict_row && (step_.evict_row.dim(0) != s.batch ||
-                              step_.evict_row.dim(1) < buffer_.sequence(b).next + rows_of(b)))
+                              step_.evict_row.dim(1) < buffer_.state(b).next + rows_of(b)))
         throw ShapeError("evict_row is ", step_.evict_row.dims(), ", needs [", s.batch, ", ",
-                         buffer_.sequence(b).next + rows_of(b), "] or wider");
+                         buffer_.state(b).next + rows_of(b), "] or wider");
     }
     // Rows are compared in T, and counted without a gap up to here.
     constexpr Index most = Index(1) << std::numeric_limits<T>::digits;
@@ -148,7 +149,7 @@ class KvBuffer<T, S>::Call {
 
   /// Points a thread's worker at a sequence.
   void enter(WorkerOf& worker, Index b) const {
-    const KvSequence<T, S>& s = buffer_.sequence(b);
+    const KvSequence<T, S>& s = buffer_.state(b);
     const Scratch& x = scratch_[b];
     worker.problem = problem_;
     worker.problem.keys = s.slots;
@@ -170,7 +171,7 @@ class KvBuffer<T, S>::Call {
   template <class Visit>
   void each_key_block(const Lane& lane, Index b, Index key_head, bool with_values,
                       Visit&& visit) const {
-    const KvSequence<T, S>& s = buffer_.sequence(b);
+    const KvSequence<T, S>& s = buffer_.state(b);
     const Index capacity = s.capacity(), columns = buffer_.columns_, dim = problem_.dim;
     for (Index first = 0; first < s.slots; first += Tile::block_keys) {
       const Index last = std::min(first + Tile::block_keys, s.slots),
@@ -220,7 +221,7 @@ class KvBuffer<T, S>::Call {
     const KvOptions& o = buffer_.options_;
     const Index rows = std::min(o.chunk, rows_of(b) - row);
     if (rows <= 0) return;
-    KvSequence<T, S>& s = buffer_.sequence(b);
+    KvSequence<T, S>& s = buffer_.state(b);
     const Scratch& x = scratch_[b];
     const auto anyone = [](Index) { return true; };
 
@@ -320,7 +321,7 @@ class KvBuffer<T, S>::Call {
     const KvOptions& o = buffer_.options_;
     const Index rows = std::min(o.chunk, rows_of(b) - row);
     if (rows <= 0) return;
-    KvSequence<T, S>& s = buffer_.sequence(b);
+    KvSequence<T, S>& s = buffer_.state(b);
     const Scratch& x = scratch_[b];
     const T end = T(row + rows);
     const Index current = start_[b] + row + rows - 1;

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+/// @file One sequence of a KvBuffer, kept to go on from later or elsewhere.
+#pragma once
+
+#include "heed/kv/eviction.hpp"
+#include "heed/kv/kv_state.hpp"
+
+#include <utility>
+
+namespace heed::inline HEED_ABI {
+
+template <class T, StorageOf<T> S>
+class KvBuffer;
+
+/// What KvBuffer::snapshot gives and KvBuffer::restore takes. It knows the sizes and rules of its
+/// buffer, may outlive it, and cannot be written.
+template <class T, StorageOf<T> S = T>
+class KvSnapshot {
+ public:
+  const KvShape& shape() const { return shape_; }
+  const KvOptions& options() const { return options_; }
+  const KvSequence<T, S>& sequence() const { return sequence_; }
+
+ private:
+  friend class KvBuffer<T, S>;
+
+  KvSnapshot(const KvShape& shape, const KvOptions& options, const KvSequence<T, S>& sequence)
+      : shape_(shape), options_(options), sequence_(sequence) {}
+
+  KvShape shape_;
+  KvOptions options_;
+  KvSequence<T, S> sequence_;
+};
+
+namespace detail {
+
+/// May a sequence of a buffer `from` go on in a buffer `to`? Chunks, protected positions, the time
+/// of eviction and score_bound may differ: they say what happens from now on, not what was
+/// remembered. So may query heads, if nothing that is remembered depends on them.
+/// @throws ShapeError, ValueError if not, naming both.
+inline void check_move(const KvShape& from, const KvOptions& from_options, const KvShape& to,
+                       const KvOptions& to_options, Index tokens) {
+  const bool weighs = to_options.evict == Evict::least_attended;
+  const bool heads_matter = to_options.select || weighs;
+  if ((heads_matter && from.heads != to.heads) || from.key_heads != to.key_heads ||
+      from.dim != to.dim || from.value_dim != to.value_dim)
+    throw ShapeError("the sequence has ", from.heads, " query heads, ", from.key_heads,
+                     " key heads, keys of ", from.dim, " and values of ", from.value_dim,
+                     " numbers, the buffer it should go to ", to.heads, ", ", to.key_heads, ", ",
+                     to.dim, " and ", to.value_dim);
+  const auto differ = [](const char* what, Index one, Index other) {
+    throw ValueError("the sequence was made with ", what, " ", one,
+                     ", the buffer it should go to has ", other, ": their F differ");
+  };
+  const std::optional<SelectOptions>&a = from_options.select, &b = to_options.select;
+  if (a.has_value() != b.has_value()) differ("select", a.has_value(), b.has_value());
+  if (a) {
+    if (a->head != b->head) differ("select->head", a->head, b->head);
+    if (a->relu != b->relu) differ("select->relu", a->relu, b->relu);
+    if (a->protect_first != b->protect_first)
+      differ("select->protect_first", a->protect_first, b->protect_first);
+    if (a->forbid_self != b->forbid_self)
+      differ("select->forbid_self", a->forbid_self, b->forbid_self);
+    if (a->accumulate != b->accumulate) differ("select->accumulate", a->accumulate, b->accumulate);
+    if (a->shift != b->shift) differ("select->shift", a->shift, b->shift);
+  }
+  if (weighs && from_options.evict != Evict::least_attended)
+    throw ValueError(
+        "the buffer the sequence should go to evicts the least attended, the buffer it is from "
+        "does not: it counted no weights");
+  if (to_options.budget && tokens > *to_options.budget)
+    throw ValueError("the sequence holds ", tokens,
+                     " tokens, the budget of the buffer it should "
+                     "go to is ",
+                     *to_options.budget);
+}
+
+}  // namespace detail
+}  // namespace heed::inline HEED_ABI
