@@ -138,6 +138,7 @@ testing::AssertionResult same_memory(const KvSequence<T>& a, const KvSequence<T>
   if (!bits(a.values, b.values)) return differ("values");
   if (!bits(a.key_scales, b.key_scales)) return differ("scales of keys");
   if (!bits(a.value_scales, b.value_scales)) return differ("scales of values");
+  if (a.marks != b.marks) return differ("marks");
   if (a.finite != b.finite) return differ("finite");
   if (a.dropped != b.dropped) return differ("weight dropped");
   return testing::AssertionSuccess();

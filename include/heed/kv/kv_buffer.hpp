@@ -76,6 +76,11 @@ struct Retained : StageOf<Rank::scan> {
 /// rounded to the nearest, or std::int8_t, multiples of |largest| / 127 of each key and value.
 /// They are widened where they are read, and everything is computed in T.
 ///
+/// A key with a NaN or an infinity in it, as it is stored, spoils the rows that see it. Such a
+/// token goes before any other, as soon as one has to go and it is neither protected nor recent; so
+/// does one whose F is no finite number. Evict::oldest goes by age alone. Of a head whose row is
+/// NaN no weights are counted.
+///
 /// A copy of the buffer is a fork of all its sequences. Of one sequence, `snapshot` and `restore`
 /// keep a state and go back to it, `copy_sequence` forks it within a batch or into another buffer.
 template <class T, StorageOf<T> S = T>
@@ -159,7 +164,8 @@ class KvBuffer {
            (s.key_scales.capacity() + s.value_scales.capacity() + s.carry.capacity() +
             s.mass.capacity()) *
                sizeof(T) +
-           (s.position.capacity() + s.free.capacity()) * sizeof(Index) + s.finite.capacity();
+           (s.position.capacity() + s.free.capacity()) * sizeof(Index) + s.marks.capacity() +
+           s.finite.capacity();
     return n;
   }
 
@@ -224,6 +230,7 @@ class KvBuffer {
       if (from.position[std::size_t(j)] == nobody) continue;
       to.position[std::size_t(slot)] = from.position[std::size_t(j)];
       to.carry[std::size_t(slot)] = from.carry[std::size_t(j)];
+      to.marks[std::size_t(slot)] = from.marks[std::size_t(j)];
       if (!to.mass.empty()) to.mass[std::size_t(slot)] = from.mass[std::size_t(j)];
       for (Index g = 0; g < shape_.key_heads; ++g) {
         const S *key = from.panels.data() + key_place(from, g, j),
@@ -276,6 +283,7 @@ class KvBuffer {
     // What may throw comes first; position says the capacity, and is the last of these.
     s.carry.resize(std::size_t(capacity));
     if (options_.evict == Evict::least_attended) s.mass.resize(std::size_t(capacity));
+    s.marks.resize(std::size_t(capacity));
     s.position.resize(std::size_t(capacity), nobody);
     s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
     s.key_scales = std::move(key_scales), s.value_scales = std::move(value_scales);
@@ -304,6 +312,7 @@ class KvBuffer {
       ++s.slots;
     }
     const Index capacity = s.capacity();
+    bool good_key = true;
     for (Index g = 0; g < shape_.key_heads; ++g) {
       const Index at = g * capacity + slot;
       const T *key = k.row(batch, g, row), *value = v.row(batch, g, row);
@@ -314,12 +323,15 @@ class KvBuffer {
         s.key_scales[std::size_t(at)] = simd::quantize(key, shape_.dim, to_key, Tile::panel_keys);
         s.value_scales[std::size_t(at)] = simd::quantize(value, shape_.value_dim, to_value);
         finite &= simd::all_finite(value, 0, 1, shape_.value_dim);
+        good_key &= simd::all_finite(key, 0, 1, shape_.dim);
       } else {
         simd::narrow(key, shape_.dim, to_key, Tile::panel_keys);
         simd::narrow(value, shape_.value_dim, to_value);
         finite &= simd::all_finite(to_value, 0, 1, shape_.value_dim);
+        good_key &= simd::all_finite(to_key, Tile::panel_keys, shape_.dim, 1);
       }
     }
+    s.marks[std::size_t(slot)] = good_key ? std::uint8_t(0) : KvSequence<T, S>::bad_key;
     s.position[std::size_t(slot)] = s.next++;
     s.carry[std::size_t(slot)] = T(0);
     if (!s.mass.empty()) s.mass[std::size_t(slot)] = T(0);
@@ -337,21 +349,27 @@ class KvBuffer {
            options_.protect.end();
   }
 
-  /// Whose turn it is, for the row at position `current`, among the slots that `held` tells: of
-  /// equals, the oldest.
+  /// The slot of the token to go next, for the row at position `current`, among those that `held`
+  /// tells. Tokens that turn rows into NaN go first, then the largest claim; of equals, the oldest.
   template <class Held>
   Index victim(const KvSequence<T, S>& s, Index current, Held&& held) const {
+    const T* evidence = options_.evict == Evict::most_masked      ? s.carry.data()
+                        : options_.evict == Evict::least_attended ? s.mass.data()
+                                                                  : nullptr;
     Index best = nobody;
     T most = 0;
+    bool best_is_bad = false;
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
       if (position == nobody || position > current - options_.recent || !held(j)) continue;
-      const T claim = options_.evict == Evict::most_masked      ? -s.carry[std::size_t(j)]
-                      : options_.evict == Evict::least_attended ? -s.mass[std::size_t(j)]
-                                                                : T(0);
-      const bool more = best == nobody || claim > most ||
-                        (!(claim < most) && position < s.position[std::size_t(best)]);
-      if (more && !is_protected(position)) best = j, most = claim;
+      const bool bad =
+          evidence != nullptr && ((s.marks[std::size_t(j)] & KvSequence<T, S>::bad_key) != 0 ||
+                                  !simd::is_finite(evidence + j));
+      const T claim = evidence == nullptr || bad ? T(0) : -evidence[j];
+      bool more = best == nobody || (bad && !best_is_bad);
+      if (!more && bad == best_is_bad)
+        more = claim > most || (claim == most && position < s.position[std::size_t(best)]);
+      if (more && !is_protected(position)) best = j, most = claim, best_is_bad = bad;
     }
     assert(best != nobody && "the budget exceeds what may not go");
     return best;

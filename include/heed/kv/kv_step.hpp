@@ -330,6 +330,7 @@ class KvBuffer<T, S>::Call {
     if (o.evict == Evict::least_attended) {
       enter(lane.worker, b);
       for (Index h = 0; h < problem_.heads; ++h) {
+        if (!simd::is_finite(x.lse + h)) continue;  // the row says nothing of its keys
         place(lane, b, h, 1, row, rows);
         lane.strip.state.know(0, x.lse[h]);
         each_key_block(lane, b, problem_.key_head(h), false, [&](const KeyBlockOf& block) {

@@ -116,4 +116,15 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
   return true;
 }
 
+/// The same of one number, which is read from memory: -ffast-math may take a NaN that is passed by
+/// value for anything.
+template <class T>
+bool is_finite(const T* x) noexcept {
+  using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+  constexpr Bits exponent = sizeof(T) == 8 ? Bits(0x7ff) << (8 * sizeof(Bits) - 12) : 0x7f800000;
+  Bits bits;
+  std::memcpy(&bits, x, sizeof bits);
+  return (bits & exponent) != exponent;
+}
+
 }  // namespace heed::inline HEED_ABI::simd
