@@ -167,6 +167,58 @@ TYPED_TEST(Evictions, AfterTheRowHearItsOwnVotes) {
   EXPECT_EQ(held(buffer.sequence(0)).at(2).first, 3);
 }
 
+/// Which positions are protected is looked up once a token, not whenever one has to go.
+TYPED_TEST(Evictions, KnowByAMarkWhatIsProtected) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(60, 8, 2, 1), 11);
+  const Vector<Index> protect{40, 0, 7, 40, 55, 1000, 0};  // in no order, and some twice
+  for (const Index chunk : {1, 9}) {
+    KvBuffer<T> buffer = buffer_for(in, {.budget = 20, .protect = protect, .chunk = chunk}),
+                other = buffer_for(in, {.budget = 30, .protect = {3, 40}, .chunk = chunk});
+    const auto expect_marks = [](const KvBuffer<T>& of, const Vector<Index>& want) {
+      const KvSequence<T>& s = of.sequence(0);
+      for (Index slot = 0; slot < s.slots; ++slot) {
+        const Index position = s.position[std::size_t(slot)];
+        const bool stays = std::find(want.begin(), want.end(), position) != want.end();
+        if (position >= 0) {
+          EXPECT_EQ((s.marks[std::size_t(slot)] & s.never_goes) != 0, stays) << position;
+        }
+      }
+    };
+    const Buffered<T> got = through(buffer, in);
+    for (const Index j : {0, 7, 40, 55}) EXPECT_EQ(got.evict_row(0, j), 60) << j;
+    expect_marks(buffer, protect);
+    other.copy_sequence(buffer, 0, 0);
+    expect_marks(other, {3, 40});
+    EXPECT_EQ(buffer.options().protect, (Vector<Index>{0, 7, 40, 55, 1000}));
+  }
+}
+
+/// As is where the first token sits, which is asked for at each row.
+TYPED_TEST(Evictions, KnowTheSlotOfTheFirstToken) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(30, 8, 2, 1), 12);
+  KvBuffer<T> keeps = buffer_for(in, {.budget = 5}), wide = buffer_for(in, {.budget = 200}),
+              forgets = buffer_for(in, {.budget = 5, .evict = Evict::oldest, .protect = {}});
+  Buffered<T> answers = answers_to(in);
+  step(forgets, in, 0, 5, answers);
+  const auto first_of = [](const KvBuffer<T>& buffer) {
+    const KvSequence<T>& s = buffer.sequence(0);
+    const auto found = std::find(s.position.begin(), s.position.begin() + s.slots, Index(0));
+    EXPECT_EQ(s.first, found == s.position.begin() + s.slots ? -1 : found - s.position.begin());
+    return s.first;
+  };
+  EXPECT_GE(first_of(forgets), 0);
+  step(forgets, in, 5, 6, answers);
+  EXPECT_EQ(first_of(forgets), -1);
+  through(keeps, in);
+  EXPECT_GE(first_of(keeps), 0);
+  wide.copy_sequence(keeps, 0, 0);
+  EXPECT_GE(first_of(wide), 0);
+  keeps.clear(0);
+  EXPECT_EQ(first_of(keeps), -1);
+}
+
 // ---- what selects
 
 /// Pruning does not change F of who stays: who goes follows from attention that prunes nothing.
@@ -256,6 +308,7 @@ TEST_F(EvictionRules, RefuseABudgetBelowWhatMayNotGo) {
   EXPECT_EQ(refusal({.budget = 2, .protect = {0, 1}}),
             "budget is 2, must be at least 3: KvOptions::protect keeps 2, recent keeps 1");
   EXPECT_TRUE(accepts({.budget = 3, .protect = {0, 1}}));
+  EXPECT_TRUE(accepts({.budget = 3, .protect = {1, 0, 1, 1}}));  // named twice, kept once
   EXPECT_EQ(refusal({.budget = 5, .recent = 5}),
             "budget is 5, must be at least 6: KvOptions::protect keeps 1, recent keeps 5");
   EXPECT_TRUE(accepts({.budget = 6, .recent = 5}));

@@ -125,7 +125,8 @@ void expect_same_bits(const Buffered<T>& a, const Buffered<T>& b) {
 template <class T>
 testing::AssertionResult same_memory(const KvSequence<T>& a, const KvSequence<T>& b) {
   const auto differ = [](const char* what) { return testing::AssertionFailure() << what; };
-  if (a.next != b.next || a.slots != b.slots || a.count != b.count) return differ("counts");
+  if (a.next != b.next || a.slots != b.slots || a.count != b.count || a.first != b.first)
+    return differ("counts");
   if (a.position != b.position) return differ("positions");
   if (a.free != b.free) return differ("free slots");
   const auto bits = [](const auto& x, const auto& y) {

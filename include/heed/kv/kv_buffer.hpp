@@ -97,6 +97,9 @@ class KvBuffer {
     if (shape.heads % shape.key_heads != 0)
       throw ShapeError("KvBuffer: ", shape.heads, " query heads are no multiple of ",
                        shape.key_heads, " key heads");
+    Vector<Index>& protect = options_.protect;
+    std::sort(protect.begin(), protect.end());
+    protect.erase(std::unique(protect.begin(), protect.end()), protect.end());
     detail::check(options_, shape.heads);
     negligible_ = detail::negligible_weight<T>(options_.negligible);
     if (options_.when == EvictWhen::chunk_end && options_.chunk > Tile::block_rows)
@@ -119,6 +122,7 @@ class KvBuffer {
   KvBuffer& operator=(KvBuffer&&) = default;
 
   const KvShape& shape() const { return shape_; }
+  /// As given, but for `protect`, which is in order, and `chunk`, which is at most a block of rows.
   const KvOptions& options() const { return options_; }
   /// What is held of one sequence.
   /// @throws ValueError if there is none of that index; so do all that take one.
@@ -150,7 +154,7 @@ class KvBuffer {
   void clear(Index batch) {
     check_index(batch);
     KvSequence<T, S>& s = state(batch);
-    s.next = s.slots = s.count = 0, s.dropped = 0;
+    s.next = s.slots = s.count = 0, s.dropped = 0, s.first = nobody;
     s.free.clear();
     std::fill(s.finite.begin(), s.finite.end(), std::uint8_t(1));
     std::fill(s.position.begin(), s.position.end(), KvSequence<T, S>::nobody);
@@ -217,6 +221,7 @@ class KvBuffer {
     const Index capacity = options_.budget ? capacity_for(*options_.budget) : from.capacity();
     KvSequence<T, S> to = capacity == from.capacity() ? from : repacked(from, capacity);
     if (options_.evict != Evict::least_attended) to.mass.clear();
+    for (Index j = 0; j < to.slots; ++j) mark(to, j, to.marks[std::size_t(j)]);
     state(batch) = std::move(to);
   }
 
@@ -229,6 +234,7 @@ class KvBuffer {
     for (Index j = 0, slot = 0; j < from.slots; ++j) {
       if (from.position[std::size_t(j)] == nobody) continue;
       to.position[std::size_t(slot)] = from.position[std::size_t(j)];
+      if (from.first == j) to.first = slot;
       to.carry[std::size_t(slot)] = from.carry[std::size_t(j)];
       to.marks[std::size_t(slot)] = from.marks[std::size_t(j)];
       if (!to.mass.empty()) to.mass[std::size_t(slot)] = from.mass[std::size_t(j)];
@@ -331,8 +337,9 @@ class KvBuffer {
         good_key &= simd::all_finite(to_key, Tile::panel_keys, shape_.dim, 1);
       }
     }
-    s.marks[std::size_t(slot)] = good_key ? std::uint8_t(0) : KvSequence<T, S>::bad_key;
+    if (s.next == 0) s.first = slot;
     s.position[std::size_t(slot)] = s.next++;
+    mark(s, slot, good_key ? std::uint8_t(0) : KvSequence<T, S>::bad_key);
     s.carry[std::size_t(slot)] = T(0);
     if (!s.mass.empty()) s.mass[std::size_t(slot)] = T(0);
     ++s.count;
@@ -341,12 +348,16 @@ class KvBuffer {
 
   void release(KvSequence<T, S>& s, Index slot) {
     s.position[std::size_t(slot)] = nobody;
+    if (s.first == slot) s.first = nobody;
     s.free.push_back(slot);
   }
 
-  bool is_protected(Index position) const {
-    return std::find(options_.protect.begin(), options_.protect.end(), position) !=
-           options_.protect.end();
+  /// The marks of a token: whether its key is bad is known, whether it may go is looked up, once.
+  void mark(KvSequence<T, S>& s, Index slot, std::uint8_t marks) const {
+    const bool stays = std::binary_search(options_.protect.begin(), options_.protect.end(),
+                                          s.position[std::size_t(slot)]);
+    s.marks[std::size_t(slot)] = std::uint8_t((marks & KvSequence<T, S>::bad_key) |
+                                              (stays ? KvSequence<T, S>::never_goes : 0));
   }
 
   /// The slot of the token to go next, for the row at position `current`, among those that `held`
@@ -361,7 +372,8 @@ class KvBuffer {
     bool best_is_bad = false;
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
-      if (position == nobody || position > current - options_.recent || !held(j)) continue;
+      const bool stays = (s.marks[std::size_t(j)] & KvSequence<T, S>::never_goes) != 0;
+      if (position == nobody || position > current - options_.recent || stays || !held(j)) continue;
       const bool bad =
           evidence != nullptr && ((s.marks[std::size_t(j)] & KvSequence<T, S>::bad_key) != 0 ||
                                   !simd::is_finite(evidence + j));
@@ -369,7 +381,7 @@ class KvBuffer {
       bool more = best == nobody || (bad && !best_is_bad);
       if (!more && bad == best_is_bad)
         more = claim > most || (claim == most && position < s.position[std::size_t(best)]);
-      if (more && !is_protected(position)) best = j, most = claim, best_is_bad = bad;
+      if (more) best = j, most = claim, best_is_bad = bad;
     }
     assert(best != nobody && "the budget exceeds what may not go");
     return best;

@@ -24,17 +24,19 @@ template <class T, StorageOf<T> S = T>
 struct KvSequence {
   static constexpr Index nobody = -1;
   static constexpr bool is_scaled = std::is_same_v<S, std::int8_t>;
-  static constexpr std::uint8_t bad_key = 1;  ///< In marks: the key holds a NaN or an infinity.
+  static constexpr std::uint8_t bad_key = 1;     ///< In marks: the key holds a NaN or an infinity.
+  static constexpr std::uint8_t never_goes = 2;  ///< In marks: KvOptions::protect names it.
 
   Index next = 0;              ///< Position of the next token.
   Index slots = 0;             ///< Slots in use or once used: 0 … slots − 1.
   Index count = 0;             ///< Tokens held.
+  Index first = nobody;        ///< The slot of position 0.
   double dropped = 0;          ///< Weight a row may lose at most to those who went by score_bound.
   Vector<Index> position;      ///< [capacity] of each slot, or `nobody`.
   Vector<Index> free;          ///< Slots below `slots` that hold nobody.
   Vector<T> carry;             ///< [capacity] −F of the next row, in log2 units.
   Vector<T> mass;              ///< [capacity] weights received, where eviction asks for it.
-  Vector<std::uint8_t> marks;  ///< [capacity] of each token, bad_key
+  Vector<std::uint8_t> marks;  ///< [capacity] of each token, bad_key and never_goes
   Vector<S> panels;            ///< [G][capacity / panel_keys][D][panel_keys]
   Vector<S> values;            ///< [G][capacity][columns]
   Vector<T> key_scales;    ///< [G][capacity] where S is std::int8_t: what a key is a multiple of

@@ -270,7 +270,7 @@ class KvBuffer<T, S>::Call {
     const SelectOptions& o = *buffer_.options_.select;
     const Batch<T> zero(T(0)), reach(o.forbid_self ? at : at + 1);
     T* penalty = x.penalty + r * stride_;
-    const Index first = o.protect_first ? slot_of_first(s) : nobody;
+    const Index first = o.protect_first ? s.first : nobody;
     for (Index j = 0; j < s.slots; j += simd::width<T>) {
       const Batch<T> score = simd::load(x.scores + r * stride_ + j),
                      sum = simd::load(&s.carry[std::size_t(j)]);
@@ -285,11 +285,6 @@ class KvBuffer<T, S>::Call {
       simd::select(held, after, zero).store_unaligned(&s.carry[std::size_t(j)]);
     }
     if (first != nobody) penalty[first] = s.carry[std::size_t(first)] = T(0);
-  }
-
-  static Index slot_of_first(const KvSequence<T, S>& s) {
-    const auto at = std::find(s.position.begin(), s.position.begin() + s.slots, Index(0));
-    return at == s.position.begin() + s.slots ? nobody : Index(at - s.position.begin());
   }
 
   void attend(Lane& lane, Index b, Index head, Index row) const {
@@ -360,7 +355,7 @@ class KvBuffer<T, S>::Call {
       const Index position = s.position[std::size_t(j)];
       const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
       if (position == nobody || position > current - o.recent || scratch_[b].dies[j] != never ||
-          !(weight < least) || buffer_.is_protected(position))
+          !(weight < least) || (s.marks[std::size_t(j)] & KvSequence<T, S>::never_goes) != 0)
         continue;
       s.dropped += std::exp2(weight);
       condemn(s, b, j, at, current + 1);
