@@ -24,8 +24,7 @@ heed::KvOptions options_of(const Config& config, const Forgetting& forgetting, s
     case heed::Evict::most_masked:
       o.protect = {0};
       break;
-    case heed::Evict::least_attended:  // half of them the last ones, as H2O has it
-      o.recent = std::max<heed::Index>(*o.budget / 2, 1);
+    case heed::Evict::least_attended:
       o.chunk = 1;
       break;
     case heed::Evict::oldest:

@@ -66,6 +66,7 @@ TEST_F(AttendSelectionTest, PrunesTokenByTokenAndInChunks) {
       reference::Pruning pruning;
       pruning.budget = budget;
       pruning.evict = evict;
+      if (evict == reference::Evict::least_attended) pruning.recent = budget / 2;
       const reference::Pruned wanted = reference::pruned_attention(q_, k_, v_, pruning);
       const Words options{
           "--causal", "--selective", "--budget",  std::to_string(budget), "--evict",

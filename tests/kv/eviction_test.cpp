@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -318,7 +319,36 @@ TEST_F(EvictionRules, RefuseABudgetBelowWhatMayNotGo) {
   EXPECT_TRUE(accepts({.budget = {}, .protect = {0, 1, 2, 3}, .recent = 100}));
 }
 
+/// Half of the budget where nothing else is said: what has just come had no time to be attended to.
+TEST_F(EvictionRules, KeepHalfOfTheBudgetRecentWhereTheLeastAttendedGoes) {
+  const auto recent = [](const KvOptions& o) { return o.recent_tokens(); };
+  const Evict attended = Evict::least_attended;
+  EXPECT_EQ(recent({.budget = 16, .evict = attended}), 8);
+  EXPECT_EQ(recent({.budget = 17, .evict = attended}), 8);
+  EXPECT_EQ(recent({.budget = 2, .evict = attended}), 1);
+  EXPECT_EQ(recent({.budget = 1, .evict = attended, .protect = {}}), 1);
+  EXPECT_EQ(recent({.budget = 6, .evict = attended, .protect = {0, 1, 2, 3}}), 2);
+  EXPECT_EQ(recent({.budget = 16, .evict = attended, .recent = 1}), 1);
+  EXPECT_EQ(recent({.budget = {}, .evict = attended}), 1);
+  for (const Evict other : {Evict::most_masked, Evict::oldest}) {
+    EXPECT_EQ(recent({.budget = 16, .evict = other}), 1);
+    EXPECT_EQ(recent({.budget = 16, .evict = other, .recent = 3}), 3);
+  }
+  EXPECT_TRUE(accepts({.budget = 2, .evict = attended}));
+  EXPECT_TRUE(accepts({.budget = 4, .evict = attended, .protect = {0, 1, 2}}));
+  const Inputs<float> in = inputs<float>(tokens(80, 8, 2, 1), 13);
+  const Buffered<float> got = through(KvOptions{.budget = 10, .evict = attended}, in);
+  Index soonest = 80;
+  for (Index j = 0; j < 80; ++j)
+    if (got.evict_row(0, j) < 80) soonest = std::min(soonest, Index(got.evict_row(0, j)) - j);
+  EXPECT_EQ(soonest, 5);
+}
+
 TEST_F(EvictionRules, RefuseNumbersOutOfTheirDomain) {
+  const Index most = std::numeric_limits<Index>::max();
+  EXPECT_EQ(refusal({.budget = 5, .recent = most}),
+            "budget is 5, must be at least " + std::to_string(most) +
+                ": KvOptions::protect keeps 1, recent keeps " + std::to_string(most));
   EXPECT_EQ(refusal({.budget = {}, .recent = 0}),
             "recent is 0, the newest token itself always stays");
   EXPECT_EQ(refusal({.budget = {}, .chunk = 0}), "chunk is 0, must be at least 1");

@@ -167,7 +167,7 @@ inline reference::Pruning pruning(const KvOptions& o, Index tokens) {
   p.after = o.when != EvictWhen::before_row;
   p.selective = o.select.has_value();
   p.protected_first.assign(o.protect.begin(), o.protect.end());
-  p.recent = o.recent;
+  p.recent = o.recent_tokens();
   return p;
 }
 
@@ -205,7 +205,7 @@ inline std::string describe(const KvOptions& o) {
   const char* when[] = {"before_row", "after_row", "chunk_end"};
   std::string text = o.budget ? "budget " + std::to_string(*o.budget) : "no budget";
   text += std::string(", ") + evict[int(o.evict)] + ", " + when[int(o.when)] + ", chunk " +
-          std::to_string(o.chunk) + ", recent " + std::to_string(o.recent) + ", protect";
+          std::to_string(o.chunk) + ", recent " + std::to_string(o.recent_tokens()) + ", protect";
   for (const Index position : o.protect) text += " " + std::to_string(position);
   return text + (o.select ? "" : ", nothing selects");
 }

@@ -6,6 +6,8 @@
 #include "heed/score/selective.hpp"
 #include "heed/simd/pack.hpp"
 
+#include <algorithm>
+#include <limits>
 #include <optional>
 
 namespace heed::inline HEED_ABI {
@@ -32,7 +34,10 @@ struct KvOptions {
   Evict evict = Evict::most_masked;
   EvictWhen when = EvictWhen::before_row;
   Vector<Index> protect{0};  ///< Positions that never go.
-  Index recent = 1;          ///< So many of the last tokens never go, the newest included.
+  /// So many of the last tokens never go, the newest included. None: 1, but half of the budget
+  /// where the least attended goes (H2O): a new token has had no time to be attended to. See
+  /// recent_tokens().
+  std::optional<Index> recent{};
   std::optional<SelectOptions> select = SelectOptions{};  ///< None: nothing is masked, F stays 0.
   /// Rows taken at once, 96 at most: a longer chunk is taken in pieces. Takes memory for
   /// K + chunk − 1 tokens.
@@ -47,20 +52,28 @@ struct KvOptions {
   /// Softmax weight, of 1 in all, that a row may lose to a million tokens that went so: one goes at
   /// a millionth of it. By default half a unit in the last place of 1.
   std::optional<double> negligible{};
+
+  /// `recent`, or what it is where none is given: never more than `protect` leaves of the budget.
+  Index recent_tokens() const {
+    if (recent) return *recent;
+    if (evict != Evict::least_attended || !budget || *budget < 1) return 1;
+    return std::max<Index>(std::min(*budget / 2, *budget - Index(protect.size())), 1);
+  }
 };
 
 namespace detail {
 
 inline void check(const KvOptions& o, Index heads) {
-  if (o.recent < 1)
-    throw ValueError("recent is ", o.recent, ", the newest token itself always stays");
+  const Index recent = o.recent_tokens();
+  if (recent < 1) throw ValueError("recent is ", recent, ", the newest token itself always stays");
   if (o.chunk < 1) throw ValueError("chunk is ", o.chunk, ", must be at least 1");
   for (Index position : o.protect)
     if (position < 0) throw ValueError("protected position ", position, " is negative");
-  const Index kept = Index(o.protect.size()) + o.recent;
+  const Index named = Index(o.protect.size());
+  const Index kept = recent + std::min(named, std::numeric_limits<Index>::max() - recent);
   if (o.budget && *o.budget < kept)
     throw ValueError("budget is ", *o.budget, ", must be at least ", kept,
-                     ": KvOptions::protect keeps ", o.protect.size(), ", recent keeps ", o.recent);
+                     ": KvOptions::protect keeps ", named, ", recent keeps ", recent);
   if (o.select && (o.select->head < 0 || o.select->head >= heads))
     throw ValueError("head ", o.select->head, " selects, there are ", heads);
   if (o.score_bound && !(o.select && o.select->relu && o.select->accumulate))

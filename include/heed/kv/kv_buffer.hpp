@@ -101,6 +101,7 @@ class KvBuffer {
     std::sort(protect.begin(), protect.end());
     protect.erase(std::unique(protect.begin(), protect.end()), protect.end());
     detail::check(options_, shape.heads);
+    recent_ = options_.recent_tokens();
     negligible_ = detail::negligible_weight<T>(options_.negligible);
     if (options_.when == EvictWhen::chunk_end && options_.chunk > Tile::block_rows)
       throw ValueError("chunk is ", options_.chunk, ", must be at most ", Index(Tile::block_rows),
@@ -115,6 +116,7 @@ class KvBuffer {
       : shape_(o.shape_),
         options_(o.options_),
         columns_(o.columns_),
+        recent_(o.recent_),
         negligible_(o.negligible_),
         sequences_(o.sequences_) {}
   KvBuffer& operator=(const KvBuffer& o) { return *this = KvBuffer(o); }
@@ -373,7 +375,7 @@ class KvBuffer {
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
       const bool stays = (s.marks[std::size_t(j)] & KvSequence<T, S>::never_goes) != 0;
-      if (position == nobody || position > current - options_.recent || stays || !held(j)) continue;
+      if (position == nobody || position > current - recent_ || stays || !held(j)) continue;
       const bool bad =
           evidence != nullptr && ((s.marks[std::size_t(j)] & KvSequence<T, S>::bad_key) != 0 ||
                                   !simd::is_finite(evidence + j));
@@ -389,7 +391,7 @@ class KvBuffer {
 
   KvShape shape_;
   KvOptions options_;
-  Index columns_ = 0;
+  Index columns_ = 0, recent_ = 1;
   double negligible_ = 0;
   Vector<KvSequence<T, S>> sequences_;
   Workspace workspace_;

@@ -354,8 +354,9 @@ class KvBuffer<T, S>::Call {
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
       const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
-      if (position == nobody || position > current - o.recent || scratch_[b].dies[j] != never ||
-          !(weight < least) || (s.marks[std::size_t(j)] & KvSequence<T, S>::never_goes) != 0)
+      if (position == nobody || position > current - buffer_.recent_ ||
+          scratch_[b].dies[j] != never || !(weight < least) ||
+          (s.marks[std::size_t(j)] & KvSequence<T, S>::never_goes) != 0)
         continue;
       s.dropped += std::exp2(weight);
       condemn(s, b, j, at, current + 1);
