@@ -20,7 +20,7 @@ heed::KvOptions options_of(const Config& config, const Forgetting& forgetting, s
   if (forgetting.budgets.empty() || !forgetting.budgets[std::size_t(layer)]) return o;
   o.budget = *forgetting.budgets[std::size_t(layer)];
   o.evict = forgetting.evict;
-  switch (o.evict) {
+  switch (forgetting.evict) {
     case heed::Evict::most_masked:
       o.protect = {0};
       break;

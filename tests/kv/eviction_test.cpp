@@ -376,7 +376,7 @@ TEST_F(EvictionRules, RefuseToWaitForTheEndOfAChunkLongerThanABlock) {
 
 TEST_F(EvictionRules, RefuseToCountWeightsByTheChunk) {
   EXPECT_EQ(refusal({.budget = {}, .evict = Evict::least_attended, .chunk = 2}),
-            "least_attended goes token by token: chunk is 2, must be 1");
+            "heavy_hitters goes token by token: chunk is 2, must be 1");
   EXPECT_TRUE(
       accepts({.budget = {}, .evict = Evict::least_attended, .when = EvictWhen::chunk_end}));
 }

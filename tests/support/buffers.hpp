@@ -161,7 +161,7 @@ std::vector<std::pair<Index, double>> held(const KvSequence<T>& s) {
 inline reference::Pruning pruning(const KvOptions& o, Index tokens) {
   reference::Pruning p;
   p.budget = o.budget.value_or(tokens + 1);
-  p.evict = o.evict == Evict::least_attended            ? reference::Evict::least_attended
+  p.evict = o.evict.judges_by_weights()                 ? reference::Evict::least_attended
             : o.evict == Evict::most_masked && o.select ? reference::Evict::most_masked
                                                         : reference::Evict::oldest;  // F is 0
   p.after = o.when != EvictWhen::before_row;
@@ -201,10 +201,9 @@ template <class T>
 Decided<T> decided(const Shape& shape, const KvOptions& o, std::uint64_t seed);
 
 inline std::string describe(const KvOptions& o) {
-  const char* evict[] = {"most_masked", "least_attended", "oldest"};
   const char* when[] = {"before_row", "after_row", "chunk_end"};
   std::string text = o.budget ? "budget " + std::to_string(*o.budget) : "no budget";
-  text += std::string(", ") + evict[int(o.evict)] + ", " + when[int(o.when)] + ", chunk " +
+  text += std::string(", ") + o.evict.name() + ", " + when[int(o.when)] + ", chunk " +
           std::to_string(o.chunk) + ", recent " + std::to_string(o.recent_tokens()) + ", protect";
   for (const Index position : o.protect) text += " " + std::to_string(position);
   return text + (o.select ? "" : ", nothing selects");

@@ -2,7 +2,11 @@
 /// @file Which token a full buffer lets go.
 #pragma once
 
+#include "heed/core/error.hpp"
 #include "heed/core/vector.hpp"
+#include "heed/kv/heavy_hitters.hpp"
+#include "heed/kv/most_masked.hpp"
+#include "heed/kv/oldest.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/simd/pack.hpp"
 
@@ -12,15 +16,21 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What makes a token the next to go.
-enum class Evict {
-  most_masked,     ///< The largest F, as selective attention prunes.             arXiv:2410.02703
-  least_attended,  ///< The least weight received, all heads and rows together (H2O).
-                   ///< arXiv:2306.14048
-  oldest,          ///< A window, with sinks if first positions are protected.   arXiv:2309.17453
-};
+inline EvictionRule::EvictionRule(Evict name) : EvictionRule(most_masked) {
+  switch (name) {
+    case Evict::most_masked:
+      return;
+    case Evict::least_attended:
+      *this = heavy_hitters;
+      return;
+    case Evict::oldest:
+      *this = oldest;
+      return;
+  }
+  throw ValueError("evict is ", int(name), ", which names no rule");
+}
 
-/// When it goes.
+/// When a token goes.
 enum class EvictWhen {
   before_row,  ///< A row attends to at most K tokens, itself among them, and judges by earlier
                ///< rows.
@@ -30,13 +40,12 @@ enum class EvictWhen {
 
 /// The rules of a KvBuffer.
 struct KvOptions {
-  std::optional<Index> budget{};  ///< K, tokens at most; none: the buffer grows.
-  Evict evict = Evict::most_masked;
+  std::optional<Index> budget{};     ///< K, tokens at most; none: the buffer grows.
+  EvictionRule evict = most_masked;  ///< Which goes: a rule, or its old name.
   EvictWhen when = EvictWhen::before_row;
   Vector<Index> protect{0};  ///< Positions that never go.
-  /// So many of the last tokens never go, the newest included. None: 1, but half of the budget
-  /// where the least attended goes (H2O): a new token has had no time to be attended to. See
-  /// recent_tokens().
+  /// So many of the last tokens never go, the newest included. None: as many as the rule says, 1
+  /// for most. See recent_tokens().
   std::optional<Index> recent{};
   std::optional<SelectOptions> select = SelectOptions{};  ///< None: nothing is masked, F stays 0.
   /// Rows taken at once, 96 at most: a longer chunk is taken in pieces. Takes memory for
@@ -53,11 +62,9 @@ struct KvOptions {
   /// a millionth of it. By default half a unit in the last place of 1.
   std::optional<double> negligible{};
 
-  /// `recent`, or what it is where none is given: never more than `protect` leaves of the budget.
+  /// `recent`, or the rule's own number where none is given.
   Index recent_tokens() const {
-    if (recent) return *recent;
-    if (evict != Evict::least_attended || !budget || *budget < 1) return 1;
-    return std::max<Index>(std::min(*budget / 2, *budget - Index(protect.size())), 1);
+    return recent ? *recent : evict.recent(budget, Index(protect.size()));
   }
 };
 
@@ -84,8 +91,8 @@ inline void check(const KvOptions& o, Index heads) {
                      ", but a row may mask itself: it needs forbid_self or shift");
   if (o.score_bound && (!simd::all_finite(&*o.score_bound, 0, 1, 1) || *o.score_bound < 0))
     throw ValueError("score_bound is ", *o.score_bound, ", must be finite and at least 0");
-  if (o.evict == Evict::least_attended && o.chunk != 1)
-    throw ValueError("least_attended goes token by token: chunk is ", o.chunk, ", must be 1");
+  if (o.evict.judges_by_weights() && o.chunk != 1)
+    throw ValueError(o.evict.name(), " goes token by token: chunk is ", o.chunk, ", must be 1");
 }
 
 }  // namespace detail

@@ -7,6 +7,7 @@
 #include "heed/kv/eviction.hpp"
 #include "heed/kv/kv_snapshot.hpp"
 #include "heed/kv/kv_state.hpp"
+#include "heed/kv/victim.hpp"
 #include "heed/simd/storage.hpp"
 
 #include <algorithm>
@@ -78,8 +79,8 @@ struct Retained : StageOf<Rank::scan> {
 ///
 /// A key with a NaN or an infinity in it, as it is stored, spoils the rows that see it. Such a
 /// token goes before any other, as soon as one has to go and it is neither protected nor recent; so
-/// does one whose F is no finite number. Evict::oldest goes by age alone. Of a head whose row is
-/// NaN no weights are counted.
+/// does one whose F is no finite number. A rule that judges by age goes by age alone. Of a head
+/// whose row is NaN no weights are counted.
 ///
 /// A copy of the buffer is a fork of all its sequences. Of one sequence, `snapshot` and `restore`
 /// keep a state and go back to it, `copy_sequence` forks it within a batch or into another buffer.
@@ -222,7 +223,7 @@ class KvBuffer {
     detail::check_move(shape, options, shape_, options_, from.count);
     const Index capacity = options_.budget ? capacity_for(*options_.budget) : from.capacity();
     KvSequence<T, S> to = capacity == from.capacity() ? from : repacked(from, capacity);
-    if (options_.evict != Evict::least_attended) to.mass.clear();
+    if (!options_.evict.judges_by_weights()) to.mass.clear();
     for (Index j = 0; j < to.slots; ++j) mark(to, j, to.marks[std::size_t(j)]);
     state(batch) = std::move(to);
   }
@@ -290,7 +291,7 @@ class KvBuffer {
     }
     // What may throw comes first; position says the capacity, and is the last of these.
     s.carry.resize(std::size_t(capacity));
-    if (options_.evict == Evict::least_attended) s.mass.resize(std::size_t(capacity));
+    if (options_.evict.judges_by_weights()) s.mass.resize(std::size_t(capacity));
     s.marks.resize(std::size_t(capacity));
     s.position.resize(std::size_t(capacity), nobody);
     s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
@@ -360,33 +361,6 @@ class KvBuffer {
                                           s.position[std::size_t(slot)]);
     s.marks[std::size_t(slot)] = std::uint8_t((marks & KvSequence<T, S>::bad_key) |
                                               (stays ? KvSequence<T, S>::never_goes : 0));
-  }
-
-  /// The slot of the token to go next, for the row at position `current`, among those that `held`
-  /// tells. Tokens that turn rows into NaN go first, then the largest claim; of equals, the oldest.
-  template <class Held>
-  Index victim(const KvSequence<T, S>& s, Index current, Held&& held) const {
-    const T* evidence = options_.evict == Evict::most_masked      ? s.carry.data()
-                        : options_.evict == Evict::least_attended ? s.mass.data()
-                                                                  : nullptr;
-    Index best = nobody;
-    T most = 0;
-    bool best_is_bad = false;
-    for (Index j = 0; j < s.slots; ++j) {
-      const Index position = s.position[std::size_t(j)];
-      const bool stays = (s.marks[std::size_t(j)] & KvSequence<T, S>::never_goes) != 0;
-      if (position == nobody || position > current - recent_ || stays || !held(j)) continue;
-      const bool bad =
-          evidence != nullptr && ((s.marks[std::size_t(j)] & KvSequence<T, S>::bad_key) != 0 ||
-                                  !simd::is_finite(evidence + j));
-      const T claim = evidence == nullptr || bad ? T(0) : -evidence[j];
-      bool more = best == nobody || (bad && !best_is_bad);
-      if (!more && bad == best_is_bad)
-        more = claim > most || (claim == most && position < s.position[std::size_t(best)]);
-      if (more) best = j, most = claim, best_is_bad = bad;
-    }
-    assert(best != nobody && "the budget exceeds what may not go");
-    return best;
   }
 
   KvShape shape_;

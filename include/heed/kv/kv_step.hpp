@@ -95,6 +95,7 @@ class KvBuffer<T, S>::Call {
     T* penalty;      ///< [chunk][stride] −F
     T* scores;       ///< [chunk][stride] the selecting head's
     T* lse;          ///< [heads] of the last row, in log2 units
+    T* claims;       ///< [stride] the rule's, to be the next to go
   };
 
   void check() const {
@@ -138,12 +139,13 @@ class KvBuffer<T, S>::Call {
     start_ = arena.take<Index>(problem_.batch);
     scratch_ = arena.take<Scratch>(problem_.batch);
     for (Index b = 0; b < problem_.batch; ++b) {
-      T* tables = arena.take<T>(3 * stride_);
+      T* tables = arena.take<T>(4 * stride_);
       T* penalty = arena.take<T>(buffer_.options_.chunk * stride_);
       T* scores = arena.take<T>(buffer_.options_.chunk * stride_);
       T* lse = arena.take<T>(problem_.heads);
       if (!arena.measuring())
-        scratch_[b] = {tables, tables + stride_, tables + 2 * stride_, penalty, scores, lse};
+        scratch_[b] = {tables, tables + stride_,    tables + 2 * stride_, penalty, scores,
+                       lse,    tables + 3 * stride_};
     }
   }
 
@@ -223,11 +225,6 @@ class KvBuffer<T, S>::Call {
     if (rows <= 0) return;
     KvSequence<T, S>& s = buffer_.state(b);
     const Scratch& x = scratch_[b];
-    const auto anyone = [](Index) { return true; };
-
-    // The first row's victim makes room before its token comes, which could not have been chosen.
-    if (o.budget && o.when == EvictWhen::before_row && s.count == *o.budget)
-      let_go(s, b, buffer_.victim(s, s.next, anyone), s.next);
 
     std::fill_n(x.born, stride_, never), std::fill_n(x.dies, stride_, never);
     std::fill_n(x.offsets, stride_, never);
@@ -236,6 +233,14 @@ class KvBuffer<T, S>::Call {
         x.born[j] = T(row);
         x.offsets[j] = T(s.position[std::size_t(j)] - start_[b]);
       }
+    // The first row's victim makes room before its token comes, which could not have been chosen.
+    if (o.budget && o.when == EvictWhen::before_row && s.count == *o.budget) {
+      const Index gone = victim(s, b, s.next, T(row));
+      log(b, s.position[std::size_t(gone)], s.next);
+      buffer_.release(s, gone);
+      x.born[gone] = x.offsets[gone] = never;
+      --s.count;
+    }
     const Index held = s.count;
     for (Index r = 0; r < rows; ++r) {
       const Index slot = buffer_.append(s, in_.k, in_.v, b, row + r);
@@ -253,15 +258,14 @@ class KvBuffer<T, S>::Call {
     for (Index r = 0; r < rows; ++r) {
       const T at = T(row + r);
       const Index current = start_[b] + row + r;
-      const auto seen = [&](Index j) { return x.born[j] <= at && x.dies[j] > at; };
       ++s.count;
       if (o.budget && o.when == EvictWhen::before_row && s.count > *o.budget)
-        condemn(s, b, buffer_.victim(s, current, seen), at, current);
+        condemn(s, b, victim(s, b, current, at), at, current);
       if (o.select) vote(s, x, r, at);
       if (o.score_bound) condemn_the_dead(lane, s, b, at + 1, current);
-      if (o.budget && o.when == EvictWhen::after_row && o.evict != Evict::least_attended &&
+      if (o.budget && o.when == EvictWhen::after_row && !o.evict.judges_by_weights() &&
           s.count > *o.budget)
-        condemn(s, b, buffer_.victim(s, current, seen), at + 1, current + 1);
+        condemn(s, b, victim(s, b, current, at), at + 1, current + 1);
     }
   }
 
@@ -297,7 +301,7 @@ class KvBuffer<T, S>::Call {
     each_key_block(lane, b, problem_.key_head(head), true,
                    [&](const KeyBlockOf& block) { lane.worker.attend(lane.strip, block); });
     lane.strip.finish(out_, step_.lse);
-    if (buffer_.options_.evict == Evict::least_attended)
+    if (buffer_.options_.evict.judges_by_weights())
       for (Index h = 0; h < strip_heads_; ++h)  // one row a head: chunks are of one
         scratch_[b].lse[head + h] = lane.strip.state.gathered_lse(h);
   }
@@ -320,29 +324,45 @@ class KvBuffer<T, S>::Call {
     const Scratch& x = scratch_[b];
     const T end = T(row + rows);
     const Index current = start_[b] + row + rows - 1;
-    const auto held = [&](Index j) { return x.dies[j] == never; };
 
-    if (o.evict == Evict::least_attended) {
-      enter(lane.worker, b);
-      for (Index h = 0; h < problem_.heads; ++h) {
-        if (!simd::is_finite(x.lse + h)) continue;  // the row says nothing of its keys
-        place(lane, b, h, 1, row, rows);
-        lane.strip.state.know(0, x.lse[h]);
-        each_key_block(lane, b, problem_.key_head(h), false, [&](const KeyBlockOf& block) {
-          lane.worker.weigh_known(lane.strip, block,
-                                  [&](Index, const KeyRange& keys, const T* weights) {
-                                    for (Index j = keys.first; j < keys.last; ++j)
-                                      s.mass[std::size_t(j)] += weights[j - keys.first];
-                                  });
-        });
-      }
-    }
+    if (o.evict.judges_by_weights()) add_weights(lane, s, b, row, rows);
     const bool late = o.when == EvictWhen::chunk_end ||
-                      (o.when == EvictWhen::after_row && o.evict == Evict::least_attended);
+                      (o.when == EvictWhen::after_row && o.evict.judges_by_weights());
     while (late && o.budget && s.count > *o.budget)
-      condemn(s, b, buffer_.victim(s, current, held), end, current + 1);
+      condemn(s, b, victim(s, b, current, end), end, current + 1);
     for (Index j = 0; j < s.slots; ++j)
       if (s.position[std::size_t(j)] != nobody && x.dies[j] != never) buffer_.release(s, j);
+  }
+
+  /// Adds what the row gave to the weights that tokens received. Of a head in which the row is NaN
+  /// nothing is counted: it says nothing of its keys.
+  void add_weights(Lane& lane, KvSequence<T, S>& s, Index b, Index row, Index rows) const {
+    const T kept = T(buffer_.options_.evict.weights_kept());
+    bool first = true;
+    enter(lane.worker, b);
+    for (Index h = 0; h < problem_.heads; ++h) {
+      const T* const lse = scratch_[b].lse + h;
+      if (!simd::is_finite(lse)) continue;
+      if (first && kept != T(1))
+        for (Index j = 0; j < s.slots; ++j) s.mass[std::size_t(j)] *= kept;
+      first = false;
+      place(lane, b, h, 1, row, rows);
+      lane.strip.state.know(0, *lse);
+      each_key_block(lane, b, problem_.key_head(h), false, [&](const KeyBlockOf& block) {
+        lane.worker.weigh_known(lane.strip, block,
+                                [&](Index, const KeyRange& keys, const T* weights) {
+                                  for (Index j = keys.first; j < keys.last; ++j)
+                                    s.mass[std::size_t(j)] += weights[j - keys.first];
+                                });
+      });
+    }
+  }
+
+  /// Which of the tokens that a row sees goes, with the row at position `current`.
+  Index victim(const KvSequence<T, S>& s, Index b, Index current, T row) const {
+    const Scratch& x = scratch_[b];
+    return detail::victim(s, buffer_.options_.evict, current - buffer_.recent_,
+                          detail::Lifetimes<T>{x.born, x.dies}, row, x.claims);
   }
 
   /// Those whom no row behind `current` can give weight to. A row sees its own key unmasked, whose
@@ -367,12 +387,6 @@ class KvBuffer<T, S>::Call {
 
   void log(Index b, Index position, Index row) const {
     if (step_.evict_row) step_.evict_row(b, position) = row;
-  }
-  /// Gone at once: no row of this chunk sees it.
-  void let_go(KvSequence<T, S>& s, Index b, Index slot, Index row) const {
-    log(b, s.position[std::size_t(slot)], row);
-    buffer_.release(s, slot);
-    --s.count;
   }
   /// Gone for rows from `at` on; its slot is free when the chunk is done.
   void condemn(KvSequence<T, S>& s, Index b, Index slot, T at, Index row) const {
