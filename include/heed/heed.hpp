@@ -16,6 +16,7 @@
 #include "heed/engine/weights.hpp"
 #include "heed/kv/budget_search.hpp"
 #include "heed/kv/layer_buffers.hpp"
+#include "heed/kv/least_attended_last.hpp"
 #include "heed/score/alibi.hpp"
 #include "heed/score/alive.hpp"
 #include "heed/score/bias.hpp"
