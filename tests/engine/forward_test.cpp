@@ -300,8 +300,18 @@ TYPED_TEST(Forward, FindsTheOneHighScoreWhereverItStands) {
 TEST(ForwardVisits, EveryPairOfAFullCall) {
   const Shape s{2, 4, 2, 30, 50, 8, 8};
   const Visited v = attend(inputs<float>(s, 61), standard).visited;
-  EXPECT_GE(v.pairs, 2 * 4 * 30 * 50);
+  EXPECT_EQ(v.pairs, 2 * 4 * 30 * 50);
   EXPECT_GT(v.tiles, 0);
+}
+
+/// Rows that fill up a group, and keys that fill up a panel, are no pairs.
+TEST(ForwardVisits, NoPairThatIsNotThere) {
+  for (const Index rows : {1, 2, 5, 7, 13, 31, 97, 101})
+    for (const Index keys : {1, 31, 129}) {
+      const Shape s{2, 3, 3, rows, keys, 8, 8};
+      EXPECT_EQ(attend(inputs<float>(s, 63), standard).visited.pairs, 2 * 3 * rows * keys)
+          << rows << " rows, " << keys << " keys";
+    }
 }
 
 TEST(ForwardVisits, AboutHalfOfThemIfCausal) {

@@ -115,6 +115,17 @@ TYPED_TEST(Biases, OfTheLowestNumberDoNotHide) {
   }
 }
 
+/// Nor do two of them in a row.
+TYPED_TEST(Biases, OfTheLowestNumberDoNotHideTogether) {
+  using T = TypeParam;
+  const auto in = with_scores<T>({{0, 0, 0, 0}, {0, 0, 0, 0}});
+  Tensor<T> values(1, 1, 1, 1);
+  values.setConstant(TestFixture::lowest);
+  const Outputs<T> got = attend(in, scaled(1) | bias(values) | bias(values));
+  EXPECT_TRUE(shows(got, {{.25, .25, .25, .25}, {.25, .25, .25, .25}}));
+  EXPECT_TRUE(finite(got.lse));
+}
+
 /// A row of them, over several blocks and a tail.
 TYPED_TEST(Biases, OfTheLowestNumberInAllOfALongRowAverage) {
   using T = TypeParam;
@@ -141,6 +152,20 @@ TYPED_TEST(Biases, HideWholeBlocksAtOnce) {
   rules.scale = 0.35;
   rules.bias = array(values);
   expect_oracle(in, this->variant(values, 0.35), rules);
+}
+
+/// And cost nothing there.
+TYPED_TEST(Biases, SkipBlocksThatAreHiddenWhole) {
+  using T = TypeParam;
+  const Index rows = 31, keys = 512;
+  const Inputs<T> in = inputs<T>(Shape{1, 1, 1, rows, keys, 8, 8}, 26);
+  Tensor<T> values = zeros<T, 4>({1, 1, rows, keys});
+  EXPECT_EQ(attend(in, this->variant(values, 0.35)).visited.pairs, rows * keys);
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = 128; j < 384; ++j) values(0, 0, i, j) = -TestFixture::inf;
+  EXPECT_EQ(attend(in, this->variant(values, 0.35)).visited.pairs, rows * (keys - 256));
+  values(0, 0, 30, 300) = 0;
+  EXPECT_GT(attend(in, this->variant(values, 0.35)).visited.pairs, rows * (keys - 256));
 }
 
 /// Whatever is written where the causal mask hides.
@@ -210,6 +235,23 @@ TYPED_TEST(Biases, HaveExactGradientsHoweverManyPairsShareThem) {
       backward(in.q, in.k, in.v, variant, known.out, known.lse, grad_out, grad_q, grad_k, grad_v);
       EXPECT_TRUE(close(grad_values, want.bias));
     }
+}
+
+/// Heads and batch entries that add to one number take turns.
+TEST(BiasGradients, AreSharedWhereverTheyBroadcast) {
+  for (const Index batch : {1, 2})
+    for (const Index heads : {1, 3})
+      for (const Index b : {Index(1), batch})
+        for (const Index h : {Index(1), heads}) {
+          Problem p;
+          p.batch = batch, p.heads = p.key_heads = heads, p.queries = p.keys = 8;
+          p.dim = p.value_dim = 8;
+          Tensor<float> v = zeros<float, 4>({b, h, 8, 8}), to = v;
+          Arena measure;
+          const auto bound = bias(v).grad(to).template bind<float>(p, measure);
+          EXPECT_EQ(bound.shares_gradients(), b < batch || h < heads)
+              << batch << ' ' << heads << ' ' << b << ' ' << h;
+        }
 }
 
 /// A hidden key is hidden whatever a later rule makes of its score, and a row of them is dead.

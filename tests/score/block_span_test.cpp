@@ -2,6 +2,7 @@
 #include "heed/score/block_span.hpp"
 
 #include "heed/score/causal.hpp"
+#include "heed/score/query_offset.hpp"
 #include "heed/score/standard.hpp"
 #include "heed/score/when.hpp"
 #include "support/calls.hpp"
@@ -9,6 +10,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
 namespace heed::test {
@@ -87,6 +89,20 @@ TYPED_TEST(BlockSpans, OfOneReturnTheValueAndOfAllAreNone) {
   const Outputs<T> plain = attend(in, spanned(1, 0, 0, 1, false));
   expect_same_bits(plain, attend(in, spanned(140)));
   expect_same_bits(plain, attend(in, spanned(7, std::numeric_limits<Index>::max())));
+}
+
+/// Rows before the first token belong to no block, not to the first, whatever else hides them.
+TYPED_TEST(BlockSpans, ShowNothingToRowsBeforeTheFirstToken) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(12, 8), 7);
+  for (const Index previous : {0, 1}) {
+    const Outputs<T> got = attend(in, query_offset(-5) | scaled(1) | block_span(4, previous));
+    for (Index i = 0; i < 5; ++i) {
+      EXPECT_EQ(got.lse(0, 0, i), -std::numeric_limits<T>::infinity()) << i;
+      for (Index d = 0; d < 8; ++d) EXPECT_EQ(got.out(0, 0, i, d), T(0)) << i;
+    }
+    EXPECT_TRUE(std::isfinite(got.lse(0, 0, 5)));
+  }
 }
 
 TYPED_TEST(BlockSpans, CostWhatTheyShow) {
