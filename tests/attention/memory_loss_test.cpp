@@ -90,6 +90,47 @@ TYPED_TEST(MemoryLoss, CountsAllRowsUnlessToldHowManyThereAre) {
   EXPECT_TRUE(same_bits(grad[0], want));
 }
 
+/// Four documents in two rows of tokens, padding in front and behind, are a batch of four.
+TYPED_TEST(MemoryLoss, OfAPackIsThatOfItsDocumentsAsABatch) {
+  using T = TypeParam;
+  const Index first[] = {2, 9, 0, 6}, last[] = {9, 14, 6, 16}, entry[] = {0, 0, 1, 1};
+  typename TestFixture::Layers pack, batch;
+  for (std::uint64_t l = 0; l < 3; ++l) {
+    pack.push_back(uniform<T>(20 + l, 2, 16));
+    batch.push_back(Tensor<T, 2>(4, 10));
+    batch.back().setConstant(T(100));  // behind the last row, where nothing counts
+    for (Index d = 0; d < 4; ++d)
+      for (Index i = first[d]; i < last[d]; ++i) batch[l](d, i - first[d]) = pack[l](entry[d], i);
+  }
+  Tensor<std::int64_t, 2> ids(2, 16);
+  ids.setConstant(7);  // padding has some document's number
+  Tensor<std::int64_t, 1> starts(2), lengths(2), sizes(4);
+  starts.setValues({2, 0}), lengths.setValues({14, 16});
+  for (Index d = 0; d < 4; ++d) {
+    sizes(d) = last[d] - first[d];
+    for (Index i = first[d]; i < last[d]; ++i) ids(entry[d], i) = d;
+  }
+  auto grad = this->unwritten(pack), want = this->unwritten(batch);
+  const double loss =
+      memory_loss(pack, lengths, {.epsilon = 0.3, .documents = ids, .starts = starts}, grad);
+  EXPECT_NEAR(loss, memory_loss(batch, sizes, {.epsilon = 0.3}, want), tolerance<T>);
+  for (std::size_t l = 0; l < 3; ++l) {
+    double sum = 0, wanted = 0;
+    for (Index d = 0; d < 4; ++d)
+      for (Index i = first[d]; i < last[d]; ++i) {
+        EXPECT_EQ(grad[l](entry[d], i), want[l](d, i - first[d])) << d << ' ' << i;
+        wanted += double(want[l](d, i - first[d]));
+      }
+    for (Index i = 0; i < grad[l].size(); ++i) sum += double(grad[l].data()[i]);
+    EXPECT_NEAR(sum, wanted, tolerance<T>) << "padding takes a gradient";
+  }
+  starts(1) = 17;
+  EXPECT_NE(message_of<ValueError>([&] {
+              memory_loss(pack, lengths, {.starts = starts}, grad);
+            }).find("starts[1] is 17"),
+            std::string::npos);
+}
+
 TYPED_TEST(MemoryLoss, OfNoTokensIsNothing) {
   using T = TypeParam;
   typename TestFixture::Layers memory{Tensor<T, 2>(2, 3)};

@@ -263,6 +263,35 @@ TYPED_TEST(Temperatures, AreMadeFromPositionsAlone) {
   EXPECT_TRUE(close(tau, reference::position_temperatures(40, reference::Gain::gompertz, 0.3, 5)));
 }
 
+/// Documents in one row of tokens: positions are given, and begin again with each.
+TYPED_TEST(Temperatures, AreMadeFromPositionsThatAreGiven) {
+  using T = TypeParam;
+  const Gain gain{Gain::sigmoid, 0.3};
+  const Tensor<T, 3> f = normal<T>(16, 2, 3, 40), grad_tau = normal<T>(17, 2, 3, 40);
+  Tensor<std::int64_t, 2> positions(2, 40);
+  for (Index b = 0; b < 2; ++b)
+    for (Index i = 0; i < 40; ++i) positions(b, i) = i % (13 + b);
+  Tensor<T, 3> tau(2, 3, 40), grad_f(2, 3, 40);
+  temperatures(f, {.position = gain, .positions = positions}, tau);
+  const double alpha =
+      temperatures_backward(f, {.position = gain, .positions = positions}, grad_tau, grad_f);
+  double want = 0;
+  for (Index b = 0; b < 2; ++b)
+    for (Index h = 0; h < 3; ++h)
+      for (Index i = 0; i < 40; ++i) {
+        const double place = std::log(double(i % (13 + b) + 1));
+        EXPECT_NEAR(tau(b, h, i), std::tanh(double(f(b, h, i))) + 1 + gain.value() * place,
+                    tolerance<T>);
+        want += double(grad_tau(b, h, i)) * gain.slope() * place;
+      }
+  EXPECT_NEAR(alpha, want, 100 * tolerance<T>);
+  positions(1, 3) = -2;
+  EXPECT_NE(message_of<ValueError>([&] {
+              temperatures(f, {.positions = positions}, tau);
+            }).find("position -2"),
+            std::string::npos);
+}
+
 TYPED_TEST(Temperatures, OfPositionOneAreOne) {
   using T = TypeParam;
   Tensor<T, 3> tau(1, 1, 3);

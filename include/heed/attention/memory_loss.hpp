@@ -4,29 +4,59 @@
 
 #include "heed/core/views.hpp"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace heed::inline HEED_ABI {
 
 struct MemoryLossOptions {
   double epsilon = 0.1;  ///< its weight beside the model's own loss
+  /// Where batch entries hold several sequences or padding in front, as the stages of these names
+  /// say it: each sequence then counts as one of a batch.
+  View<const std::int64_t, 2> documents{};  ///< [B, N]
+  View<const std::int64_t, 1> starts{};     ///< [B]
 };
 
 namespace detail {
 
-/// The first row that attains the maximum of M among the first `length` ones.
+/// The first row that attains the maximum of M among rows [first, last).
 template <class T>
-Index fullest_row(const View<const T, 2>& memory, Index batch, Index length) {
-  Index best = 0;
-  for (Index i = 1; i < length; ++i)
+Index fullest_row(const View<const T, 2>& memory, Index batch, Index first, Index last) {
+  Index best = first;
+  for (Index i = first + 1; i < last; ++i)
     if (memory(batch, i) > memory(batch, best)) best = i;
   return best;
 }
 
+/// Calls visit(first, last) for the rows of each sequence of a batch entry.
+template <class Visit>
+void each_sequence(const MemoryLossOptions& options, Index batch, Index length, Visit&& visit) {
+  Index first = options.starts ? std::min(Index(options.starts(batch)), length) : 0;
+  if (!options.documents) return visit(first, length);
+  while (first < length) {
+    Index last = first + 1;
+    while (last < length && options.documents(batch, last) == options.documents(batch, first))
+      ++last;
+    visit(first, last);
+    first = last;
+  }
+}
+
 template <class T>
 void check_memory_loss(const View<const T, 2>& memory, const Dims<2>& dims,
-                       const View<const std::int64_t, 1>& lengths) {
+                       const View<const std::int64_t, 1>& lengths,
+                       const MemoryLossOptions& options) {
   expect_dims("memory_loss: a layer's memory", memory.dims(), dims, "as the first layer's");
+  if (options.documents)
+    expect_dims("memory_loss: documents", options.documents.dims(), dims, "one id per row");
+  if (options.starts) {
+    expect_dims("memory_loss: starts", options.starts.dims(), {dims[0]},
+                "one start per batch entry");
+    for (Index b = 0; b < dims[0]; ++b)
+      if (options.starts(b) < 0 || options.starts(b) > dims[1])
+        throw ValueError("memory_loss: starts[", b, "] is ", options.starts(b),
+                         ", must lie in 0 … ", dims[1]);
+  }
   if (!lengths) return;
   expect_dims("memory_loss: lengths", lengths.dims(), {dims[0]}, "one length per batch entry");
   for (Index b = 0; b < dims[0]; ++b)
@@ -51,8 +81,10 @@ void check_memory_loss(const View<const T, 2>& memory, const Dims<2>& dims,
 ///     backward(q, k, v, standard | causal | selective.grad_memory(grad_memory[l]), …);
 ///
 /// @param memory   a container of [B, N] tensors, one per layer.
-/// @param lengths  [B] tokens of each sequence; an empty view: all N. Rows behind do not count, and
-///                 a sequence of none adds nothing.
+/// @param lengths  [B] where padding begins behind each batch entry; an empty view: at N. Rows
+///                 behind do not count, and a sequence of no rows adds nothing.
+/// @param options  ε, and where sequences begin. With documents, B is their number, and length[b]
+///                 that of a document.
 /// @param grad_memory  as memory, overwritten: ε / (B · layers · length[b]) in one row of each
 ///                     layer and sequence, the first of the fullest, and 0 elsewhere.
 /// @return L.
@@ -68,10 +100,15 @@ double memory_loss(const Layers& memory, const View<const std::int64_t, 1>& leng
                      " gradients");
   const Dims<2> dims = View<const T, 2>(memory[0]).dims();
   for (std::size_t l = 0; l < layers; ++l) {
-    detail::check_memory_loss(View<const T, 2>(memory[l]), dims, lengths);
+    detail::check_memory_loss(View<const T, 2>(memory[l]), dims, lengths, options);
     expect_dims("memory_loss: a layer's gradient", View<T, 2>(grad_memory[l]).dims(), dims,
                 "the dimensions of its memory");
   }
+
+  const auto length = [&](Index b) { return lengths ? Index(lengths(b)) : dims[1]; };
+  Index sequences = options.documents ? 0 : dims[0];
+  for (Index b = 0; b < dims[0] && options.documents; ++b)
+    detail::each_sequence(options, b, length(b), [&](Index, Index) { ++sequences; });
 
   double loss = 0;
   for (std::size_t l = 0; l < layers; ++l) {
@@ -79,12 +116,14 @@ double memory_loss(const Layers& memory, const View<const std::int64_t, 1>& leng
     const View<T, 2> grad(grad_memory[l]);
     for (Index b = 0; b < dims[0]; ++b) {
       for (Index i = 0; i < dims[1]; ++i) grad(b, i) = T(0);
-      const Index length = lengths ? Index(lengths(b)) : dims[1];
-      if (length == 0) continue;
-      const Index row = detail::fullest_row(held, b, length);
-      const double share = options.epsilon / (double(dims[0]) * double(layers) * double(length));
-      loss += share * double(held(b, row));
-      grad(b, row) = T(share);
+      detail::each_sequence(options, b, length(b), [&](Index first, Index last) {
+        if (first >= last) return;
+        const Index row = detail::fullest_row(held, b, first, last);
+        const double share =
+            options.epsilon / (double(sequences) * double(layers) * double(last - first));
+        loss += share * double(held(b, row));
+        grad(b, row) = T(share);
+      });
     }
   }
   return loss;

@@ -35,9 +35,11 @@ class KvBuffer<T, S>::Call {
     check();
     Problem placed = problem_;
     hook::place(variant, placed);
-    if (placed.has_query_offset() || !placed.is_one_sequence())
-      throw ValueError(
-          "step: a stage says where rows or sequences are; that is the buffer's to say");
+    if (placed.has_query_offset())
+      throw ValueError("step: a stage puts row 0 at position ", placed.first_position(0),
+                       "; where rows are is for the buffer to say");
+    if (!placed.is_one_sequence())
+      throw ValueError("step: a stage says where sequences begin; a buffer's begin at position 0");
     problem_.self_attention = true;
     hook::check(variant, problem_);
   }

@@ -216,7 +216,28 @@ inline PositionTemperature position_temperature(Gain gain) {
 struct TemperatureRule {
   std::optional<Gain> position;  ///< None: the position plays no part, τ = tanh f + 1.
   Index offset = 0;              ///< The position of token 0, as query_offset says it for a stage.
+  /// [B, N] positions in place of offset + i, each counted from the first token of its sequence.
+  View<const std::int64_t, 2> positions{};
+
+  Index place(Index batch, Index token) const {
+    return positions ? Index(positions(batch, token)) : offset + token;
+  }
 };
+
+namespace detail {
+
+inline void check_temperature_rule(const TemperatureRule& rule, Index batch, Index tokens) {
+  if (rule.offset < 0) throw ValueError("temperatures: offset is ", rule.offset);
+  if (!rule.positions) return;
+  expect_dims("temperatures: positions", rule.positions.dims(), {batch, tokens},
+              "one per token of tau");
+  for (Index b = 0; b < batch; ++b)
+    for (Index i = 0; i < tokens; ++i)
+      if (rule.positions(b, i) < 0)
+        throw ValueError("temperatures: position ", rule.positions(b, i), " is negative");
+}
+
+}  // namespace detail
 
 /// tau[b, h, i] = tanh f[b, h, i] + 1 + g(α) log(offset + i + 1).
 ///
@@ -227,14 +248,14 @@ template <class T>
 void temperatures(std::type_identity_t<View<const T, 3>> f, const TemperatureRule& rule,
                   View<T, 3> tau) {
   if (f) expect_dims("tau", tau.dims(), f.dims(), "the dimensions of f");
-  if (rule.offset < 0) throw ValueError("temperatures: offset is ", rule.offset);
+  detail::check_temperature_rule(rule, tau.dim(0), tau.dim(2));
   const double gain = rule.position ? rule.position->value() : 0;
-  for (Index i = 0; i < tau.dim(2); ++i) {
-    const double place = 1 + gain * std::log(double(rule.offset + i + 1));
-    for (Index b = 0; b < tau.dim(0); ++b)
+  for (Index b = 0; b < tau.dim(0); ++b)
+    for (Index i = 0; i < tau.dim(2); ++i) {
+      const double by_position = 1 + gain * std::log(double(rule.place(b, i) + 1));
       for (Index h = 0; h < tau.dim(1); ++h)
-        tau(b, h, i) = T((f ? std::tanh(double(f(b, h, i))) : 0.) + place);
-  }
+        tau(b, h, i) = T((f ? std::tanh(double(f(b, h, i))) : 0.) + by_position);
+    }
 }
 template <TensorLike<3> F, TensorLike<3> X>
 void temperatures(const F& f, const TemperatureRule& rule, X&& tau) {
@@ -254,7 +275,7 @@ double temperatures_backward(const F& f_, const TemperatureRule& rule, const G& 
   using T = ScalarOf<G>;
   const View<const T, 3> f(f_), grad_tau(grad_tau_);
   const View<T, 3> grad_f(grad_f_);
-  if (rule.offset < 0) throw ValueError("temperatures: offset is ", rule.offset);
+  detail::check_temperature_rule(rule, grad_tau.dim(0), grad_tau.dim(2));
   if (f) expect_dims("f", f.dims(), grad_tau.dims(), "the dimensions of grad_tau");
   if (f) expect_dims("grad_f", grad_f.dims(), f.dims(), "the dimensions of f");
   double grad_gain = 0;
@@ -262,7 +283,7 @@ double temperatures_backward(const F& f_, const TemperatureRule& rule, const G& 
     for (Index h = 0; h < grad_tau.dim(1); ++h)
       for (Index i = 0; i < grad_tau.dim(2); ++i) {
         const double grad = double(grad_tau(b, h, i));
-        grad_gain += grad * std::log(double(rule.offset + i + 1));
+        grad_gain += grad * std::log(double(rule.place(b, i) + 1));
         if (!f) continue;
         const double t = std::tanh(double(f(b, h, i)));
         grad_f(b, h, i) = T(grad * (1 - t * t));
