@@ -3,7 +3,7 @@
 
 #include "heed/attention/rotary.hpp"
 #include "heed/score/standard.hpp"
-#include "heed/score/temperature.hpp"
+#include "heed/score/position_temperature.hpp"
 #include "heed/score/when.hpp"
 
 #include <cmath>

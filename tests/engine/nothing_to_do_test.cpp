@@ -11,7 +11,7 @@
 #include "heed/score/selective.hpp"
 #include "heed/score/sinks.hpp"
 #include "heed/score/standard.hpp"
-#include "heed/score/temperature.hpp"
+#include "heed/score/position_temperature.hpp"
 #include "heed/score/when.hpp"
 #include "support/calls.hpp"
 

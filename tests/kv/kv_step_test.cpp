@@ -15,7 +15,7 @@
 #include "heed/score/sinks.hpp"
 #include "heed/score/softcap.hpp"
 #include "heed/score/standard.hpp"
-#include "heed/score/temperature.hpp"
+#include "heed/score/position_temperature.hpp"
 #include "heed/score/when.hpp"
 #include "reference/temperature.hpp"
 #include "support/buffers.hpp"

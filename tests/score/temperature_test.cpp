@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "heed/score/temperature.hpp"
+#include "heed/score/temperatures.hpp"
 
 #include "heed/engine/backward.hpp"
 #include "heed/score/causal.hpp"

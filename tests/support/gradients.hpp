@@ -5,7 +5,7 @@
 
 #include "heed/engine/backward.hpp"
 #include "heed/score/selective.hpp"
-#include "heed/score/temperature.hpp"
+#include "heed/score/position_temperature.hpp"
 #include "heed/score/window.hpp"
 #include "reference/backward.hpp"
 #include "support/calls.hpp"
