@@ -89,8 +89,8 @@ TEST_F(AttendRefusalsTest, RefusesFilesThatDoNotFit) {
   for (const auto& [options, reason] : std::vector<std::pair<Words, std::string>>{
            {{"--bias", path("absent")}, path("absent") + ": no such file"},
            {{"--mask", folder_.string()}, folder_.string() + ": it is not a regular file"},
-           {{"--mask", floats}, floats + ": it holds float32, mask must be int64, bool or uint8"},
-           {{"--bias", flags}, flags + ": it holds bool, bias must be float32 or float64"},
+           {{"--mask", floats}, floats + ": it holds float32, mask must be whole numbers or bool"},
+           {{"--bias", flags}, flags + ": it holds bool, bias must be float16, float32 or float64"},
            {{"--bias", five}, five + ": bias is [1, 2, 4, 37, 37], must have at most 4 dimensions"},
            {{"--bias", three}, "bias is [1, 2, 4, 37], must be or broadcast to [2, 4, 37, 37]"},
            {{"--sinks", three}, three + ": sinks is [2, 4, 37], must have 1 dimension"},
