@@ -3,9 +3,10 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
-#include <cmath>
 #include <ostream>
+#include <sstream>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -15,23 +16,34 @@ namespace {
 /// The largest number taken: sums and products of a few stay within 64 bits.
 constexpr Integer most = 1'000'000'000'000'000;
 
-/// The whole text as a number. CLI11 would take 99999999999999999999 for the largest it knows.
+/// What --scale and --softcap may be, as far as float holds them and their reciprocals.
+constexpr double least_number = 1e-30, most_number = 1e30;
+
+[[noreturn]] void refuse(std::string_view option, std::string_view text, const std::string& rule) {
+  throw UsageError(std::string(option) + " is '" + std::string(text) + "', must be " + rule);
+}
+
+/// The whole text as a number within bounds. Plain digits: CLI11 would take 99999999999999999999
+/// for the largest it knows, and 'nan' lies within any bounds where -ffast-math compares.
 template <class T>
-std::optional<T> number_of(std::string_view text) {
+std::optional<T> number_in(std::string_view text, T least, T last) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  if (error != std::errc() || end != text.data() + text.size() ||
+      text.find_first_not_of("0123456789.eE+-") != text.npos || value < least || value > last)
+    return std::nullopt;
   return value;
 }
 
 WindowSides window_of(std::string_view text, bool causal) {
   const std::size_t comma = text.find(',');
-  const auto left = number_of<Integer>(text.substr(0, comma));
-  const auto right = comma == std::string_view::npos ? (causal ? 0 : left)
-                                                     : number_of<Integer>(text.substr(comma + 1));
-  if (!left || !right || *left < 0 || *right < 0 || *left > most || *right > most)
-    throw UsageError("--window is '" + std::string(text) +
-                     "', should be L or L,R: tokens to the left and to the right, from 0");
+  const auto left = number_in<Integer>(text.substr(0, comma), 0, most);
+  const auto right = comma == text.npos ? (causal ? 0 : left)
+                                        : number_in<Integer>(text.substr(comma + 1), 0, most);
+  if (!left || !right)
+    refuse("--window", text,
+           "L or L,R, tokens to the left and to the right: whole numbers from 0 to " +
+               std::to_string(most));
   return {*left, *right};
 }
 
@@ -58,21 +70,22 @@ class CommandLine {
   CLI::Option* integer(const char* name, Into& into, const char* letter, Integer least,
                        Integer last, const char* says) {
     return option(name, letter, says, [=, &into](const std::string& text) {
-      const auto value = number_of<Integer>(text);
-      if (!value || *value < least || *value > last)
-        throw UsageError(std::string(name) + " is '" + text + "', must be a whole number from " +
-                         std::to_string(least) + " to " + std::to_string(last));
+      const auto value = number_in<Integer>(text, least, last);
+      if (!value)
+        refuse(name, text,
+               "a whole number from " + std::to_string(least) + " to " + std::to_string(last));
       into = *value;
     });
   }
   CLI::Option* number(const char* name, std::optional<double>& into, const char* letter,
-                      bool positive, const char* says) {
+                      double least, double last, const char* says) {
     return option(name, letter, says, [=, &into](const std::string& text) {
-      const auto value = number_of<double>(text);
-      if (!value || !std::isfinite(*value) || (positive && *value <= 0))
-        throw UsageError(std::string(name) + " is '" + text + "', must be a finite number" +
-                         (positive ? " above 0" : ""));
-      into = value;
+      into = number_in(text, least, last);
+      if (!into) {
+        std::ostringstream rule;
+        rule << "a number from " << least << " to " << last;
+        refuse(name, text, rule.str());
+      }
     });
   }
   /// One of several words.
@@ -85,7 +98,7 @@ class CommandLine {
           into = value;
           return;
         }
-      throw UsageError(std::string(name) + " is '" + text + "', must be one of " + words);
+      refuse(name, text, std::string("one of ") + words);
     });
   }
   template <class Take>
@@ -168,6 +181,10 @@ void check(const Request& r, bool select_head_given, bool previous_blocks_given,
   expect_beside("--evict-row", !r.evict_row.empty(), "--budget", r.budget.has_value());
   if (r.budget) expect_no_pruning_beside(r);
   check_gradients(r);
+  if (r.block && r.previous_blocks > most / *r.block)
+    refuse("--previous-blocks", std::to_string(r.previous_blocks),
+           "at most " + std::to_string(most / *r.block) + " where --block is " +
+               std::to_string(*r.block));
   if (r.chunk && r.evict == Evict::mass)
     throw UsageError("--chunk does not go with --evict mass, which is decided token by token");
 }
@@ -190,7 +207,7 @@ std::optional<Request> parse(int argc, const char* const* argv, std::ostream& ou
       "Wrong input: one line on stderr, exit code 2, no output file.");
 
   line.group("Tensors");
-  line.file("--q", r.q, "queries [B, H, Nq, D], float32 or float64")->required();
+  line.file("--q", r.q, "queries [B, H, Nq, D], float16, float32 or float64")->required();
   line.file("--k", r.k, "keys [B, G, Nk, D], H a multiple of G")->required();
   line.file("--v", r.v, "values [B, G, Nk, Dv]")->required();
   line.file("--out", r.out, "writes the attention [B, H, Nq, Dv]")->required();
@@ -209,12 +226,15 @@ std::optional<Request> parse(int argc, const char* const* argv, std::ostream& ou
                                               "and of the P blocks before it");
   line.integer("--prefix", r.prefix, "N", 0, most,
                "the first N keys, and those up to the position");
-  line.file("--lengths", r.lengths, "tokens of each sequence, the rest is padding: int64 [B]");
-  line.file("--mask", r.mask, "1 where visible: bool, uint8 or int64, broadcast to [B, H, Nq, Nk]");
+  line.file("--lengths", r.lengths,
+            "tokens of each sequence, the rest is padding: whole numbers [B]");
+  line.file("--mask", r.mask,
+            "visible where not 0: bool or whole numbers, broadcast to [B, H, Nq, Nk]");
 
   line.group("Scores");
-  line.number("--scale", r.scale, "s", false, "scores are s q·k, not q·k / √D");
-  line.number("--softcap", r.softcap, "c", true, "scores become c tanh(score / c)");
+  line.number("--scale", r.scale, "s", -most_number, most_number, "scores are s q·k, not q·k / √D");
+  line.number("--softcap", r.softcap, "c", least_number, most_number,
+              "scores become c tanh(score / c)");
   line.file("--bias", r.bias, "added to scores: float, broadcast to [B, H, Nq, Nk]");
   line.flag("--alibi", r.alibi, "adds slope · (key − position), slopes 2^(−8 (h + 1) / H)");
   line.file("--sinks", r.sinks, "a logit for each head in the denominator: float [H]");
@@ -257,7 +277,7 @@ std::optional<Request> parse(int argc, const char* const* argv, std::ostream& ou
   line.group("Running");
   line.choice("--dtype", r.in_double, "f32|f64",
               std::vector<std::pair<const char*, bool>>{{"f32", false}, {"f64", true}},
-              "the type of computation and output; that of q if left out");
+              "the type of computation and output; f64 if q is float64, if left out");
   line.integer("--threads", r.threads, "n", 1, 1024, "threads");
   line.integer("--repeat", r.repeat, "n", 1, 1'000'000, "runs that are timed");
   line.flag("--stats", r.stats,
