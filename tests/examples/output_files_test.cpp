@@ -5,6 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <sys/resource.h>
+
 namespace attend {
 namespace {
 
@@ -66,6 +69,46 @@ TEST_F(OutputFilesTest, RefuseTheSameFileTwice) {
   outputs.add(folder_ / "a.npy", npy::zeros(npy::Type::float32, {2}));
   EXPECT_THROW(outputs.add(folder_ / "." / "a.npy", npy::zeros(npy::Type::float32, {2})),
                npy::Error);
+}
+
+/// No file of this process may grow beyond so many bytes, as if the disk were full then.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+  ~FullDisk() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  void (*handler_)(int);
+  rlimit before_{};
+};
+
+/// Whether the last bytes fail to be written or, fewer than a stream's buffer, to be flushed.
+TEST_F(OutputFilesTest, LeaveNothingOnAFullDiskAndSaySo) {
+  file("older");
+  for (const std::int64_t size : {10, 100000}) {
+    OutputFiles outputs;
+    outputs.add(folder_ / "small.npy", npy::zeros(npy::Type::uint8, {1}));
+    const FullDisk full(128 + 8);
+    try {
+      outputs.add(folder_ / "a.npy", npy::zeros(npy::Type::uint8, {size}));
+      ADD_FAILURE() << "written";
+    } catch (const npy::Error& error) {
+      EXPECT_TRUE(std::string(error.what())
+                      .starts_with((folder_ / "a.npy").string() + ": it cannot be written: "))
+          << error.what();
+    }
+  }
+  EXPECT_EQ(files(), 1u);
+  EXPECT_EQ(fs::file_size(folder_ / "a.npy"), 5u);
 }
 
 TEST_F(OutputFilesTest, RefuseAMissingFolderAndWhatIsNoFile) {
