@@ -25,6 +25,7 @@
 #include "heed/score/causal.hpp"
 #include "heed/score/documents.hpp"
 #include "heed/score/dropout.hpp"
+#include "heed/score/largest_score.hpp"
 #include "heed/score/lengths.hpp"
 #include "heed/score/position_temperature.hpp"
 #include "heed/score/prefix_lm.hpp"

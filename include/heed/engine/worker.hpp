@@ -192,6 +192,7 @@ class Worker {
             .keys = std::min(simd::width<T>, problem.keys - key),
             .block_row = at.index - s.first_row,
             .block_key = key - block.first,
+            .fills_tile = row >= s.count,
             .offsets = offsets,
             .origin = problem.first_position(at.batch)};
   }

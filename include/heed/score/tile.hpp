@@ -47,6 +47,7 @@ struct Lanes {
   Index row, position;         ///< of the query
   Index key, keys;             ///< the key in lane 0, and how many lanes hold a key
   Index block_row, block_key;  ///< both counted from the start of the tile
+  bool fills_tile = false;     ///< no query: the row only fills a tile, and repeats the last one's
   const T* offsets = nullptr;  ///< positions of keys less `origin`, where keys are not in order
   Index origin = 0;
 
