@@ -51,7 +51,8 @@ Mixture<T> cut(const Mixture<T>& whole, const Part& p) {
   tokens(m.tau_q, 2), tokens(m.tau_k, 2), tokens(m.tau_v, 2);
   tokens(m.bias, 2), tokens(m.bias, 3), tokens(m.mask, 2), tokens(m.mask, 3);
   tokens(m.carry_in, 1), tokens(m.sel_q, 1), tokens(m.sel_k, 1);
-  tokens(m.grad_carry_out, 1), tokens(m.grad_memory, 1), tokens(m.evict_row, 1);
+  tokens(m.grad_lse, 2), tokens(m.grad_carry_out, 1), tokens(m.grad_memory, 1),
+      tokens(m.evict_row, 1);
   if (m.evict_row.size() > 0) m.evict_row = m.evict_row - m.evict_row.constant(p.first);
   return m;
 }
@@ -169,6 +170,9 @@ TYPED_TEST(Sequences, BehindPaddingGiveWhatTheyGiveAlone) {
     for (Index b = 0; b < s.batch; ++b) {
       padded.start(b) = random.integer(0, n + 1);
       parts.push_back({b, padded.start(b), n});
+      // A row of padding sees its sink alone, whose log-sum-exp would have a gradient.
+      for (Index h = 0; h < s.heads && padded.grad_lse.size() > 0; ++h)
+        for (Index i = 0; i < padded.start(b); ++i) padded.grad_lse(b, h, i) = T(0);
       // What stands in the padding does not matter.
       for (Tensor<T>* x : {&in.k, &in.v})
         for (Index h = 0; h < G; ++h)

@@ -26,6 +26,7 @@ namespace reference {
 /// What the gradients start from; an empty array is none.
 struct Cotangents {
   Array out;        // [B, H, Nq, Dv]
+  Array lse;        // [B, H, Nq]
   Array carry_out;  // [B, Nk]
   Array memory;     // [B, Nq]
   double memory_tau = 1;
@@ -101,9 +102,10 @@ inline void through_the_score(const Array& q, const Array& k, const Rules& rules
 
 /// ∂z of one row under the softmax alone; gathers ∂v, ∂τv and ∂sink.
 inline std::vector<double> row_of_score_gradients(const Array& q, const Array& v,
-                                                  const Rules& rules, const Array& grad_out,
+                                                  const Rules& rules, const Cotangents& given,
                                                   std::vector<double> z, Index b, Index h, Index i,
                                                   Gradients& to) {
+  const Array& grad_out = given.out;
   const Index g = key_head(h, q.dim(1), v.dim(1));
   std::vector<bool> seen;
   for (const double x : z) seen.push_back(x != -infinity);
@@ -121,6 +123,7 @@ inline std::vector<double> row_of_score_gradients(const Array& q, const Array& v
     grad[at] = tau * product;
     mean += z[at] * grad[at];
   }
+  if (!given.lse.empty()) mean -= given.lse(b, h, i);  // ∂lse/∂z = w
   for (std::size_t at = 0; at < z.size(); ++at) grad[at] = seen[at] ? z[at] * (grad[at] - mean) : 0;
   if (!rules.sinks.empty() && lse != -infinity) to.sinks(h) -= std::exp(sink - lse) * mean;
   return grad;
@@ -167,7 +170,7 @@ inline Gradients attention_backward(const Array& q, const Array& k, const Array&
       for (Index i = 0; i < q.dim(2); ++i) {
         const std::vector<double> z = score_row(q, k, rules, b, h, i);
         const std::vector<double> grad =
-            detail::row_of_score_gradients(q, v, rules, given.out, z, b, h, i, to);
+            detail::row_of_score_gradients(q, v, rules, given, z, b, h, i, to);
         for (Index j = 0; j < k.dim(2); ++j)
           if (const std::size_t at = static_cast<std::size_t>(j); z[at] != -infinity)
             detail::through_the_score(q, k, rules, given, pair_of(rules, b, h, i, j), grad[at], to);
@@ -194,7 +197,7 @@ inline Gradients selective_backward(const Array& q, const Array& k, const Array&
         std::vector<double> z = score_row(q, k, rules, b, h, i);
         for (Index j = 0; j < Nk; ++j) z[static_cast<std::size_t>(j)] -= f(b, i, j);
         const std::vector<double> grad =
-            detail::row_of_score_gradients(q, v, rules, given.out, z, b, h, i, to);
+            detail::row_of_score_gradients(q, v, rules, given, z, b, h, i, to);
         for (Index j = 0; j < Nk; ++j) {
           grad_z(b, h, i, j) = grad[static_cast<std::size_t>(j)];
           to.f(b, i, j) -= grad_z(b, h, i, j);

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "heed/engine/backward.hpp"
-#include "heed/score/selective.hpp"
 #include "heed/score/position_temperature.hpp"
+#include "heed/score/selective.hpp"
 #include "heed/score/window.hpp"
 #include "reference/backward.hpp"
 #include "support/calls.hpp"
@@ -78,6 +78,7 @@ struct Mixture {
 
   // What else the loss depends on.
   Tensor<T, 2> grad_carry_out, grad_memory;
+  Tensor<T, 3> grad_lse;
   double memory_tau = 1;
 
   Mixed<T> attend(const Inputs<T>& in, const Options& options = {}) const;
@@ -90,8 +91,10 @@ struct Mixture {
   Gradients<T> backward(const Inputs<T>& in, const Outputs<T>& known, const Tensor<T>& grad_out,
                         const Options& options = {}, bool in_tiny_blocks = false) const {
     Gradients<T> to = unwritten(in);
-    backward({in.q, in.k, in.v, known.out, grad_out, known.lse, to.q, to.k, to.v}, to, options,
-             in_tiny_blocks);
+    heed::detail::BackwardTensors<T> tensors{in.q,      in.k, in.v, known.out, grad_out,
+                                             known.lse, to.q, to.k, to.v};
+    if (grad_lse.size() > 0) tensors.grad_lse = grad_lse;
+    backward(tensors, to, options, in_tiny_blocks);
     return to;
   }
   /// Tensors of the dimensions of what goes in, all NaN.

@@ -100,6 +100,7 @@ reference::Cotangents Mixture<T>::cotangents(const Tensor<T>& grad_out) const {
   c.out = array(grad_out);
   if (grad_carry_out.size() > 0) c.carry_out = array(grad_carry_out);
   if (grad_memory.size() > 0) c.memory = array(grad_memory);
+  if (grad_lse.size() > 0) c.lse = array(grad_lse);
   c.memory_tau = memory_tau;
   c.score_slope = [](double s, const reference::Pair&) { return 1 + s / 4; };
   return c;
@@ -233,8 +234,8 @@ template <class T>
 void Mixture<T>::backward(const heed::detail::BackwardTensors<T>& x, Gradients<T>& stages,
                           const Options& options, bool in_tiny_blocks) const {
   const auto run = [&](const auto& variant) {
-    stages.visited = heed::backward(x.q, x.k, x.v, variant, x.out, x.lse, x.grad_out, x.grad_q,
-                                    x.grad_k, x.grad_v, options);
+    stages.visited = heed::backward(x.q, x.k, x.v, variant, x.out, x.lse, x.grad_out, x.grad_lse,
+                                    x.grad_q, x.grad_k, x.grad_v, options);
   };
   const auto last = selection_stage(*this, stages);
   if (in_tiny_blocks || !(is_shaped(*this) || shapes_nothing(*this))) {

@@ -105,6 +105,7 @@ class Mixer {
     if (may(0.2)) evict_row(m);
     if (m.causal && may(0.7)) selection(m, int(random.integer(0, 32)), may(0.3));
     if (may(0.3)) starts(m);
+    if (may(0.3)) m.grad_lse = normal<T>(++seed_, s_.batch, s_.heads, s_.queries);
     return m;
   }
 
@@ -159,6 +160,14 @@ std::vector<std::pair<std::string, Mixture<T>>> each_stage(const Shape& shape) {
   add("lengths", [&](auto& m) { mixer.lengths(m); });
   add(
       "key lengths", [&](auto& m) { mixer.lengths(m); }, false);
+  add("a loss on the log-sum-exp", [&](auto& m) {
+    m.grad_lse = normal<T>(77, shape.batch, shape.heads, shape.queries);
+    mixer.sinks(m);
+  });
+  add("a selection and a loss on the log-sum-exp", [&](auto& m) {
+    m.grad_lse = normal<T>(78, shape.batch, shape.heads, shape.queries);
+    m.selects = true;
+  });
   add("starts", [&](auto& m) { mixer.starts(m); });
   add(
       "key starts", [&](auto& m) { mixer.starts(m); }, false);

@@ -29,6 +29,8 @@ class BackwardPass {
     check_outputs(s, View<T, 4>(const_cast<T*>(x.out.data()), x.out.dims(), x.out.strides()), {});
     expect_dims("lse", x.lse.dims(), {s.batch, s.heads, s.queries}, "one number per row of q");
     expect_dims("grad_out", x.grad_out.dims(), x.out.dims(), "the dimensions of out");
+    if (x.grad_lse)
+      expect_dims("grad_lse", x.grad_lse.dims(), x.lse.dims(), "the dimensions of lse");
     expect_dims("grad_q", x.grad_q.dims(), x.q.dims(), "the dimensions of q");
     expect_dims("grad_k", x.grad_k.dims(), x.k.dims(), "the dimensions of k");
     expect_dims("grad_v", x.grad_v.dims(), x.v.dims(), "the dimensions of v");
@@ -347,13 +349,16 @@ inline constexpr bool all_of = (std::is_same_v<T, U> && ...);
 
 }  // namespace detail
 
-/// The gradients of forward(): from ∂L/∂out to ∂L/∂q, ∂L/∂k, ∂L/∂v, and those of the stages' own
-/// tensors, where a stage was told where to (`bias(x).grad(to)`, `query_temperature(tau).grad(to)`,
-/// `selective.carry_in(x).grad_carry_in(to)` …).
+/// The gradients of forward(): from ∂L/∂out and ∂L/∂lse to ∂L/∂q, ∂L/∂k, ∂L/∂v, and those of the
+/// stages' own tensors, where a stage was told where to (`bias(x).grad(to)`,
+/// `query_temperature(tau).grad(to)`, `selective.carry_in(x).grad_carry_in(to)` …).
 ///
 /// @param q, k, v, variant  as forward() got them.
 /// @param out, lse          as forward() left them.
 /// @param grad_out          [B, H, Nq, Dv]; ignored in rows that see no key.
+/// @param grad_lse          [B, H, Nq] ∂L/∂lse, of a loss that depends on it too (z-loss, or
+/// results
+///                          that are merged later); likewise.
 /// @param grad_q, grad_k, grad_v  of the dimensions of q, k and v, overwritten; overlap nothing.
 /// @return what was computed; keys that selection masked for good are left out by whole blocks, see
 ///         Options::negligible.
@@ -362,24 +367,35 @@ inline constexpr bool all_of = (std::is_same_v<T, U> && ...);
 ///       Weights are computed again, tile by tile. Key heads run in parallel, or key blocks where a
 ///       variant carries rows; bit for bit the same for any number of threads.
 template <class Q, class K, class V, Stage Variant, class Out, class Lse, class GradOut,
+          class GradLse, class GradQ, class GradK, class GradV>
+requires TensorLike<GradLse, 3> && TensorLike<GradV, 4> Visited
+backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& out, const Lse& lse,
+         const GradOut& grad_out, const GradLse& grad_lse, GradQ&& grad_q, GradK&& grad_k,
+         GradV&& grad_v, const Options& options = {}) {
+  using T = ScalarOf<Q>;
+  constexpr bool of_one_type =
+      (std::is_same_v<T, float> || std::is_same_v<T, double>)&&detail::all_of<
+          T, ScalarOf<K>, ScalarOf<V>, ScalarOf<Out>, ScalarOf<Lse>, ScalarOf<GradOut>,
+          ScalarOf<GradLse>, ScalarOf<GradQ>, ScalarOf<GradK>, ScalarOf<GradV>>;
+  static_assert(of_one_type, "heed: backward takes all its tensors in float, or all in double");
+  if constexpr (of_one_type) {  // else that one message is enough
+    detail::BackwardTensors<T> tensors{View<const T, 4>(q),        View<const T, 4>(k),
+                                       View<const T, 4>(v),        View<const T, 4>(out),
+                                       View<const T, 4>(grad_out), View<const T, 3>(lse),
+                                       View<T, 4>(grad_q),         View<T, 4>(grad_k),
+                                       View<T, 4>(grad_v),         View<const T, 3>(grad_lse)};
+    return detail::BackwardPass<T, BackwardBlocking<T>, Variant>(tensors, variant).run(options);
+  }
+}
+
+/// Of a loss that does not depend on the log-sum-exp.
+template <class Q, class K, class V, Stage Variant, class Out, class Lse, class GradOut,
           class GradQ, class GradK, class GradV>
 Visited backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& out,
                  const Lse& lse, const GradOut& grad_out, GradQ&& grad_q, GradK&& grad_k,
                  GradV&& grad_v, const Options& options = {}) {
-  using T = ScalarOf<Q>;
-  constexpr bool of_one_type =
-      (std::is_same_v<T, float> ||
-       std::is_same_v<T, double>)&&detail::all_of<T, ScalarOf<K>, ScalarOf<V>, ScalarOf<Out>,
-                                                  ScalarOf<Lse>, ScalarOf<GradOut>, ScalarOf<GradQ>,
-                                                  ScalarOf<GradK>, ScalarOf<GradV>>;
-  static_assert(of_one_type, "heed: backward takes all its tensors in float, or all in double");
-  if constexpr (of_one_type) {  // else that one message is enough
-    detail::BackwardTensors<T> tensors{
-        View<const T, 4>(q),   View<const T, 4>(k),        View<const T, 4>(v),
-        View<const T, 4>(out), View<const T, 4>(grad_out), View<const T, 3>(lse),
-        View<T, 4>(grad_q),    View<T, 4>(grad_k),         View<T, 4>(grad_v)};
-    return detail::BackwardPass<T, BackwardBlocking<T>, Variant>(tensors, variant).run(options);
-  }
+  return backward(q, k, v, variant, out, lse, grad_out, View<const ScalarOf<Q>, 3>{}, grad_q,
+                  grad_k, grad_v, options);
 }
 
 }  // namespace heed::inline HEED_ABI

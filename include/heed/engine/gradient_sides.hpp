@@ -12,6 +12,7 @@ struct BackwardTensors {
   View<const T, 4> q, k, v, out, grad_out;
   View<const T, 3> lse;
   View<T, 4> grad_q, grad_k, grad_v;
+  View<const T, 3> grad_lse{};
 };
 
 /// Where a thread gathers what a key block sends back.
@@ -65,9 +66,11 @@ class GradientSides {
       for (Index i = 0; i < problem_.queries; ++i) {
         // A row that saw nothing takes no gradient, whatever stands there.
         T sum = 0;
-        if (x_.lse(b, h, i) > hidden_below<T>)
+        if (x_.lse(b, h, i) > hidden_below<T>) {
           for (Index d = 0; d < problem_.value_dim; ++d)
             if (const T out = x_.out(b, h, i, d); out != T(0)) sum += x_.grad_out(b, h, i, d) * out;
+          if (x_.grad_lse) sum -= x_.grad_lse(b, h, i);  // ∂lse/∂s(i, j) = w(i, j)
+        }
         delta_[task * padded_ + i] = sum;
       }
     });
@@ -176,7 +179,7 @@ class GradientSides {
   ProductSides<T, B> product_;
   PackedPanels<T> values_, grads_;
   PackedRows<T> grad_rows_;
-  T* delta_ = nullptr;  ///< [B][H][rows, in whole blocks] Σ_d ∂L/∂out · out
+  T* delta_ = nullptr;  ///< [B][H][rows, in whole blocks] Σ_d ∂L/∂out · out − ∂L/∂lse
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -13,7 +13,7 @@ struct RowSide {
   const T* grad_panels;  ///< [groups][Dv][group_rows] ∂L/∂out
   Rows<T> grads;         ///< the same in rows, from the block's first on
   Rows<T> queries;       ///< scaled as they enter the product
-  const T* delta;        ///< [rows] Σ_d ∂L/∂out · out
+  const T* delta;        ///< [rows] Σ_d ∂L/∂out · out − ∂L/∂lse
   T* grad_queries;  ///< [rows rounded up to a group][columns] gathers ∂L/∂ scaled q · 1/factor
 };
 
