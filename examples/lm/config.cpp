@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "lm/config.hpp"
 
+#include "lm/json.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 namespace lm {
 namespace {
-
-using Json = nlohmann::json;
 
 /// An object, each of whose keys is asked for once and of one kind.
 class Reader {
@@ -106,8 +105,13 @@ void check(const Config& c) {
     if (c.spans->window.has_value() == c.spans->block.has_value())
       throw ConfigError("mixed spans want either a window or a block");
     expect_within("span", c.spans->window ? *c.spans->window : *c.spans->block, 1, 1 << 20);
-    for (const std::int64_t layer : c.spans->full_layers)
+    std::vector<bool> full(std::size_t(c.layers));  // so that there are no more than layers
+    for (const std::int64_t layer : c.spans->full_layers) {
       expect_within("a full layer", layer, 0, c.layers - 1);
+      if (full[std::size_t(layer)])
+        throw ConfigError("layer " + std::to_string(layer) + " is named twice as a full one");
+      full[std::size_t(layer)] = true;
+    }
   }
 }
 
@@ -136,9 +140,9 @@ std::string to_json(const Config& c) {
 Config config_from_json(const std::string& text) {
   Json json;
   try {
-    json = Json::parse(text);
-  } catch (const Json::exception&) {
-    throw ConfigError("the configuration is no JSON");
+    json = parse_json(text, 3);
+  } catch (const JsonError& error) {
+    throw ConfigError(std::string("the configuration ") + error.what());
   }
   Reader reader(json, "the configuration");
   Config c;

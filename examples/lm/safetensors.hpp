@@ -58,8 +58,9 @@ std::vector<float> floats(const StoredTensor& tensor);
 ///
 /// @throws FileError if it cannot be read or breaks a rule of the format: sizes and offsets that
 ///     overflow or lie outside, tensors that overlap or leave a gap, names given twice, keys and
-///     element types that are not known. Nothing is read past its end, and no memory is taken that
-///     the file's size does not warrant.
+///     element types that are not known, anything but spaces behind the header's JSON. Nothing is
+///     read past its end, no memory is taken that the file's size does not warrant, and the time
+///     for n tensors grows like n log n.
 Safetensors read_safetensors(const std::filesystem::path& path);
 
 /// Writes beside `path` and moves the whole into its place, so that what was there stays until

@@ -68,6 +68,26 @@ TEST(LmConfig, RefusesWhatIsMissingUnknownOrOfAnotherKind) {
             "the configuration's temperatures: value is of the wrong kind");
 }
 
+TEST(LmConfig, RefusesNamesGivenTwice) {
+  const std::string good = to_json(small());
+  EXPECT_EQ(refusal(replaced(good, "\"dim\":8", "\"dim\":8,\"dim\":8")),
+            "the configuration has 'dim' twice");
+  EXPECT_EQ(refusal(replaced(good, "\"value\":true", "\"value\":true,\"value\":false")),
+            "the configuration has 'value' twice");
+}
+
+TEST(LmConfig, RefusesWhatIsBehindItsJson) {
+  EXPECT_EQ(refusal(to_json(small()) + std::string("\0{}", 3)), "the configuration is no JSON");
+  EXPECT_EQ(refusal(to_json(small()) + std::string(1, '\0')), "the configuration is no JSON");
+  EXPECT_EQ(refusal(to_json(small()) + "{}"), "the configuration is no JSON");
+}
+
+TEST(LmConfig, NamesEachFullLayerOnce) {
+  EXPECT_EQ(refusal(replaced(to_json(small()), "[1]", "[1,0]")), "read without complaint");
+  EXPECT_EQ(refusal(replaced(to_json(small()), "[1]", "[1,0,1]")),
+            "layer 1 is named twice as a full one");
+}
+
 TEST(LmConfig, RefusesSizesThatDoNotFit) {
   const std::string good = to_json(small());
   EXPECT_EQ(refusal(replaced(good, "\"layers\":2", "\"layers\":0")),

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "lm/train/state.hpp"
 
+#include "lm/json.hpp"
+
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <nlohmann/json.hpp>
 
 namespace lm {
 namespace {
@@ -30,8 +31,7 @@ void save_state(const std::filesystem::path& path, const std::string& settings,
                 const Progress& progress, Network& network, AdamW& adam) {
   Safetensors file;
   file.metadata[settings_key] = settings;
-  file.metadata[progress_key] =
-      nlohmann::json{{"step", progress.step}, {"seconds", progress.seconds}}.dump();
+  file.metadata[progress_key] = Json{{"step", progress.step}, {"seconds", progress.seconds}}.dump();
   for (const auto& [prefix, tensors] : groups_of(network, adam))
     for (const auto& [name, tensor] : tensors)
       file.tensors[prefix + name] =
@@ -52,9 +52,11 @@ Progress load_state(const std::filesystem::path& path, const std::string& settin
     fail("the run began with " + saved->second + ", and is to go on with " + settings);
   Progress progress;
   try {
-    const auto json = nlohmann::json::parse(told->second);
+    const Json json = parse_json(told->second, 1);
     progress = {json.at("step").get<std::int64_t>(), json.at("seconds").get<double>()};
-  } catch (const nlohmann::json::exception&) {
+  } catch (const JsonError& error) {
+    fail(std::string("its progress ") + error.what());
+  } catch (const Json::exception&) {
     fail("its progress cannot be read");
   }
   if (progress.step < 0 || !(progress.seconds >= 0)) fail("its progress is negative");
