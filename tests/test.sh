@@ -6,9 +6,10 @@
 #   sh tests/test.sh all        every part
 #   sh tests/test.sh PART...    some of them:
 #
-#     release    g++ for this machine: every test; each header's place in the layers; what must not
-#                compile; the package installed, moved and found by CMake and by pkg-config, and as
-#                a subdirectory; several instruction sets in one program; the examples
+#     release    g++ for this machine: every test; those of threads at -O3 too; each header's place
+#                in the layers; what must not compile; the package installed, moved and found by
+#                CMake and by pkg-config, and as a subdirectory; several instruction sets in one
+#                program; the examples
 #     headers    each header compiled alone
 #     sanitize   every test for plain x86-64, with asserts, AddressSanitizer and
 #                UndefinedBehaviorSanitizer

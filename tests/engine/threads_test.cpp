@@ -2,27 +2,61 @@
 // No bit of a result depends on how many threads computed it.
 
 #include "heed/core/thread_pool.hpp"
+#include "heed/engine/backward.hpp"
 #include "heed/engine/forward.hpp"
+#include "heed/kv/kv_buffer.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/query_offset.hpp"
 #include "heed/score/score_rule.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/standard.hpp"
 #include "heed/score/window.hpp"
+#include "support/buffers.hpp"
 #include "support/calls.hpp"
+#include "support/gradients.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace heed::test {
 namespace {
+
+/// Of q, k and v, by a variant as short as a user would write it.
+template <class T, class Variant>
+Gradients<T> gradients_of(const Inputs<T>& in, const Variant& variant, const Outputs<T>& known,
+                          const Options& options = {}) {
+  Gradients<T> to;
+  to.q = in.q.constant(std::numeric_limits<T>::quiet_NaN());
+  to.k = in.k.constant(std::numeric_limits<T>::quiet_NaN());
+  to.v = in.v.constant(std::numeric_limits<T>::quiet_NaN());
+  backward(in.q, in.k, in.v, variant, known.out, known.lse, cotangent(in, 8), to.q, to.k, to.v,
+           options);
+  return to;
+}
+
+/// All tokens through a buffer, some at a time.
+template <class T>
+Buffered<T> buffered(const Inputs<T>& in, const KvOptions& o, const Executor& executor = {}) {
+  KvBuffer<T> buffer = buffer_for(in, o);
+  Buffered<T> answers = answers_to(in);
+  const Index tokens = in.q.dimension(2), some = 13;
+  const auto plain = [](Index, Index) { return standard; };
+  for (Index from = 0; from < tokens; from += some)
+    step(buffer, in, from, std::min(from + some, tokens), plain, answers, executor);
+  return answers;
+}
+
+const KvOptions pruned{.budget = 40, .chunk = 4};
 
 template <class T>
 class Threads : public testing::Test {
@@ -66,6 +100,40 @@ TYPED_TEST(Threads, DoNotChangeABitWhereAnotherHeadSelects) {
   const auto in = inputs<TypeParam>(tokens(700, 8, 4, 2), 3);
   for (Index head = 0; head < 4; ++head)
     this->expect_same_for_any_number(in, standard | causal | selecting({.head = head}));
+}
+
+TYPED_TEST(Threads, DoNotChangeABitOfTheGradients) {
+  using T = TypeParam;
+  const auto expect = [](const Inputs<T>& in, const auto& variant) {
+    const Outputs<T> known = attend(in, variant);
+    const Gradients<T> one = gradients_of(in, variant, known);
+    for (const int workers : {1, 2, 3, 7}) {
+      SCOPED_TRACE(std::to_string(workers) + " threads");
+      Eigen::ThreadPool pool(workers);
+      expect_same_bits(one, gradients_of(in, variant, known, {.executor = executor(pool)}));
+    }
+  };
+  for (const Shape& s : {tokens(97, 16), tokens(130, 24, 2, 2), tokens(130, 24, 4, 2, 3),
+                         tokens(300, 16, 3, 1), tokens(33, 8, 1, 1, 7), tokens(5, 8, 4, 4, 2)}) {
+    SCOPED_TRACE(describe(s));
+    const Inputs<T> in = inputs<T>(s, 7);
+    expect(in, standard | causal);
+    expect(in, standard | causal | selective);
+  }
+}
+
+TYPED_TEST(Threads, DoNotChangeABitOfWhatABufferAnswers) {
+  using T = TypeParam;
+  for (const Shape& s : {tokens(130, 24, 4, 2, 3), tokens(97, 16, 2, 2), tokens(60, 8, 1, 1, 7)}) {
+    SCOPED_TRACE(describe(s));
+    const Inputs<T> in = inputs<T>(s, 9);
+    const Buffered<T> one = buffered(in, pruned);
+    for (const int workers : {1, 2, 3, 7}) {
+      SCOPED_TRACE(std::to_string(workers) + " threads");
+      Eigen::ThreadPool pool(workers);
+      expect_same_bits(one, buffered(in, pruned, executor(pool)));
+    }
+  }
 }
 
 /// Every other task in this thread, and the rest in another.
@@ -141,6 +209,38 @@ TYPED_TEST(Threads, ManyCallsShareOnePoolAndOneWorkspace) {
   for (int call = 0; call < 30; ++call) {
     expect_same_bits(one, attend(in, variant, options));
     expect_same_bits(two, attend(other, variant, options));
+  }
+}
+
+/// Calls of all kinds, on the threads of one pool.
+TYPED_TEST(Threads, SeveralMayCallAtOnce) {
+  using T = TypeParam;
+  const auto variant = standard | causal | selective;
+  std::vector<Inputs<T>> in;
+  std::vector<Outputs<T>> out;
+  std::vector<Gradients<T>> grads;
+  std::vector<Buffered<T>> answers;
+  for (const Shape& s : {tokens(130, 16, 4, 2, 2), tokens(210, 8, 3, 3), tokens(40, 24, 2, 2, 3)}) {
+    in.push_back(inputs<T>(s, 11 + in.size()));
+    out.push_back(attend(in.back(), variant));
+    grads.push_back(gradients_of(in.back(), variant, out.back()));
+    answers.push_back(buffered(in.back(), pruned));
+  }
+  for (const int workers : {2, 3}) {
+    SCOPED_TRACE(std::to_string(workers) + " threads");
+    Eigen::ThreadPool pool(workers);
+    std::vector<std::thread> callers;
+    for (std::size_t c = 0; c < in.size(); ++c)
+      callers.emplace_back([&, c] {
+        Workspace workspace;
+        const Options options{.executor = executor(pool), .workspace = &workspace};
+        for (int call = 0; call < 5; ++call) {
+          expect_same_bits(out[c], attend(in[c], variant, options));
+          expect_same_bits(grads[c], gradients_of(in[c], variant, out[c], options));
+          expect_same_bits(answers[c], buffered(in[c], pruned, options.executor));
+        }
+      });
+    for (std::thread& caller : callers) caller.join();
   }
 }
 

@@ -23,16 +23,17 @@ class Executor {
 
   template <class F>
   void operator()(Index tasks, F&& f) const {
-    if (workers_ <= 1 || tasks <= 1) {
-      for (Index task = 0; task < tasks; ++task) f(task, Index(0));
-      return;
-    }
-    run_(
-        pool_, tasks,
-        [](void* context, Index task, Index worker) {
-          (*static_cast<std::remove_reference_t<F>*>(context))(task, worker);
-        },
-        &f);
+    // One function for every thread. Inlined into each place that runs tasks, its sums of products
+    // would be fused here and not there, and results would depend on who runs what. Read back from
+    // memory, it is a function that the compiler does not know, and cannot inline.
+    const volatile Body unknown = [](void* context, Index task, Index worker) {
+      (*static_cast<std::remove_reference_t<F>*>(context))(task, worker);
+    };
+    const Body body = unknown;
+    if (workers_ <= 1 || tasks <= 1)
+      for (Index task = 0; task < tasks; ++task) body(&f, task, Index(0));
+    else
+      run_(pool_, tasks, body, &f);
   }
 
  private:

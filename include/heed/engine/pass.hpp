@@ -413,17 +413,19 @@ class Pass {
     if (!lane.live.drop(end, falling, bounds_, batch, row / plan_.block_rows)) return;
     Visited& visited = lane.worker.visited;
     visited.dropped = std::max(visited.dropped, lane.live.dropped());
-    const auto pack = [&](Index head) {
-      const Index g = problem_.key_head(head);
-      lane.live.pack(
-          slot(head, heads), k_, batch, g,
-          [&](Index key) { return hook::key_factor(lane.worker.variant, T(1), batch, g, key); },
-          values_(batch, g), lane.room);
-    };
     for (Index h = heads.first; h < heads.last; h += problem_.group() - h % problem_.group())
-      pack(h);
+      pack_live(lane, batch, h, heads);
     const Index selecting = hook::selecting_head(lane.worker.variant);
-    if (!heads.has(selecting)) pack(selecting);
+    if (!heads.has(selecting)) pack_live(lane, batch, selecting, heads);
+  }
+
+  /// Not inlined: whichever task has the selecting head, one function packs its keys.
+  [[gnu::noinline]] void pack_live(Lane& lane, Index batch, Index head, const Heads& heads) {
+    const Index g = problem_.key_head(head);
+    lane.live.pack(
+        slot(head, heads), k_, batch, g,
+        [&](Index key) { return hook::key_factor(lane.worker.variant, T(1), batch, g, key); },
+        values_(batch, g), lane.room);
   }
 
   /// The keys that are left of those before LiveKeys::boundary(), which every row sees.

@@ -68,8 +68,9 @@ class Worker {
     score(s, block, projected);
     hand_over(s, block);
   }
-  /// Its two halves, for those to whom another thread gives the scores().
-  void score(StripOf& s, const Block& block, bool projected) {
+  /// Its two halves, for those to whom another thread gives the scores(). Not inlined: whichever
+  /// task works the scores out, it is by this one function, to the same bits.
+  [[gnu::noinline]] void score(StripOf& s, const Block& block, bool projected) {
     std::fill_n(scores_, scores_of(s), hidden<T>);
     const BlockMask seen = cover(s, block);
     [[maybe_unused]] const Registers registers(s.packed_dim());
