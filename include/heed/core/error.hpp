@@ -8,6 +8,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdio>
+#include <span>
 #include <stdexcept>
 
 namespace heed::inline HEED_ABI {
@@ -31,7 +32,10 @@ class Message {
   /// "[1, 2, 5, 8]", as shapes appear in messages.
   template <std::size_t Rank>
   void add(const std::array<std::ptrdiff_t, Rank>& dims) {
-    for (std::size_t d = 0; d < Rank; ++d) add(d == 0 ? "[" : ", "), add(dims[d]);
+    add(std::span<const std::ptrdiff_t>(dims));
+  }
+  void add(std::span<const std::ptrdiff_t> dims) {
+    for (std::size_t d = 0; d < dims.size(); ++d) add(d == 0 ? "[" : ", "), add(dims[d]);
     add("]");
   }
 

@@ -6,6 +6,7 @@
 #include "heed/core/abi.hpp"
 
 #include <cstddef>
+#include <limits>
 #include <new>
 
 #ifdef __linux__
@@ -24,6 +25,8 @@ inline std::align_val_t alignment_of(std::size_t bytes) noexcept {
 
 /// Contents unspecified. Throws std::bad_alloc.
 inline void* allocate(std::size_t bytes) {
+  // operator new may round a larger number up to 0.
+  if (bytes > std::numeric_limits<std::size_t>::max() / 2) throw std::bad_alloc();
   void* memory = ::operator new(bytes, alignment_of(bytes));
 #ifdef MADV_HUGEPAGE
   // A wish: what reads from everywhere, or few bits a number, waits for pages to be found. For

@@ -18,12 +18,13 @@ using Index = std::ptrdiff_t;
 template <std::size_t Rank>
 using Dims = std::array<Index, Rank>;
 
-/// The strides of a row-major tensor without gaps.
+/// The strides of a row-major tensor without gaps. Of sizes whose product overflows, which every
+/// call refuses, they are some numbers.
 template <std::size_t Rank>
 constexpr Dims<Rank> row_major(const Dims<Rank>& dims) {
   Dims<Rank> strides{};
-  Index stride = 1;
-  for (std::size_t d = Rank; d-- > 0; stride *= dims[d]) strides[d] = stride;
+  std::size_t stride = 1;
+  for (std::size_t d = Rank; d-- > 0; stride *= std::size_t(dims[d])) strides[d] = Index(stride);
   return strides;
 }
 
@@ -122,7 +123,8 @@ class View {
 /// A [B, N, H, D] buffer, or one of [B, N, H·D], seen as [B, H, N, D]; no copy.
 template <class T>
 View<T, 4> bnhd(T* data, Index batch, Index tokens, Index heads, Index dim) {
-  return {data, {batch, heads, tokens, dim}, {tokens * heads * dim, dim, heads * dim, 1}};
+  const Dims<4> strides = row_major(Dims<4>{batch, tokens, heads, dim});
+  return {data, {batch, heads, tokens, dim}, {strides[0], strides[2], strides[1], 1}};
 }
 
 namespace detail {

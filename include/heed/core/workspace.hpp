@@ -6,6 +6,7 @@
 #include "heed/core/views.hpp"
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -58,7 +59,11 @@ class Arena {
     static_assert(std::is_trivially_destructible_v<T>);
     T* result = memory_ ? reinterpret_cast<T*>(memory_ + used_) : nullptr;
     const std::size_t bytes = std::size_t(count) * sizeof(T);
-    used_ += (bytes + Workspace::alignment - 1) / Workspace::alignment * Workspace::alignment;
+    // What no memory holds stays so large: reserve() refuses it.
+    used_ = count > largest / Index(sizeof(T)) || used_ > std::size_t(largest)
+                ? std::size_t(-1)
+                : used_ + (bytes + Workspace::alignment - 1) / Workspace::alignment *
+                              Workspace::alignment;
     return result;
   }
 
@@ -66,6 +71,8 @@ class Arena {
   bool measuring() const { return memory_ == nullptr; }
 
  private:
+  static constexpr Index largest = std::numeric_limits<Index>::max() / 2;
+
   std::byte* memory_ = nullptr;
   std::size_t used_ = 0;
 };

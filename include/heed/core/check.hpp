@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: MIT
+/// @file What is asked of tensors and numbers before a call computes. Each kind of mistake is
+/// looked for here, in one place; the time does not depend on how many numbers a tensor has.
+#pragma once
+
+#include "heed/core/storage.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+#include <limits>
+#include <span>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// No tensor or buffer may take more: 2^56 − 1, what the largest address spaces offer a program.
+/// Products with the few constants of the library stay within 64 bits.
+inline constexpr Index most_bytes = std::numeric_limits<Index>::max() >> 7;
+
+/// Positions lie in −2^61 … 2^61, so that sums and differences of a few stay within 64 bits.
+inline constexpr Index farthest_position = std::numeric_limits<Index>::max() / 4;
+
+/// No model has more layers.
+inline constexpr Index most_layers = Index(1) << 20;
+
+// ---- numbers
+
+/// By bits, which -ffast-math leaves alone.
+template <std::floating_point T>
+bool is_finite(T x) {
+  using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+  const Bits exponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+  return (std::bit_cast<Bits>(x) & exponent) != exponent;
+}
+template <std::floating_point T>
+bool is_nan(T x) {
+  using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+  const Bits infinity = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+  return (std::bit_cast<Bits>(x) & ~(Bits(1) << (8 * sizeof(T) - 1))) > infinity;
+}
+
+/// @throws ValueError unless least ≤ x ≤ most.
+inline void expect_within(const char* what, double x, double least, double most) {
+  if (!is_finite(x) || x < least || x > most)
+    throw ValueError(what, " is ", x, ", must lie in [", least, ", ", most, "]");
+}
+
+/// @throws ValueError unless every position of rows [first, first + rows) can be counted.
+inline void expect_positions(const char* what, Index first, Index rows) {
+  if (first < -farthest_position || first > farthest_position - rows)
+    throw ValueError(what, " is ", first, " and there are ", rows, " rows: positions lie in ",
+                     -farthest_position, " … ", farthest_position);
+}
+
+/// a · b, or most_bytes + 1 if it is more than most_bytes. Neither is negative.
+constexpr Index product_of(Index a, Index b) {
+  return b != 0 && a > most_bytes / b ? most_bytes + 1 : a * b;
+}
+template <class... More>
+constexpr Index product_of(Index a, Index b, More... more) {
+  return product_of(product_of(a, b), Index(more)...);
+}
+
+// ---- tensors
+
+/// Where the numbers of a tensor lie.
+struct Layout {
+  const char* what;
+  std::uintptr_t data;
+  Index number_bytes, alignment;
+  std::size_t rank;
+  Dims<4> dims, strides;
+  std::uintptr_t first, last;  ///< its lowest and its highest byte, if it has any
+
+  std::span<const Index> sizes() const { return {dims.data(), rank}; }
+  std::span<const Index> steps() const { return {strides.data(), rank}; }
+  bool is_empty() const {
+    return std::any_of(dims.data(), dims.data() + rank, [](Index n) { return n == 0; });
+  }
+  /// The same numbers in the same places?
+  bool is(const Layout& o) const {
+    if (data != o.data || number_bytes != o.number_bytes || rank != o.rank) return false;
+    for (std::size_t d = 0; d < rank; ++d)
+      if (dims[d] != o.dims[d] || (dims[d] > 1 && strides[d] != o.strides[d])) return false;
+    return true;
+  }
+};
+
+/// @throws ShapeError if a size is negative, or the tensor larger than an address space; ValueError
+///     if there is no data where there are numbers, or data that is not aligned for them.
+inline void check_alone(Layout& x) {
+  Index bytes = x.number_bytes;
+  for (Index n : x.sizes()) {
+    if (n < 0) throw ShapeError(x.what, " is ", x.sizes(), ": no size may be negative");
+    bytes = product_of(bytes, std::max<Index>(n, 1));
+  }
+  if (bytes > most_bytes)
+    throw ShapeError(x.what, " is ", x.sizes(), ": that is more than ", most_bytes,
+                     " bytes, which no memory holds");
+  if (x.is_empty()) return;
+  Index below = 0, above = 0;
+  for (std::size_t d = 0; d < x.rank; ++d) {
+    if (x.dims[d] == 1) continue;
+    const bool down = x.strides[d] < 0;
+    const Index step = x.strides[d] < -most_bytes ? most_bytes : std::abs(x.strides[d]);
+    Index& reach = down ? below : above;
+    reach = std::min(reach + product_of(x.number_bytes, x.dims[d] - 1, step), most_bytes + 1);
+  }
+  const std::uintptr_t most = std::numeric_limits<std::uintptr_t>::max();
+  if (below + above + x.number_bytes > most_bytes ||
+      (x.data != 0 &&
+       (std::uintptr_t(below) > x.data || std::uintptr_t(above + x.number_bytes) > most - x.data)))
+    throw ShapeError(x.what, " is ", x.sizes(), " with strides ", x.steps(),
+                     ": they reach beyond the address space");
+  if (x.data == 0) throw ValueError(x.what, " is ", x.sizes(), ", but its data is null");
+  if (x.data % std::uintptr_t(x.alignment) != 0)
+    throw ValueError(x.what, " begins ", x.data % std::uintptr_t(x.alignment),
+                     " bytes behind a multiple of ", x.alignment, ", the alignment of its numbers");
+  x.first = x.data - std::uintptr_t(below);
+  x.last = x.data + std::uintptr_t(above + x.number_bytes - 1);
+}
+
+template <class T, std::size_t Rank>
+Layout layout_of(const char* what, const View<T, Rank>& x) {
+  static_assert(Rank <= 4);
+  Layout layout;
+  layout.what = what, layout.data = reinterpret_cast<std::uintptr_t>(x.data());
+  layout.number_bytes = sizeof(T), layout.alignment = alignof(T), layout.rank = Rank;
+  for (std::size_t d = 0; d < Rank; ++d) layout.dims[d] = x.dim(d), layout.strides[d] = x.stride(d);
+  layout.first = layout.last = 0;
+  check_alone(layout);
+  return layout;
+}
+
+/// The sums Σ x_i · step_i with 0 ≤ x_i ≤ most_i: differences of two places in memory.
+class Sums {
+ public:
+  /// Neither is negative. Terms of one step are one term.
+  void add(Index step, Index most) {
+    if (most == 0 || step == 0) return;
+    int at = 0;
+    while (at < count_ && terms_[at].step > step) ++at;
+    if (at < count_ && terms_[at].step == step) {
+      terms_[at].most += most;
+      return;
+    }
+    for (int t = count_++; t > at; --t) terms_[t] = terms_[t - 1];
+    terms_[at] = {step, most};
+  }
+  /// Does one of them lie in [low, high]? True also where that takes too long to say: strides of
+  /// tensors, which mostly enclose one another, take some steps for each dimension.
+  bool meet(Index low, Index high) {
+    rest_[count_] = 0;
+    for (int t = count_; t-- > 0;) rest_[t] = rest_[t + 1] + terms_[t].step * terms_[t].most;
+    steps_left_ = 4096;
+    return meet_from(0, low, high);
+  }
+
+ private:
+  bool meet_from(int t, Index low, Index high) {
+    if (high < 0 || low > rest_[t]) return false;
+    if (low <= 0 || high >= rest_[t] || --steps_left_ < 0) return true;
+    const auto& [step, most] = terms_[t];  // there is one: else rest_ is 0
+    for (Index x = std::min(most, high / step); x >= 0 && low - x * step <= rest_[t + 1]; --x)
+      if (meet_from(t + 1, low - x * step, high - x * step)) return true;
+    return false;
+  }
+
+  struct Term {
+    Index step, most;
+  };
+  std::array<Term, 8> terms_;  ///< by step, the largest first
+  std::array<Index, 9> rest_;  ///< the largest sum of the terms from here on
+  int count_ = 0;
+  int steps_left_ = 0;
+};
+
+/// Do two numbers of the tensor share a byte?
+inline bool overlaps_itself(const Layout& x) {
+  if (x.is_empty()) return false;
+  // Two places differ first in dimension d, by 1 or more there, by anything in those behind it.
+  for (std::size_t d = 0; d < x.rank; ++d) {
+    if (x.dims[d] == 1) continue;
+    const Index step = std::abs(x.strides[d]) * x.number_bytes;
+    if (step == 0) return true;
+    Sums sums;
+    sums.add(step, x.dims[d] - 2);
+    Index least = step;
+    for (std::size_t e = d + 1; e < x.rank; ++e) {
+      const Index other = std::abs(x.strides[e]) * x.number_bytes, most = x.dims[e] - 1;
+      sums.add(other, 2 * most);
+      least -= other * most;
+    }
+    if (sums.meet(1 - x.number_bytes - least, x.number_bytes - 1 - least)) return true;
+  }
+  return false;
+}
+
+/// Do they share a byte?
+inline bool overlap(const Layout& a, const Layout& b) {
+  if (a.is_empty() || b.is_empty() || a.first > b.last || b.first > a.last) return false;
+  // From the lowest number of a up, and from the highest of b down.
+  Sums sums;
+  const auto add = [&](const Layout& x) {
+    for (std::size_t d = 0; d < x.rank; ++d)
+      if (x.dims[d] > 1) sums.add(std::abs(x.strides[d]) * x.number_bytes, x.dims[d] - 1);
+  };
+  add(a), add(b);
+  const Index apart = Index(b.last - std::uintptr_t(b.number_bytes - 1) - a.first);
+  return sums.meet(apart - a.number_bytes + 1, apart + b.number_bytes - 1);
+}
+
+/// @throws ShapeError if numbers that are written share memory with one another.
+inline void expect_apart(const Layout& to) {
+  if (overlaps_itself(to))
+    throw ShapeError(to.what, " is ", to.sizes(), " with strides ", to.steps(),
+                     ": its own numbers overlap, but each is written");
+}
+/// @throws ShapeError if what is written shares memory with another tensor.
+inline void expect_apart(const Layout& to, const Layout& other) {
+  if (overlap(to, other))
+    throw ShapeError(to.what, " overlaps ", other.what, ": ", to.what, " is ", to.sizes(),
+                     " with strides ", to.steps(), ", ", other.what, " is ", other.sizes(),
+                     " with strides ", other.steps(), ", ", Index(other.data - to.data),
+                     " bytes from it");
+}
+
+/// The tensors of one call, each looked at as it is named. What is written shares no memory with
+/// itself and with all else that the call reads or writes; what is only read may overlap.
+class CallTensors {
+ public:
+  /// @throws ShapeError, ValueError
+  template <class T, std::size_t Rank>
+  void reads(const char* what, const View<T, Rank>& x) {
+    add(layout_of(what, x), false, {});
+  }
+  /// @param may_be  names of tensors named before, any of which it may be itself.
+  /// @throws ShapeError, ValueError
+  template <class T, std::size_t Rank>
+  void writes(const char* what, const View<T, Rank>& x,
+              std::initializer_list<const char*> may_be = {}) {
+    static_assert(!std::is_const_v<T>);
+    add(layout_of(what, x), true, may_be);
+  }
+
+ private:
+  struct Named {
+    Layout layout;
+    bool written;
+  };
+
+  void add(const Layout& x, bool written, std::initializer_list<const char*> may_be) {
+    if (x.is_empty()) return;
+    if (written) expect_apart(x);
+    for (int i = 0; i < count_; ++i) {
+      const Layout& other = named_[std::size_t(i)].layout;
+      if (!written && !named_[std::size_t(i)].written) continue;
+      const bool may_be_it = std::any_of(may_be.begin(), may_be.end(), [&](const char* name) {
+        return std::strcmp(name, other.what) == 0;
+      });
+      if (may_be_it && x.is(other)) continue;
+      if (written)
+        expect_apart(x, other);
+      else
+        expect_apart(other, x);
+    }
+    if (count_ == int(named_.size()))
+      throw ShapeError("a call names at most ", named_.size(), " tensors; ", x.what,
+                       " is one too many");
+    named_[std::size_t(count_++)] = {x, written};
+  }
+
+  std::array<Named, 64> named_;
+  int count_ = 0;
+};
+
+/// What a stage says of its tensors in check(): to the call, or to none, where there is no call.
+template <class T, std::size_t Rank>
+void reads(CallTensors* call, const char* what, const View<T, Rank>& x) {
+  if (call) call->reads(what, x);
+}
+template <class T, std::size_t Rank>
+void writes(CallTensors* call, const char* what, const View<T, Rank>& x,
+            std::initializer_list<const char*> may_be = {}) {
+  if (call) call->writes(what, x, may_be);
+}
+
+}  // namespace heed::inline HEED_ABI::detail
