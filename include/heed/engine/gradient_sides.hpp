@@ -66,7 +66,7 @@ class GradientSides {
       for (Index i = 0; i < problem_.queries; ++i) {
         // A row that saw nothing takes no gradient, whatever stands there.
         T sum = 0;
-        if (x_.lse(b, h, i) > hidden_below<T>) {
+        if (x_.lse(b, h, i) > masked_below<T>) {
           for (Index d = 0; d < problem_.value_dim; ++d)
             if (const T out = x_.out(b, h, i, d); out != T(0)) sum += x_.grad_out(b, h, i, d) * out;
           if (x_.grad_lse) sum -= x_.grad_lse(b, h, i);  // ∂lse/∂s(i, j) = w(i, j)
@@ -147,8 +147,8 @@ class GradientSides {
   void finish_sinks(V& variant) const {
     for (Index b = 0; b < problem_.batch; ++b)
       for (Index h = 0; h < problem_.heads; ++h) {
-        const T sink = hook::sink(variant, hidden<T>, b, h);
-        if (sink < hidden_below<T>) continue;
+        const T sink = hook::sink(variant, masked<T>, b, h);
+        if (sink < masked_below<T>) continue;
         double sum = 0;
         for (Index i = 0; i < problem_.queries; ++i)
           sum -= std::exp(double(sink) - double(x_.lse(b, h, i))) *

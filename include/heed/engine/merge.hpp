@@ -35,7 +35,7 @@ void merge(const A& out_a, const LA& lse_a, const B& out_b, const LB& lse_b, Out
         // Finished states: their sums are 1, their maximum is the lse. It is made finite, so that
         // −∞ − −∞ is never formed: a side that saw nothing weighs nothing.
         const T x = la(n, h, i), y = lb(n, h, i);
-        const bool saw_a = !(x < hidden_below<T>), saw_b = !(y < hidden_below<T>);
+        const bool saw_a = !(x < masked_below<T>), saw_b = !(y < masked_below<T>);
         const auto joint = detail::Joint<T>::of(saw_a ? x : detail::no_maximum<T>,
                                                 saw_b ? y : detail::no_maximum<T>,
                                                 [](T exponent) { return std::exp(exponent); });

@@ -77,7 +77,7 @@ struct OnlineSoftmax {
     for (int v = 0; v < int(Vectors); ++v) {
       Batch<T> weight = simd::exp2(scores[v] - max);
       if constexpr (Masked)
-        weight = simd::select(scores[v] < Batch<T>(hidden_below<T>), Batch<T>(T(0)), weight);
+        weight = simd::select(scores[v] < Batch<T>(masked_below<T>), Batch<T>(T(0)), weight);
       total = total + weight;
       changed[v] = change(weight, v);
     }

@@ -15,7 +15,7 @@ namespace heed::inline HEED_ABI::detail {
 
 /// The maximum of a row that has met no key: finite, and below every score that is visible.
 template <class T>
-inline constexpr T no_maximum = hidden<T> / 2;
+inline constexpr T no_maximum = masked<T> / 2;
 /// The log-sum-exp of such a row: beyond every score, so that no key has weight in it.
 template <class T>
 inline constexpr T no_lse = std::numeric_limits<T>::max() / 2;
@@ -115,7 +115,7 @@ struct RowStates {
   /// The same, as natural_lse() gave it.
   void know_natural(Index row, T natural) {
     const T log2_lse = natural * simd::log2e<T>;
-    know(row, log2_lse > hidden_below<T> ? log2_lse : no_lse<T>);
+    know(row, log2_lse > masked_below<T> ? log2_lse : no_lse<T>);
   }
 
  private:

@@ -116,7 +116,7 @@ class ScoreBounds {
   }
 
   Problem problem_;
-  T least_ = hidden<T>;
+  T least_ = masked<T>;
   Index block_rows_ = 1, blocks_ = 0;
   T* queries_ = nullptr;  ///< [B][row blocks + 1] of this row block and all below, with its factors
   T* keys_ = nullptr;     ///< [B][Nk + 1] of each key, and the largest

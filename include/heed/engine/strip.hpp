@@ -117,8 +117,8 @@ struct Strip {
   void clear(const V& variant, bool with_sinks = true) {
     const Index padded = groups() * Tile::group_rows;
     for (Index r = 0; r < padded; ++r) {
-      const T sink = hook::sink(variant, hidden<T>, rows[r].batch, rows[r].head);
-      if (with_sinks && sink > hidden_below<T>)
+      const T sink = hook::sink(variant, masked<T>, rows[r].batch, rows[r].head);
+      if (with_sinks && sink > masked_below<T>)
         state.clear(r, sink * simd::log2e<T>);
       else
         state.clear(r);

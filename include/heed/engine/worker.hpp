@@ -71,7 +71,7 @@ class Worker {
   /// Its two halves, for those to whom another thread gives the scores(). Not inlined: whichever
   /// task works the scores out, it is by this one function, to the same bits.
   [[gnu::noinline]] void score(StripOf& s, const Block& block, bool projected) {
-    std::fill_n(scores_, scores_of(s), hidden<T>);
+    std::fill_n(scores_, scores_of(s), masked<T>);
     const BlockMask seen = cover(s, block);
     [[maybe_unused]] const Registers registers(s.packed_dim());
     for (Index g = 0; g < s.groups() && seen != BlockMask::empty; ++g)
@@ -280,7 +280,7 @@ class Worker {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
       if constexpr (Masked) {
         if (at.keys <= 0) {  // behind the last key, where hooks have nothing to read
-          x[v] = Batch<T>(hidden<T>);
+          x[v] = Batch<T>(masked<T>);
           continue;
         }
       }
@@ -289,7 +289,7 @@ class Worker {
         const KeyRange& range = s.ranges[row];
         const Mask<T> seen = hook::visible(
             variant, simd::lanes_between<T>(range.first - at.key, range.last - at.key), at);
-        x[v] = simd::select(seen, x[v], Batch<T>(hidden<T>));
+        x[v] = simd::select(seen, x[v], Batch<T>(masked<T>));
       }
     }
   }
@@ -375,7 +375,7 @@ class Worker {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
       if constexpr (Masked) {
         if (at.keys > 0)
-          x[v] = simd::select(x[v] < Batch<T>(hidden_below<T>), x[v],
+          x[v] = simd::select(x[v] < Batch<T>(masked_below<T>), x[v],
                               hook::scan_bias(variant, x[v], at));
       } else {
         x[v] = hook::scan_bias(variant, x[v], at);

@@ -7,11 +7,11 @@
 
 namespace heed::inline HEED_ABI {
 
-/// s(i, j) += bias[b, h, i, j]; dimensions of size 1 broadcast. −∞ hides a key; any finite number,
+/// s(i, j) += bias[b, h, i, j]; dimensions of size 1 broadcast. −∞ masks a key; any finite number,
 /// −max included, only makes it unlikely.
 ///
 /// @throws ShapeError if the bias does not broadcast to [B, H, Nq, Nk].
-/// @note Read once per visited pair. Where it holds −∞, blocks that are hidden whole are skipped.
+/// @note Read once per visited pair. Where it holds −∞, blocks that are masked whole are skipped.
 template <class T>
 struct Bias : StageOf<Rank::bias> {
   View<const T, 4> values;
@@ -80,10 +80,10 @@ struct Bias : StageOf<Rank::bias> {
       for (Index j = 0; j < at.keys; ++j) lanes[j] = row[j * values.stride(3)];
       x = simd::load(lanes);
     }
-    // Kept away from `hidden`, which a finite bias must not be taken for. In this order NaN stays.
+    // Kept away from `masked`, which a finite bias must not be taken for. In this order NaN stays.
     const Batch<T> low(std::numeric_limits<T>::lowest() / 4);
     const Batch<T> sum = simd::fma(simd::max(low, x), Batch<T>(simd::log2e<T>), s);
-    return simd::where_minus_infinity(x, hidden<T>, sum);
+    return simd::where_minus_infinity(x, masked<T>, sum);
   }
 
   bool shares_gradients() const { return shared; }

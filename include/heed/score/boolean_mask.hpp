@@ -12,7 +12,7 @@ namespace heed::inline HEED_ABI {
 /// A pair is visible where mask[b, h, i, j] is not 0; dimensions of size 1 broadcast.
 ///
 /// @throws ShapeError if the mask does not broadcast to [B, H, Nq, Nk].
-/// @note Blocks that are hidden whole are skipped, those visible whole run unmasked. Where a window
+/// @note Blocks that are masked whole are skipped, those visible whole run unmasked. Where a window
 ///       or a block span says the same, prefer it: a mask is read, pair by pair.
 template <class Flag>  // bool or std::uint8_t
 struct BooleanMask : StageOf<Rank::mask> {
@@ -41,12 +41,12 @@ struct BooleanMask : StageOf<Rank::mask> {
   template <class T>
   HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
     const Flag* row = detail::row_at(flags, at.batch, at.head, at.row, at.key);
-    const Batch<T> nought(T(0));
+    const Batch<T> zero(T(0));
     if (in_order() && at.keys >= simd::width<T>)  // a byte, whatever its type
-      return m & (simd::load_stored<T>(reinterpret_cast<const std::int8_t*>(row)) != nought);
+      return m & (simd::load_stored<T>(reinterpret_cast<const std::int8_t*>(row)) != zero);
     T lanes[std::size_t(simd::width<T>)] = {};
     for (Index j = 0; j < at.keys; ++j) lanes[j] = T(row[j * flags.stride(3)] != Flag(0));
-    return m & (simd::load(lanes) != nought);
+    return m & (simd::load(lanes) != zero);
   }
 
  private:

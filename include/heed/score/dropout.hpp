@@ -32,7 +32,7 @@ struct Dropout : StageOf<Rank::weight> {
     for (Index lane = 0; lane < simd::width<T>; ++lane)
       factors[lane] =
           draw(std::uint32_t(at.key + lane), std::uint32_t(at.row), stream) < below ? T(0) : kept;
-    // Selected, not multiplied: what is hidden may be NaN on its way back.
+    // Selected, not multiplied: what is masked may be NaN on its way back.
     const Batch<T> factor = simd::load(factors), zero(T(0));
     return simd::select(factor > zero, w * factor, zero);
   }

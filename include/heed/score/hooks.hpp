@@ -135,7 +135,7 @@ inline constexpr GradValueFactor grad_value_factor;
 // --- Score.
 
 /// Once a register: changes scores. Lanes of masked keys may hold anything, NaN included. The
-/// result is finite where its key is visible; hidden<T> masks a key.
+/// result is finite where its key is visible; masked<T> masks a key.
 struct Score : Through<Score> {
   HEED_HOOK(Score, score, Batch<T>(const Batch<T>&, const Lanes<T>&) const,
             "template <class T> Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const")
@@ -220,7 +220,7 @@ struct KeepsCausalPast;
 
 // --- Sink.
 
-/// Once a row: the logit of a head's sink, a natural score; hidden<T> if there is none.
+/// Once a row: the logit of a head's sink, a natural score; masked<T> if there is none.
 struct Sink : Through<Sink> {
   HEED_HOOK(Sink, sink, T(T, Index, Index) const,
             "template <class T> T sink(T logit, Index batch, Index head) const")

@@ -44,9 +44,9 @@ struct LargestScore : StageOf<Rank::mask> {
 
   void begin(Index entry, bool) {
     batch = entry;
-    if (lanes != nullptr) std::fill_n(lanes, heads * simd::width<T>, hidden<T>);
+    if (lanes != nullptr) std::fill_n(lanes, heads * simd::width<T>, masked<T>);
   }
-  /// Behind the masks, where what is masked is hidden<T>.
+  /// Behind the masks, where what is masked is masked<T>.
   HEED_INLINE Batch<T> scan_bias(const Batch<T>& s, const Lanes<T>& at) const {
     if (lanes != nullptr && !at.fills_tile) {
       T* const most = lanes + at.head * simd::width<T>;
@@ -58,7 +58,7 @@ struct LargestScore : StageOf<Rank::mask> {
   void end() {
     for (Index h = 0; lanes != nullptr && h < heads; ++h) {
       const T most = simd::reduce_max(simd::load(lanes + h * simd::width<T>));
-      if (most < hidden_below<T>) continue;
+      if (most < masked_below<T>) continue;
       std::atomic_ref<T> shared(largest(batch, h));
       T known = shared.load(std::memory_order_relaxed);
       while (known < most * simd::ln2<T> &&

@@ -7,7 +7,7 @@
 namespace heed::inline HEED_ABI {
 
 /// Batch entry b holds length[b] tokens; what stands behind them is padding, and is never read into
-/// a result, whatever it holds. Keys j ≥ length[b] are hidden. Where queries and keys are
+/// a result, whatever it holds. Keys j ≥ length[b] are masked. Where queries and keys are
 /// the same tokens (causal, prefix_lm, documents, a window that does not look ahead), rows at
 /// positions ≥ length[b] see nothing either: they come out zero, with lse −∞, and cast no votes.
 ///

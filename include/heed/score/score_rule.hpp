@@ -11,7 +11,7 @@ namespace heed::inline HEED_ABI {
 ///     standard | score_rule([](auto s, const auto& at) { return s + at.distance() * 0.1f; }) |
 ///     causal
 ///
-/// Any arithmetic of xsimd batches will do, as long as the result is finite: to hide a key is for a
+/// Any arithmetic of xsimd batches will do, as long as the result is finite: to mask a key is for a
 /// mask, which also saves the work. Nothing is written to memory. To train, name the adjoint too,
 /// adjoint(grad, s, at) = ∂L/∂s from ∂L/∂rule(s):
 ///
@@ -27,7 +27,7 @@ struct ScoreRule : StageOf<Rank::bias> {
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
     const Batch<T> ruled =
         Batch<T>(rule(s * Batch<T>(simd::ln2<T>), at)) * Batch<T>(simd::log2e<T>);
-    return simd::select(s < Batch<T>(hidden_below<T>), s, ruled);  // a bias of −∞ stays hidden
+    return simd::select(s < Batch<T>(masked_below<T>), s, ruled);  // a bias of −∞ stays masked
   }
 
   bool shares_gradients() const { return false; }
@@ -36,7 +36,7 @@ struct ScoreRule : StageOf<Rank::bias> {
     static_assert(
         !std::is_same_v<Adjoint, void*>,
         "heed: backward through a score_rule needs its adjoint: score_rule(rule, adjoint)");
-    const Batch<T> zero(T(0));  // of a hidden key, whose score may be NaN
+    const Batch<T> zero(T(0));  // of a masked key, whose score may be NaN
     return simd::select(grad == zero, zero,
                         Batch<T>(adjoint(grad, s * Batch<T>(simd::ln2<T>), at)));
   }

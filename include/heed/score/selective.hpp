@@ -8,8 +8,9 @@
 ///
 /// s_0 are head 0's scores as they would enter the softmax: scaled, capped, biased, masked. Token 0
 /// and the token itself are never voted against, a masked pair casts no vote, and a vote counts for
-/// the rows below it only. j and n count from the first key of the row's own sequence, see
-/// documents and starts.
+/// the rows below it only. The paper defines F under a causal mask. Under prefix_lm a row n sees
+/// keys j > n too; it casts no vote against them. j and n count from the first key of the row's own
+/// sequence, see documents and starts.
 #pragma once
 
 #include "heed/score/stage.hpp"
@@ -100,9 +101,9 @@ class Selecting : public StageOf<Rank::scan> {
       for (Index i = 0; i < problem_.queries; ++i)
         for (Index j = 0; j < problem_.keys; ++j) tensors_.mask_f(batch, i, j) = 0;
   }
-  /// F only grows where votes cannot be negative and add up. The bounds on who is masked for good
-  /// rest on rows that see their own key, and the first, unmasked. M counts no key whose −F is
-  /// below −τ.
+  /// F only grows where votes are never negative and accumulate. The bounds on dead keys assume
+  /// that every row sees its own key, and the first one, unmasked. M does not depend on how far −F
+  /// is below −τ.
   T* monotone_key_bias(T threshold) {
     const bool grows = options_.relu && options_.accumulate && options_.shift;
     const bool f_is_wanted =
@@ -232,7 +233,7 @@ class Selecting : public StageOf<Rank::scan> {
     for (Index r = 0; r < tile.rows; ++r) {
       const Batch<T> s = simd::load(tile.scores + r * tile.stride + c);
       const Batch<T> vote = gate(
-          options_.relu ? simd::max(s, zero) : simd::select(s < Batch<T>(hidden_below<T>), zero, s),
+          options_.relu ? simd::max(s, zero) : simd::select(s < Batch<T>(masked_below<T>), zero, s),
           r);
       const Batch<T> after = (options_.accumulate ? sum : zero) - vote;
       (options_.shift ? sum : after).store_unaligned(penalty_ + r * block_keys + c);
@@ -246,7 +247,7 @@ class Selecting : public StageOf<Rank::scan> {
     const Gate gate(options_, first_keys_, tile, tile.key + c);
     const Batch<T> zero(T(0));
     const Batch<T> least(options_.relu ? T(0)
-                                       : hidden_below<T>);  // votes come from scores above it
+                                       : masked_below<T>);  // votes come from scores above it
     Batch<T> below = simd::load(below_ + c);
     for (Index r = tile.rows; r-- > 0;) {
       const Batch<T> s = simd::load(tile.scores + r * tile.stride + c);

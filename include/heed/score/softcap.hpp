@@ -7,7 +7,7 @@
 namespace heed::inline HEED_ABI {
 
 /// s ← c · tanh(s / c), before bias and masks, as ONNX's Attention-24 has it: a cap after the mask
-/// would bring hidden keys back.                                              arXiv:2408.00118
+/// would bring masked keys back.                                              arXiv:2408.00118
 ///
 /// @throws ValueError unless c lies in [1e-30, 1e30].
 struct Softcap : StageOf<Rank::cap> {
@@ -29,7 +29,7 @@ struct Softcap : StageOf<Rank::cap> {
   template <class T>
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>&) {
     const Batch<T> t = simd::tanh(s * Batch<T>(1 / (T(cap) * simd::log2e<T>)));
-    const Batch<T> zero(T(0));  // of a hidden key, whose score may be NaN
+    const Batch<T> zero(T(0));  // of a masked key, whose score may be NaN
     return simd::select(grad == zero, zero, grad * (Batch<T>(T(1)) - t * t));
   }
 };

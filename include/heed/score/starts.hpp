@@ -13,7 +13,7 @@ namespace heed::inline HEED_ABI {
 /// at positions < start[b] see nothing either: they come out zero, with lse −∞, and cast no votes.
 ///
 /// Every other stage counts from there: position_temperature, block_span, prefix_lm and selective
-/// give a sequence behind its padding what they give it alone. A mask that hides the padding does
+/// give a sequence behind its padding what they give it alone. A boolean_mask over the padding does
 /// not say where the sequence begins.
 ///
 /// @throws ShapeError if there is not one start per batch entry.

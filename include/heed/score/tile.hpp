@@ -36,9 +36,9 @@ struct TileRange {
 /// A masked score: finite, so that no arithmetic under -ffast-math goes wrong with it, and so low
 /// that no visible score, which the library keeps above −max / 2, is taken for it.
 template <class T>
-inline constexpr T hidden = std::numeric_limits<T>::lowest();
+inline constexpr T masked = std::numeric_limits<T>::lowest();
 template <class T>
-inline constexpr T hidden_below = std::numeric_limits<T>::lowest() / 4 * 3;
+inline constexpr T masked_below = std::numeric_limits<T>::lowest() / 4 * 3;
 
 /// Adjacent keys of one row: what a register of scores belongs to.
 template <class T>
@@ -58,7 +58,7 @@ struct Lanes {
   }
 };
 
-/// The selecting head's scores on a tile, masked ones at hidden<T>.
+/// The selecting head's scores on a tile, masked ones at masked<T>.
 template <class T>
 struct ScoreTile {
   const T* scores;  ///< scores[r · stride + c]
