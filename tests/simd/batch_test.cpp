@@ -46,6 +46,21 @@ TYPED_TEST(Registers, CountTheirLanes) {
     EXPECT_EQ(this->lanes(simd::iota<T>())[std::size_t(i)], T(i));
 }
 
+TYPED_TEST(Registers, AreUnzippedAndZipped) {
+  using T = TypeParam;
+  std::vector<T> x(std::size_t(2 * this->width));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = T(i);
+  const simd::BatchPair<T> apart =
+      simd::unzip(simd::BatchPair<T>{simd::load(x.data()), simd::load(x.data() + this->width)});
+  const simd::BatchPair<T> together = simd::zip(apart);
+  for (Index i = 0; i < this->width; ++i) {
+    EXPECT_EQ(this->lanes(apart.first)[std::size_t(i)], T(2 * i));
+    EXPECT_EQ(this->lanes(apart.second)[std::size_t(i)], T(2 * i + 1));
+    EXPECT_EQ(this->lanes(together.first)[std::size_t(i)], T(i));
+    EXPECT_EQ(this->lanes(together.second)[std::size_t(i)], T(this->width + i));
+  }
+}
+
 TYPED_TEST(Registers, SumTheLanesOfAsManyRegisters) {
   using T = TypeParam;
   std::vector<simd::Batch<T>> rows;

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #define HEED_INLINE [[gnu::always_inline]] inline
 
@@ -287,6 +288,67 @@ HEED_INLINE Batch<T> iota() {
   static constexpr T lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   static_assert(width<T> <= 16);
   return load(lanes);
+}
+
+namespace detail {
+
+/// Lane i is number pick(i) of a's lanes and, behind them, b's. The compiler's own vectors: xsimd 8
+/// has no shuffle of two registers.
+template <class T, class Pick, std::size_t... I>
+HEED_INLINE Batch<T> shuffled(const Batch<T>& a, const Batch<T>& b, Pick,
+                              std::index_sequence<I...>) {
+  typedef T Vector [[gnu::vector_size(sizeof(T) * sizeof...(I))]];
+  T lanes[sizeof...(I)];
+  Vector x, y;
+  a.store_unaligned(lanes), std::memcpy(&x, lanes, sizeof x);
+  b.store_unaligned(lanes), std::memcpy(&y, lanes, sizeof y);
+  const Vector picked = __builtin_shufflevector(x, y, Pick::of(I)...);
+  std::memcpy(lanes, &picked, sizeof picked);
+  return load(lanes);
+}
+template <class T, class Pick>
+HEED_INLINE Batch<T> shuffled(const Batch<T>& a, const Batch<T>& b, Pick pick) {
+  return shuffled(a, b, pick, std::make_index_sequence<Batch<T>::size>());
+}
+
+/// Every second number from `first` on.
+template <int first>
+struct EverySecond {
+  static constexpr int of(std::size_t i) { return first + 2 * int(i); }
+};
+/// Of the first register and of the second in turn, from number `first` on.
+template <int first, int width>
+struct InTurn {
+  static constexpr int of(std::size_t i) { return first + int(i / 2) + (i % 2 == 0 ? 0 : width); }
+};
+
+}  // namespace detail
+
+/// Two registers.
+template <class T>
+struct BatchPair {
+  Batch<T> first, second;
+};
+
+/// (x₀, x₂, x₄, …) and (x₁, x₃, x₅, …) of numbers that lie in two registers, one behind the other.
+template <class T>
+HEED_INLINE BatchPair<T> unzip(const BatchPair<T>& x) {
+  if constexpr (width<T> == 1)
+    return x;
+  else
+    return {detail::shuffled(x.first, x.second, detail::EverySecond<0>()),
+            detail::shuffled(x.first, x.second, detail::EverySecond<1>())};
+}
+
+/// What unzip() took apart, put together.
+template <class T>
+HEED_INLINE BatchPair<T> zip(const BatchPair<T>& x) {
+  constexpr int lanes = int(width<T>);
+  if constexpr (lanes == 1)
+    return x;
+  else
+    return {detail::shuffled(x.first, x.second, detail::InTurn<0, lanes>()),
+            detail::shuffled(x.first, x.second, detail::InTurn<lanes / 2, lanes>())};
 }
 
 /// Lanes i with first ≤ i < last; any integers will do.
