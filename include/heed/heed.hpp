@@ -6,6 +6,8 @@
 #include "heed/attention/layer_plan.hpp"
 #include "heed/attention/memory_loss.hpp"
 #include "heed/attention/rotary.hpp"
+#include "heed/attention/rotary_frequencies.hpp"
+#include "heed/attention/rotary_table.hpp"
 #include "heed/attention/selective_attention.hpp"
 #include "heed/attention/standard_attention.hpp"
 #include "heed/attention/temperature_attention.hpp"

@@ -9,8 +9,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace heed::test {
@@ -81,6 +83,103 @@ TYPED_TEST(Rotary, CountsFromAnOffsetInAnyScale) {
   EXPECT_TRUE(close(turned, reference::rotary(array(x), in_order(1, 20, 1000, 0.25))));
 }
 
+TYPED_TEST(Rotary, ScalesThePositionsItIsGiven) {
+  using T = TypeParam;
+  const Tensor<T> x = normal<T>(2, 2, 2, 5, 8);
+  Tensor<std::int64_t, 2> positions(2, 5);
+  positions.setValues({{0, 3, 4, 90, 91}, {7, 7, 0, -1, 12}});
+  reference::Array scaled = array(positions);
+  for (double& p : scaled.values) p *= 0.25;
+  Tensor<T> turned = x;
+  RotaryOptions options;
+  options.positions = positions;
+  options.scale = 0.25;
+  rotary(turned, options);
+  EXPECT_TRUE(close(turned, reference::rotary(array(x), scaled)));
+}
+
+/// Whatever part of it lies in whole registers.
+TYPED_TEST(Rotary, TurnsAnyNumberOfPairs) {
+  using T = TypeParam;
+  for (Index dims = 2; dims <= 80; dims += 2)
+    for (const bool interleaved : {false, true}) {
+      const Tensor<T> x = normal<T>(std::uint64_t(dims), 1, 2, 3, dims + 3);
+      Tensor<T> turned = x;
+      RotaryOptions options;
+      options.pairs = interleaved ? RotaryOptions::interleaved : RotaryOptions::half_split;
+      options.dims = dims;
+      options.offset = -1;
+      rotary(turned, options);
+      EXPECT_TRUE(close(
+          turned, reference::rotary(array(x), in_order(1, 3, -1), {10000, dims, interleaved})))
+          << dims << ' ' << interleaved;
+    }
+}
+
+TYPED_TEST(Rotary, CountsEachSequenceFromItsOwnOffset) {
+  using T = TypeParam;
+  const Tensor<T> x = normal<T>(9, 3, 2, 40, 8);
+  Tensor<std::int64_t, 1> offsets(3);
+  offsets.setValues({0, -7, 4095});
+  reference::Array positions({3, 40});
+  for (Index b = 0; b < 3; ++b)
+    for (Index n = 0; n < 40; ++n) positions(b, n) = double(offsets(b) + n);
+  Tensor<T> turned = x;
+  RotaryOptions options;
+  options.offsets = offsets;
+  rotary(turned, options);
+  EXPECT_TRUE(close(turned, reference::rotary(array(x), positions)));
+}
+
+/// A key that is turned when it comes is the key that is turned with its text.
+TYPED_TEST(Rotary, DependsOnThePositionAlone) {
+  using T = TypeParam;
+  const Index n = 200;
+  const Tensor<T> x = normal<T>(10, 1, 2, n, 24);
+  for (const Index start : {0, 1, 8191, -100}) {
+    Tensor<T> whole = x;
+    RotaryOptions options;
+    options.offset = start;
+    rotary(whole, options);
+    for (const Index part : {1, 7, 64}) {
+      Tensor<T> parts = x;
+      for (Index first = 0; first < n; first += part) {
+        options.offset = start + first;
+        rotary(View<T, 4>(&parts(0, 0, first, 0), {1, 2, std::min(part, n - first), 24},
+                          {2 * n * 24, n * 24, 24, 1}),
+               options);
+      }
+      EXPECT_TRUE(same_bits(parts, whole)) << start << ' ' << part;
+    }
+  }
+}
+
+TYPED_TEST(Rotary, TurnsTensorsOfAnyLayout) {
+  using T = TypeParam;
+  // Queries in the middle of [B, N, 3, H, D], and tokens from the last to the first.
+  const Index batch = 2, heads = 3, tokens = 5, dim = 8;
+  std::vector<T> packed(std::size_t(batch * tokens * 3 * heads * dim), T(7));
+  const View<T, 4> view(packed.data() + heads * dim + (tokens - 1) * 3 * heads * dim,
+                        {batch, heads, tokens, dim},
+                        {tokens * 3 * heads * dim, dim, -3 * heads * dim, 1});
+  const Tensor<T> x = normal<T>(11, batch, heads, tokens, dim);
+  const auto each = [&](auto&& visit) {
+    for (Index b = 0; b < batch; ++b)
+      for (Index h = 0; h < heads; ++h)
+        for (Index n = 0; n < tokens; ++n)
+          for (Index d = 0; d < dim; ++d) visit(b, h, n, d);
+  };
+  each([&](Index b, Index h, Index n, Index d) { view(b, h, n, d) = x(b, h, n, d); });
+  rotary(view);
+  Tensor<T> turned = x;
+  rotary(turned);
+  each([&](Index b, Index h, Index n, Index d) {
+    EXPECT_EQ(view(b, h, n, d), turned(b, h, n, d));
+    view(b, h, n, d) = 7;
+  });
+  for (const T number : packed) EXPECT_EQ(number, T(7));
+}
+
 /// As a pruned cache needs them: any position for any token.
 TYPED_TEST(Rotary, TakesThePositionOfEachToken) {
   using T = TypeParam;
@@ -140,6 +239,8 @@ TYPED_TEST(Rotary, RefusesOddOrMissingNumbersAndOtherPositions) {
   EXPECT_THROW(rotary(x, options), ValueError);
   options.dims = 8;
   EXPECT_THROW(rotary(x, options), ValueError);
+  options.dims = -2;
+  EXPECT_THROW(rotary(x, options), ValueError);
   EXPECT_THROW(rotary(odd), ValueError);
   Tensor<std::int64_t, 2> positions(1, 4);
   positions.setZero();
@@ -147,6 +248,83 @@ TYPED_TEST(Rotary, RefusesOddOrMissingNumbersAndOtherPositions) {
   options.positions = positions;
   EXPECT_THROW(rotary(x, options), ShapeError);
   EXPECT_TRUE(same_bits(x, before));
+}
+
+TYPED_TEST(Rotary, RefusesNumbersOutOfTheirDomain) {
+  using T = TypeParam;
+  Tensor<T> x = normal<T>(12, 2, 1, 4, 6);
+  const Tensor<T> before = x;
+  const double nan = std::numeric_limits<double>::quiet_NaN(),
+               infinity = std::numeric_limits<double>::infinity();
+  const auto refuses = [&](auto&& change) {
+    RotaryOptions options;
+    change(options);
+    EXPECT_THROW(rotary(x, options), ValueError);
+  };
+  for (const double wrong : {0., -1., nan, infinity, -infinity})
+    refuses([&](RotaryOptions& o) { o.base = wrong; });
+  for (const double wrong : {nan, infinity, -infinity})
+    refuses([&](RotaryOptions& o) { o.scale = wrong; });
+  constexpr Index most = std::numeric_limits<Index>::max(), furthest = Index(1) << 53;
+  for (const Index wrong : {most, most - 3, most - 4, furthest - 2, -furthest - 1, -most - 1})
+    refuses([&](RotaryOptions& o) { o.offset = wrong; });
+  Tensor<std::int64_t, 1> offsets(2), other(3);
+  other.setZero();
+  for (const Index wrong : {most, furthest, -furthest - 1}) {
+    offsets.setValues({0, wrong});
+    refuses([&](RotaryOptions& o) { o.offsets = offsets; });
+  }
+  offsets.setZero();
+  EXPECT_THROW(rotary(x, {.offsets = other}), ShapeError);
+  Tensor<std::int64_t, 2> positions(2, 4);
+  for (const Index wrong : {furthest + 1, most, -furthest - 1}) {
+    positions.setZero();
+    positions(1, 3) = wrong;
+    refuses([&](RotaryOptions& o) { o.positions = positions; });
+  }
+  positions.setZero();
+  // One says where tokens stand.
+  refuses([&](RotaryOptions& o) { o.positions = positions, o.offsets = offsets; });
+  refuses([&](RotaryOptions& o) { o.positions = positions, o.offset = 1; });
+  refuses([&](RotaryOptions& o) { o.offsets = offsets, o.offset = 1; });
+  refuses([&](RotaryOptions& o) { o.positions = View<const std::int64_t, 2>(nullptr, {2, 4}); });
+  refuses([&](RotaryOptions& o) { o.scaling = LinearRotary{0}; });
+  refuses([&](RotaryOptions& o) { o.scaling = GivenRotary{{}, -1}; });
+  EXPECT_TRUE(same_bits(x, before));
+  Tensor<T> last = x;
+  EXPECT_NO_THROW(rotary(last, {.offset = furthest - 3}));
+  EXPECT_TRUE(finite(last));
+}
+
+TYPED_TEST(Rotary, RefusesTensorsThatCannotBeChangedInPlace) {
+  using T = TypeParam;
+  std::vector<T> numbers(64, T(3));
+  T* const p = numbers.data();
+  const auto shape = [&](const View<T, 4>& x) { EXPECT_THROW(rotary(x), ShapeError); };
+  shape({p, {1, 1, 2, 4}, {8, 8, 1, 2}});    // rows with gaps
+  shape({p, {2, 1, 2, 4}, {0, 8, 4, 1}});    // a broadcast sequence
+  shape({p, {1, 2, 2, 4}, {16, 0, 4, 1}});   // a broadcast head
+  shape({p, {1, 1, 3, 4}, {16, 16, 2, 1}});  // rows that overlap
+  shape({p, {1, 2, 3, 4}, {16, 8, 4, 1}});   // heads that overlap
+  shape({p, {1, 2, 3, 4}, {16, 3, 8, 1}});   // heads within one row
+  shape({p, {1, -1, 3, 4}});                 // a negative size
+  constexpr Index most = std::numeric_limits<Index>::max();
+  shape({p, {1, 2, 3, 4}, {16, most / 2, 4, 1}});
+  shape({p, {most, most, 3, 4}, {most, most, 4, 1}});
+  EXPECT_THROW(rotary(View<T, 4>(nullptr, {1, 1, 1, 2})), ValueError);
+  for (const T number : numbers) EXPECT_EQ(number, T(3));
+  // Nothing to do is no fault, however large.
+  EXPECT_NO_THROW(rotary(View<T, 4>(nullptr, {most, most, 0, 2})));
+  EXPECT_NO_THROW(rotary(View<T, 4>(nullptr, {0, 1, 4, 2})));
+}
+
+TEST(RotaryPositionsInX, AreRefused) {
+  // What is read while x is written.
+  double memory[16] = {};
+  const View<double, 4> x(memory, {1, 1, 4, 4});
+  const View<const std::int64_t, 2> positions(
+      static_cast<const std::int64_t*>(static_cast<const void*>(memory)), {1, 4});
+  EXPECT_THROW(rotary(x, {.positions = positions}), ValueError);
 }
 
 }  // namespace

@@ -2,70 +2,412 @@
 /// @file Rotary position embedding.
 #pragma once
 
+#include "heed/attention/rotary_frequencies.hpp"
+#include "heed/attention/rotary_table.hpp"
+#include "heed/core/shape.hpp"
+#include "heed/core/storage.hpp"
 #include "heed/core/vector.hpp"
-#include "heed/core/views.hpp"
+#include "heed/simd/rounded_register.hpp"
 
-#include <cmath>
+#include <algorithm>
+#include <bit>
 #include <cstdint>
+#include <cstdlib>
+#include <type_traits>
 
 namespace heed::inline HEED_ABI {
 
-/// How a head's numbers are paired, and how fast the pairs turn.
+/// How a head's numbers are paired, how fast the pairs turn, and where the tokens stand. At most
+/// one of `offset` (other than 0), `offsets` and `positions` is given.
 struct RotaryOptions {
   enum Pairs {
     interleaved,  ///< (0, 1), (2, 3), …: the paper's, GPT-J's
     half_split,   ///< (0, d/2), (1, d/2 + 1), …: GPT-NeoX's, Llama's in Transformers
   };
   Pairs pairs = half_split;
-  double base = 10000;
-  Index dims = 0;        ///< Only the first so many of a head's numbers turn; 0: all.
-  Index offset = 0;      ///< Position of token 0.
-  double scale = 1;      ///< Positions are multiplied by it: 1 / 4 stretches the context fourfold.
-  bool inverse = false;  ///< Turn back: also the adjoint.
-  View<const std::int64_t, 2> positions{};  ///< [B, N] in place of offset + n.
+  double base = 10000;  ///< Finite, above 0.
+  Index dims = 0;       ///< Only the first so many of a head's numbers turn; 0: all.
+  Index offset = 0;     ///< Position of token 0; may be negative.
+  double scale = 1;     ///< Positions are multiplied by it: 1 / 4 stretches the context fourfold.
+  bool inverse =
+      false;  ///< Turn back: the adjoint, and the inverse if no attention factor is used.
+  View<const std::int64_t, 2> positions{};  ///< [B, N] in place of offset + n; any order, any sign.
+  View<const std::int64_t, 1> offsets{};    ///< [B], the position of each sequence's token 0.
+  RotaryScaling scaling{};                  ///< For texts longer than those trained on.
 };
+
+/// What remains to be said where cosines and sines are ready: as in RotaryOptions.
+struct RotaryTurn {
+  RotaryOptions::Pairs pairs = RotaryOptions::half_split;
+  Index offset = 0;
+  bool inverse = false;
+  View<const std::int64_t, 2> positions{};
+  View<const std::int64_t, 1> offsets{};
+};
+
+namespace detail {
+
+/// The bytes from a tensor's first number to behind its last.
+struct ByteRange {
+  std::intptr_t first = 0, end = 0;
+
+  bool empty() const { return first == end; }
+  bool meets(const ByteRange& other) const { return first < other.end && other.first < end; }
+};
+
+/// Throws unless the sizes are no less than zero, the numbers are there, and their addresses are
+/// within reach.
+template <class T, std::size_t Rank>
+ByteRange expect_readable(const char* what, const View<T, Rank>& x) {
+  bool empty = false;
+  for (const Index dim : x.dims()) {
+    if (dim < 0) throw ShapeError("rotary: ", what, " is ", x.dims(), ", a size is negative");
+    empty |= dim == 0;
+  }
+  if (empty) return {};
+  if (x.data() == nullptr)
+    throw ValueError("rotary: ", what, " is null, should be ", x.dims(), " numbers");
+  const std::intptr_t start = std::bit_cast<std::intptr_t>(x.data());
+  ByteRange range{start, start};
+  bool overflows = __builtin_add_overflow(range.end, std::intptr_t(sizeof(T)), &range.end);
+  for (std::size_t d = 0; d < Rank; ++d) {
+    std::intptr_t reach = 0;
+    overflows |= __builtin_mul_overflow(x.dim(d) - 1, x.stride(d), &reach);
+    overflows |= __builtin_mul_overflow(reach, std::intptr_t(sizeof(T)), &reach);
+    std::intptr_t& bound = reach < 0 ? range.first : range.end;
+    overflows |= __builtin_add_overflow(bound, reach, &bound);
+  }
+  if (overflows)
+    throw ShapeError("rotary: ", what, " of ", x.dims(), " with strides ", x.strides(),
+                     " reaches beyond what 64 bits address");
+  return range;
+}
+
+/// Throws unless x can be changed in place: readable, in contiguous rows, no number there twice.
+/// Dimensions must be nested in memory in some order, as they are in every slice or transposition
+/// of a tensor without gaps.
+template <class T>
+ByteRange expect_changeable(const View<T, 4>& x) {
+  const ByteRange range = expect_readable("x", x);
+  expect_contiguous_rows("rotary: x", x);
+  if (range.empty()) return range;
+  struct Axis {
+    Index dim, stride;
+  } axes[4];
+  for (std::size_t d = 0; d < 4; ++d)
+    axes[d] = {x.dim(d), x.dim(d) > 1 ? std::abs(x.stride(d)) : 0};
+  std::sort(axes, axes + 4, [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
+  Index reach = 0;  // of the dimensions before; no overflow, since the range was within reach
+  for (const Axis& axis : axes)
+    if (axis.dim > 1) {
+      if (axis.stride <= reach)
+        throw ShapeError("rotary: x of ", x.dims(), " with strides ", x.strides(),
+                         " has numbers that lie on one another: each would turn more than once");
+      reach += (axis.dim - 1) * axis.stride;
+    }
+  return range;
+}
+
+/// Throws if what is only read lies where x is written.
+inline void expect_apart(const char* what, const ByteRange& read, const ByteRange& x) {
+  if (read.meets(x)) throw ValueError("rotary: ", what, " overlaps x, which is changed in place");
+}
+
+/// Where token n of sequence b stands.
+class RotaryPositions {
+ public:
+  template <class Options, class T>
+  RotaryPositions(const Options& options, const View<T, 4>& x, const ByteRange& written)
+      : offset_(options.offset), positions_(options.positions), offsets_(options.offsets) {
+    if (int(offset_ != 0) + int(bool(positions_)) + int(bool(offsets_)) > 1)
+      throw ValueError("rotary: positions, offsets and offset are given; one of them says it all");
+    if (positions_)
+      expect_dims("positions", positions_.dims(), {x.dim(0), x.dim(2)}, "one per token of x");
+    if (offsets_) expect_dims("offsets", offsets_.dims(), {x.dim(0)}, "one per sequence of x");
+    expect_apart("positions", expect_readable("positions", positions_), written);
+    expect_apart("offsets", expect_readable("offsets", offsets_), written);
+    if (positions_) {
+      for (Index b = 0; b < x.dim(0); ++b)
+        for (Index n = 0; n < x.dim(2); ++n) range_.add(positions_(b, n));
+    } else {
+      for (Index b = 0; b < (offsets_ ? x.dim(0) : 1); ++b)
+        range_.add_run(offsets_ ? offsets_(b) : offset_, x.dim(2));
+    }
+  }
+
+  const PositionRange& range() const { return range_; }
+  /// Do all sequences stand alike?
+  bool shared() const { return !positions_ && !offsets_; }
+  std::int64_t operator()(Index b, Index n) const {
+    return positions_ ? positions_(b, n) : (offsets_ ? offsets_(b) : offset_) + n;
+  }
+
+ private:
+  std::int64_t offset_;
+  View<const std::int64_t, 2> positions_;
+  View<const std::int64_t, 1> offsets_;
+  PositionRange range_;
+};
+
+/// The cosines and sines of one token, dims / 2 each.
+template <class C>
+struct RotaryRow {
+  const C *cosine, *sine;
+};
+
+/// (a, b) ← (a cos θ − b sin θ, a sin θ + b cos θ) of every pair of one row.
+///
+/// @param direction  1, or −1 to turn back.
+template <RotaryOptions::Pairs pairs, class C, class S>
+HEED_INLINE void turn_row(S* x, const RotaryRow<C>& row, Index half, C direction) {
+  using simd::load;
+  constexpr bool split = pairs == RotaryOptions::half_split;
+  constexpr Index lanes = simd::width<C>;
+  const simd::Batch<C> sign(direction);
+  Index i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    simd::BatchPair<C> pair;
+    if constexpr (split)
+      pair = {simd::load_stored<C>(x + i), simd::load_stored<C>(x + half + i)};
+    else
+      pair = simd::load_unzipped<C>(x + 2 * i);
+    const simd::Batch<C> cosine = load(row.cosine + i), sine = sign * load(row.sine + i);
+    pair = {pair.first * cosine - pair.second * sine,
+            simd::fma(pair.first, sine, pair.second * cosine)};
+    if constexpr (split) {
+      simd::store_rounded(pair.first, x + i);
+      simd::store_rounded(pair.second, x + half + i);
+    } else {
+      simd::store_zipped(pair, x + 2 * i);
+    }
+  }
+  for (; i < half; ++i) {
+    S &first = x[split ? i : 2 * i], &second = x[split ? half + i : 2 * i + 1];
+    const C a = C(first), b = C(second), cosine = row.cosine[i], sine = direction * row.sine[i];
+    first = S(a * cosine - b * sine);
+    second = S(a * sine + b * cosine);
+  }
+}
+
+/// Tokens whose cosines and sines are in the first cache while all heads are turned.
+inline constexpr Index rotary_block = 16;
+
+/// Turns every row of x.
+///
+/// @param row_of  row_of(b, n, r): the cosines and sines of token n of sequence b, which stay until
+/// it is asked with the same r < rotary_block again; asked once a token for all heads, and once for
+/// all sequences if they share.
+template <RotaryOptions::Pairs pairs, class C, class S, class RowOf>
+void turn(const View<S, 4>& x, Index half, bool inverse, bool shared, RowOf&& row_of) {
+  const C direction = inverse ? C(-1) : C(1);
+  RotaryRow<C> rows[std::size_t(rotary_block)];
+  for (Index start = 0; start < x.dim(2); start += rotary_block) {
+    const Index count = std::min(rotary_block, x.dim(2) - start);
+    for (Index b = 0; b < x.dim(0); ++b) {
+      if (b == 0 || !shared)
+        for (Index r = 0; r < count; ++r) rows[r] = row_of(b, start + r, r);
+      for (Index h = 0; h < x.dim(1); ++h)
+        for (Index r = 0; r < count; ++r)
+          turn_row<pairs>(x.row(b, h, start + r), rows[r], half, direction);
+    }
+  }
+}
+template <class C, class S, class RowOf>
+void turn(const View<S, 4>& x, Index half, RotaryOptions::Pairs pairs, bool inverse, bool shared,
+          RowOf&& row_of) {
+  if (pairs == RotaryOptions::half_split)
+    turn<RotaryOptions::half_split, C>(x, half, inverse, shared, row_of);
+  else
+    turn<RotaryOptions::interleaved, C>(x, half, inverse, shared, row_of);
+}
+
+/// What numbers stored as S are turned in.
+template <class S>
+using TurnedIn = std::conditional_t<std::is_same_v<S, double>, double, float>;
+
+/// Rows of cosines and sines, in another type or not there before.
+template <class C>
+class RotaryBlock {
+ public:
+  explicit RotaryBlock(Index half)
+      : half_(half), numbers_(std::size_t(2 * half * rotary_block), C(0)) {}
+
+  C* cosine(Index r) { return numbers_.data() + 2 * r * half_; }
+  C* sine(Index r) { return cosine(r) + half_; }
+  RotaryRow<C> operator[](Index r) { return {cosine(r), sine(r)}; }
+
+ private:
+  Index half_;
+  Vector<C> numbers_;
+};
+
+/// By cosines and sines that are ready: row(b, n) is the index of a row in the tables' memory.
+template <class S, class U, class RowOf>
+void turn_by_tables(const View<S, 4>& x, Index half, const RotaryTurn& turn_, bool shared,
+                    RowOf&& row_of) {
+  using C = TurnedIn<S>;
+  if constexpr (std::is_same_v<U, C>) {
+    turn<C>(x, half, turn_.pairs, turn_.inverse, shared,
+            [&](Index b, Index n, Index) { return row_of(b, n); });
+  } else {
+    RotaryBlock<C> block(half);
+    turn<C>(x, half, turn_.pairs, turn_.inverse, shared, [&](Index b, Index n, Index r) {
+      const RotaryRow<U> row = row_of(b, n);
+      for (Index i = 0; i < half; ++i)
+        block.cosine(r)[i] = C(row.cosine[i]), block.sine(r)[i] = C(row.sine[i]);
+      return block[r];
+    });
+  }
+}
+
+/// Throws unless cosines and sines are alike and fit x.
+template <class S, class U, std::size_t Rank>
+Index expect_tables(const View<S, 4>& x, const ByteRange& written,
+                    const View<const U, Rank>& cosines, const View<const U, Rank>& sines) {
+  const Index half = cosines.dim(Rank - 1);
+  expect_apart("cosines", expect_readable("cosines", cosines), written);
+  expect_apart("sines", expect_readable("sines", sines), written);
+  expect_dims("sines", sines.dims(), cosines.dims(), "as cosines are");
+  for (const auto* table : {&cosines, &sines})
+    if (half > 1 && table->stride(Rank - 1) != 1)
+      throw ShapeError("rotary: cosines or sines have stride ", table->stride(Rank - 1),
+                       " along their last dimension, which must be contiguous");
+  if (half > x.dim(3) / 2)
+    throw ShapeError("rotary: cosines is ", cosines.dims(), " and x is ", x.dims(),
+                     ": there are more cosines than a head has pairs");
+  return half;
+}
+
+/// By tables of positions `first`, first + 1, …
+template <class S, class U>
+void turn_by_positions(const View<S, 4>& x, const View<const U, 2>& cosines,
+                       const View<const U, 2>& sines, std::int64_t first, const RotaryTurn& turn_) {
+  const ByteRange written = expect_changeable(x);
+  const Index half = expect_tables(x, written, cosines, sines);
+  const RotaryPositions positions(turn_, x, written);
+  const PositionRange& range = positions.range();
+  if (!range.empty() && (range.first < first || std::uint64_t(range.last) - std::uint64_t(first) >=
+                                                    std::uint64_t(cosines.dim(0))))
+    throw ValueError("rotary: positions are ", range.first, " to ", range.last,
+                     ", the cosines are those of ", cosines.dim(0), " positions from ", first,
+                     " on");
+  if (written.empty()) return;
+  turn_by_tables<S, U>(x, half, turn_, positions.shared(), [&](Index b, Index n) -> RotaryRow<U> {
+    const Index p = positions(b, n) - first;
+    return {cosines.row(p), sines.row(p)};
+  });
+}
+
+/// By tables that have a row for each token.
+template <class S, class U>
+void turn_by_tokens(const View<S, 4>& x, const View<const U, 3>& cosines,
+                    const View<const U, 3>& sines, const RotaryTurn& turn_) {
+  const ByteRange written = expect_changeable(x);
+  const Index half = expect_tables(x, written, cosines, sines);
+  if (turn_.offset != 0 || turn_.offsets || turn_.positions)
+    throw ValueError(
+        "rotary: cosines have a row for each token; offset, offsets and positions say"
+        " nothing more");
+  const bool shared = cosines.dim(0) == 1;
+  expect_dims("cosines", cosines.dims(), {shared ? 1 : x.dim(0), x.dim(2), half},
+              "one row per token of x, of one sequence or of each");
+  if (written.empty()) return;
+  turn_by_tables<S, U>(x, half, turn_, shared, [&](Index b, Index n) -> RotaryRow<U> {
+    const Index sequence = shared ? 0 : b;
+    return {cosines.row(sequence, n), sines.row(sequence, n)};
+  });
+}
+
+/// May x be of these?
+template <class S>
+inline constexpr bool turns =
+    std::is_same_v<S, float> || std::is_same_v<S, double> || is_bfloat16<S> || is_binary16<S>;
+
+}  // namespace detail
 
 /// Turns each pair of numbers of x by an angle that grows with the token's position p, in place:
 ///
-///     (a, b) ← (a cos θ − b sin θ, a sin θ + b cos θ),   θ = scale · p · base^(−2 i / d), pair i
-///     of d / 2
+///     (a, b) ← m · (a cos θ − b sin θ, a sin θ + b cos θ),   θ = scale · p · f_i, pair i of d / 2
 ///
-/// so that q_i · k_j depends on i − j alone. For q and k alike, before attention. arXiv:2104.09864
+/// where f_i = base^(−2 i / d), m = 1 unless options.scaling says otherwise, so that q_i · k_j
+/// depends on i − j alone. For q and k alike, before attention. arXiv:2104.09864
 ///
-/// @param x  [B, H, N, D].
-/// @throws ShapeError if positions are not [B, N]; ValueError if dims is odd or beyond D.
-/// @note Angles are computed in double, once a token for all heads.
+/// Turning back (`inverse`) takes the sine's sign: the adjoint, which takes the gradient of what
+/// was turned to that of x. It undoes the turn if m = 1; else what is turned there and back is m²
+/// times what it was.
+///
+/// Angles, cosines and sines are computed in double, once a position for all heads (for all
+/// sequences too where they share positions) and depend on the position alone, bit for bit. x of
+/// float or 16 bits is turned in float, x of double in double; 16 bits are rounded once, at the
+/// end.
+///
+/// @param x  [B, H, N, D], rows contiguous; float, double or 16 bits.
+/// @throws ShapeError if positions are not [B, N] or offsets not [B], if the caller's own
+/// frequencies are not d / 2, if rows of x are not contiguous or lie on one another; ValueError if
+/// d is odd, negative or beyond D, if base is not finite and above 0, if scale is not finite, if a
+/// parameter of the scaling is out of its domain, if a position is beyond ±2^53, or if more than
+/// one of offset, offsets and positions is given. Nothing was changed then.
+/// @note 6 B H N d / 2 operations, and one pass over x in memory. A cosine and a sine per pair for
+/// every 64th position and for six more; 4 products per pair for any other. Takes memory for about
+/// 80 rows of d doubles, whatever N is. RotaryTable saves q's angles for k and for the next
+/// layer.
 template <TensorLike<4> X>
+requires detail::turns<ScalarOf<X>>
 void rotary(X&& x_, const RotaryOptions& options = {}) {
-  using T = ScalarOf<X>;
-  const View<T, 4> x(x_);
-  const Index dims = options.dims == 0 ? x.dim(3) : options.dims, half = dims / 2;
-  if (dims < 0 || dims > x.dim(3) || dims % 2 != 0)
+  using S = ScalarOf<X>;
+  using C = detail::TurnedIn<S>;
+  const View<S, 4> x(x_);
+  const detail::ByteRange written = detail::expect_changeable(x);
+  const Index dims = options.dims == 0 ? x.dim(3) : options.dims;
+  detail::expect_turning(dims);
+  if (dims > x.dim(3))
     throw ValueError("rotary: ", dims, " of ", x.dim(3),
-                     " numbers are to turn; they must be even in number, and there");
-  if (options.positions)
-    expect_dims("positions", options.positions.dims(), {x.dim(0), x.dim(2)}, "one per token of x");
-  const bool split = options.pairs == RotaryOptions::half_split;
-  Vector<T> cosine(std::size_t(half), T(0)), sine(std::size_t(half), T(0));
-  for (Index b = 0; b < x.dim(0); ++b)
-    for (Index n = 0; n < x.dim(2); ++n) {
-      const double position =
-          options.scale *
-          double(options.positions ? Index(options.positions(b, n)) : options.offset + n);
-      for (Index i = 0; i < half; ++i) {
-        const double angle = position * std::pow(options.base, -2.0 * double(i) / double(dims));
-        cosine[std::size_t(i)] = T(std::cos(angle));
-        sine[std::size_t(i)] = T(options.inverse ? -std::sin(angle) : std::sin(angle));
-      }
-      for (Index h = 0; h < x.dim(1); ++h)
-        for (Index i = 0; i < half; ++i) {
-          T& first = x(b, h, n, split ? i : 2 * i);
-          T& second = x(b, h, n, split ? i + half : 2 * i + 1);
-          const T a = first, c = cosine[std::size_t(i)], s = sine[std::size_t(i)];
-          first = a * c - second * s;
-          second = a * s + second * c;
-        }
-    }
+                     " numbers are to turn; they must be there");
+  const detail::RotaryPositions positions(options, x, written);
+  positions.range().expect_computable();
+  detail::RotaryAngles angles(dims, {options.base, options.scale, options.scaling});
+  if (written.empty()) return;
+  detail::RotaryBlock<C> block(dims / 2);
+  detail::turn<C>(x, dims / 2, options.pairs, options.inverse, positions.shared(),
+                  [&](Index b, Index n, Index r) {
+                    angles.write(positions(b, n), block.cosine(r), block.sine(r));
+                    return block[r];
+                  });
+}
+
+/// The same with cosines and sines of a table, of which d = 2 · table.cosines().dim(1).
+///
+/// @throws also ValueError if a position is not in the table.
+/// @note Takes no memory if the table is of float, and x of float or 16 bits, or both of double.
+template <TensorLike<4> X, class U>
+requires detail::turns<ScalarOf<X>>
+void rotary(X&& x, const RotaryTable<U>& table, const RotaryTurn& turn = {}) {
+  detail::turn_by_positions<ScalarOf<X>, U>(x, table.cosines(), table.sines(), table.first(), turn);
+}
+
+/// The same with the caller's own cosines and sines, which may hold a factor: ONNX's
+/// RotaryEmbedding, its cos_cache and sin_cache, its position_ids as `positions`, `interleaved` as
+/// `pairs`.
+///
+/// @param cosines, sines  [positions, d / 2], row p for position p; or [B, N, d / 2] or
+/// [1, N, d / 2], a row for each token. Rows contiguous; float, double or 16 bits, both alike, and
+/// converted to what x is turned in. Only the first d of a head's numbers turn.
+/// @throws also ShapeError if they differ or fit x in neither way; ValueError if they overlap x,
+/// if a position is not in them, or if there is a row for each token and positions are given.
+template <TensorLike<4> X, class Cosines, class Sines>
+requires detail::turns<ScalarOf<X>> &&
+    ((TensorLike<Cosines, 2> && TensorLike<Sines, 2>) ||
+     (TensorLike<Cosines, 3> && TensorLike<Sines, 3>)) void rotary(X&& x, const Cosines& cosines,
+                                                                   const Sines& sines,
+                                                                   const RotaryTurn& turn = {}) {
+  using S = ScalarOf<X>;
+  using U = ScalarOf<Cosines>;
+  static_assert(std::is_same_v<U, ScalarOf<Sines>>, "heed: cosines and sines are of one type");
+  static_assert(detail::turns<U>, "heed: cosines and sines are float, double or 16 bits");
+  if constexpr (TensorLike<Cosines, 2>)
+    detail::turn_by_positions<S, U>(x, cosines, sines, 0, turn);
+  else
+    detail::turn_by_tokens<S, U>(x, cosines, sines, turn);
 }
 
 }  // namespace heed::inline HEED_ABI
