@@ -23,28 +23,15 @@ class BackwardPass {
 
  public:
   BackwardPass(const BackwardTensors<T>& x, const V& variant)
-      : x_(x), variant_(variant), problem_(problem_of(common_shape(x.q, x.k, x.v), variant)) {
-    problem_.backward = true;
-    const Shape& s = problem_;
-    check_outputs(s, View<T, 4>(const_cast<T*>(x.out.data()), x.out.dims(), x.out.strides()), {});
-    expect_dims("lse", x.lse.dims(), {s.batch, s.heads, s.queries}, "one number per row of q");
-    expect_dims("grad_out", x.grad_out.dims(), x.out.dims(), "the dimensions of out");
-    if (x.grad_lse)
-      expect_dims("grad_lse", x.grad_lse.dims(), x.lse.dims(), "the dimensions of lse");
-    expect_dims("grad_q", x.grad_q.dims(), x.q.dims(), "the dimensions of q");
-    expect_dims("grad_k", x.grad_k.dims(), x.k.dims(), "the dimensions of k");
-    expect_dims("grad_v", x.grad_v.dims(), x.v.dims(), "the dimensions of v");
-    expect_contiguous_rows("grad_out", x.grad_out);
-    expect_contiguous_rows("grad_q", View<const T, 4>(x.grad_q));
-    expect_contiguous_rows("grad_k", View<const T, 4>(x.grad_k));
-    expect_contiguous_rows("grad_v", View<const T, 4>(x.grad_v));
-  }
+      : x_(x), variant_(variant), problem_(checked(x, variant)) {}
 
   Visited run(const Options& options) {
     negligible_ = negligible_weight<T>(options.negligible);
+    check_bfloat16(options.bfloat16);
     if (problem_.batch == 0 || problem_.heads == 0) return clear_all();
-    const Index workers = std::max<Index>(options.executor.workers(), 1);
     plan();
+    const Index workers = options.executor.workers(
+        problem_.batch * std::max({problem_.heads, problem_.key_heads, key_blocks_}));
     drops_ = carries_ && negligible_ > 0 && bounds_hold_;
     Arena measure;
     layout(measure, workers);
@@ -79,6 +66,29 @@ class BackwardPass {
   }
 
  private:
+  static Problem checked(const BackwardTensors<T>& x, const V& variant) {
+    CallTensors tensors;
+    tensors.reads("q", x.q), tensors.reads("k", x.k), tensors.reads("v", x.v);
+    const Problem s = problem_of(common_shape(x.q, x.k, x.v), variant, &tensors, true);
+    check_output_dims<T>(s, x.out, {});
+    expect_dims("lse", x.lse.dims(), {s.batch, s.heads, s.queries}, "one number per row of q");
+    expect_dims("grad_out", x.grad_out.dims(), x.out.dims(), "the dimensions of out");
+    if (x.grad_lse)
+      expect_dims("grad_lse", x.grad_lse.dims(), x.lse.dims(), "the dimensions of lse");
+    expect_dims("grad_q", x.grad_q.dims(), x.q.dims(), "the dimensions of q");
+    expect_dims("grad_k", x.grad_k.dims(), x.k.dims(), "the dimensions of k");
+    expect_dims("grad_v", x.grad_v.dims(), x.v.dims(), "the dimensions of v");
+    expect_contiguous_rows("grad_out", x.grad_out);
+    expect_contiguous_rows("grad_q", View<const T, 4>(x.grad_q));
+    expect_contiguous_rows("grad_k", View<const T, 4>(x.grad_k));
+    expect_contiguous_rows("grad_v", View<const T, 4>(x.grad_v));
+    tensors.reads("out", x.out), tensors.reads("lse", x.lse);
+    tensors.reads("grad_out", x.grad_out), tensors.reads("grad_lse", x.grad_lse);
+    tensors.writes("grad_q", x.grad_q), tensors.writes("grad_k", x.grad_k);
+    tensors.writes("grad_v", x.grad_v);
+    return s;
+  }
+
   /// There is nothing to sum up.
   Visited clear_all() {
     Arena measure;
@@ -198,7 +208,7 @@ class BackwardPass {
   void attend_in_turns(Lane* lanes, const Executor& executor) {
     std::atomic<Index> next{0};
     const Index tasks = problem_.batch * key_blocks_;
-    executor(std::max<Index>(executor.workers(), 1), [&](Index, Index w) {
+    executor(executor.workers(tasks), [&](Index, Index w) {
       Lane& lane = lanes[w];
       for (Index task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
         attend_key_block(lane, task / key_blocks_, task % key_blocks_);
@@ -356,10 +366,12 @@ inline constexpr bool all_of = (std::is_same_v<T, U> && ...);
 /// @param q, k, v, variant  as forward() got them.
 /// @param out, lse          as forward() left them.
 /// @param grad_out          [B, H, Nq, Dv]; ignored in rows that see no key.
-/// @param grad_lse          [B, H, Nq] ∂L/∂lse, of a loss that depends on it too (z-loss, or
-/// results
-///                          that are merged later); likewise.
-/// @param grad_q, grad_k, grad_v  of the dimensions of q, k and v, overwritten; overlap nothing.
+/// @param grad_lse          [B, H, Nq] ∂L/∂lse, of a loss that depends on it too (z-loss, or a
+/// merge
+///                          of results); likewise.
+/// @param grad_q, grad_k, grad_v  of the dimensions of q, k and v, overwritten; share no number
+///                          with one another or with what is read. Slices of one packed tensor do
+///                          not.
 /// @return what was computed; keys that selection masked for good are left out by whole blocks, see
 ///         Options::negligible.
 /// @throws ShapeError, ValueError before anything is written.

@@ -31,13 +31,36 @@ struct Options {
 
 namespace detail {
 
-/// What the variant makes of the shapes.
+/// What the variant makes of the shapes, once it has been checked, with its tensors beside those
+/// that the call has named.
 template <Stage V>
-Problem problem_of(const Shape& shape, const V& variant) {
+Problem problem_of(const Shape& shape, const V& variant, CallTensors* tensors,
+                   bool backward = false) {
   Problem p(shape);
+  p.backward = backward;
   hook::place(variant, p);
+  p.tensors = tensors;
   hook::check(variant, p);
+  p.tensors = nullptr;
+  for (Index b = 0; b < p.batch; ++b)
+    expect_positions("the position of row 0", p.first_position(b), p.queries);
   return p;
+}
+
+/// Names queries, keys or values.
+template <TensorLike<4> X>
+void reads_tokens(CallTensors& call, const char* what, const char*, const X& x) {
+  call.reads(what, View<const ScalarOf<X>, 4>(x));
+}
+template <class T>
+void reads_tokens(CallTensors& call, const char* what, const char* scale, const Quantized<T>& x) {
+  call.reads(what, x.numbers), call.reads(scale, x.scale);
+}
+
+/// @throws ValueError unless it is one of those there are.
+inline void check_bfloat16(const std::optional<Bfloat16>& by) {
+  if (by && (*by < Bfloat16::widened || *by > Bfloat16::tiles))
+    throw ValueError("Options::bfloat16 is ", int(*by), ", must be widened, pairs or tiles");
 }
 
 /// [B, N, D] as [B, 1, N, D].

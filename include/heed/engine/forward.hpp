@@ -20,11 +20,17 @@ consteval bool have_bfloat16_products() {
 }
 
 template <class T>
-void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse) {
+void check_output_dims(const Shape& s, const View<const T, 4>& out, const View<const T, 3>& lse) {
   expect_dims("out", out.dims(), {s.batch, s.heads, s.queries, s.value_dim},
               "the heads and rows of q, the dim of v");
-  expect_contiguous_rows("out", View<const T, 4>(out));
+  expect_contiguous_rows("out", out);
   if (lse) expect_dims("lse", lse.dims(), {s.batch, s.heads, s.queries}, "one number per row");
+}
+template <class T>
+void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse,
+                   CallTensors& tensors) {
+  check_output_dims<T>(s, out, lse);
+  tensors.writes("out", out), tensors.writes("lse", lse);
 }
 
 }  // namespace detail
@@ -54,7 +60,9 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse)
 /// @param out      [B, H, Nq, Dv], overwritten; overlaps none of the others.
 /// @param lse      [B, H, Nq], overwritten.
 /// @return what was computed, for comparison with what is visible.
-/// @throws ShapeError, ValueError naming both sides; nothing is written then.
+/// @throws ShapeError, ValueError naming both sides; std::bad_alloc where scratch finds no memory.
+///     Nothing is written then. Tensors without numbers may be of null data, those that are read
+///     may overlap one another, and their strides may be 0.
 /// @note Time 2 (D + Dv) FLOP a visited pair; scratch O(B G Nk (D + Dv)) for packed keys and values
 ///       and O(Nk) a thread. Rows are independent and run in parallel unless a stage carries
 ///       something down them, when heads and batch entries do. So few queries that those of a key
@@ -73,9 +81,14 @@ forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, L
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "heed: float or double");
   const View<T, 4> to(out);
   const View<T, 3> lse_to(lse);
+  detail::CallTensors tensors;
+  detail::reads_tokens(tensors, "q", "", q);
+  detail::reads_tokens(tensors, "k", "the scale of k", k);
+  detail::reads_tokens(tensors, "v", "the scale of v", v);
+  detail::check_bfloat16(options.bfloat16);
   const auto run = [&](auto blocking) {
-    detail::Pass<T, decltype(blocking), Variant> pass(q, k, v, variant);
-    detail::check_outputs(pass.problem(), to, lse_to);
+    detail::Pass<T, decltype(blocking), Variant> pass(q, k, v, variant, &tensors);
+    detail::check_outputs(pass.problem(), to, lse_to, tensors);
     return pass.run(to, lse_to, options);
   };
   if constexpr (detail::have_bfloat16_products<T, Q, K, V>()) {

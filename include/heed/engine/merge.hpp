@@ -15,7 +15,8 @@ namespace heed::inline HEED_ABI {
 ///
 /// @param out_a, out_b  [B, H, N, Dv].   @param lse_a, lse_b  [B, H, N]; −∞ where no key was seen.
 /// @param out, lse      overwritten; may be out_a and lse_a, or out_b and lse_b, themselves.
-/// @throws ShapeError if they differ.                                       arXiv:2501.01005, 2.2
+/// @throws ShapeError if they differ, or if out or lse overlap anything but what they may be.
+///                                                                          arXiv:2501.01005, 2.2
 template <class A, class LA, class B, class LB, class Out, class L>
 void merge(const A& out_a, const LA& lse_a, const B& out_b, const LB& lse_b, Out&& out, L&& lse) {
   using T = ScalarOf<Out>;
@@ -29,6 +30,10 @@ void merge(const A& out_a, const LA& lse_a, const B& out_b, const LB& lse_b, Out
   expect_dims("lse_a", la.dims(), rows, "one number per row of out_a");
   expect_dims("lse_b", lb.dims(), rows, "one number per row of out_b");
   expect_dims("lse", l.dims(), rows, "one number per row of out");
+  detail::CallTensors tensors;
+  tensors.reads("out_a", a), tensors.reads("out_b", b);
+  tensors.reads("lse_a", la), tensors.reads("lse_b", lb);
+  tensors.writes("out", to, {"out_a", "out_b"}), tensors.writes("lse", l, {"lse_a", "lse_b"});
   for (Index n = 0; n < rows[0]; ++n)
     for (Index h = 0; h < rows[1]; ++h)
       for (Index i = 0; i < rows[2]; ++i) {

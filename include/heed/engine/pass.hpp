@@ -26,12 +26,14 @@ class Pass {
   using Room = PanelRoom<T, Packed>;
 
  public:
-  Pass(const Tokens<T>& q, const Tokens<T>& k, const Tokens<T>& v, const V& variant)
+  /// @param tensors  q, k and v, named; the variant's are added.
+  Pass(const Tokens<T>& q, const Tokens<T>& k, const Tokens<T>& v, const V& variant,
+       CallTensors* tensors = nullptr)
       : q_(q),
         k_(k),
         v_(v),
         variant_(variant),
-        problem_(problem_of(common_shape(q, k, v), variant)) {
+        problem_(problem_of(common_shape(q, k, v), variant, tensors)) {
     k.check("the scale of k"), v.check("the scale of v");
   }
 
@@ -40,8 +42,8 @@ class Pass {
   Visited run(const View<T, 4>& out, const View<T, 3>& lse, const Options& options) {
     negligible_ = negligible_weight<T>(options.negligible);
     if (problem_.batch == 0 || problem_.heads == 0) return {};
-    const Index workers = std::max<Index>(options.executor.workers(), 1);
-    plan(workers);
+    plan(options.executor.workers(problem_.batch * problem_.heads));
+    const Index workers = options.executor.workers(most_tasks());
     drops_ = carries_ && negligible_ > 0 && bounds_hold_;
 
     Arena measure;
@@ -142,6 +144,13 @@ class Pass {
       bounds_hold_ = ScoreBounds<T>::hold(variant, problem_);
     }
     plan_ = Plan::of<Tile>(problem_, carries_, workers);
+  }
+  /// Of one executor call that has scratch a worker.
+  Index most_tasks() const {
+    const Index key_blocks = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys,
+                bounds = plan_.blocks + problem_.keys / plan_.block_rows + 1;
+    return std::max({plan_.tasks * std::max<Index>(plan_.spans, 1),
+                     problem_.batch * problem_.key_heads * key_blocks, problem_.batch * bounds});
   }
   bool projects() const { return bool(projection_.queries); }
 

@@ -15,7 +15,7 @@ namespace heed::inline HEED_ABI {
 /// @param x        [B, G, N, D], T.
 /// @param numbers  [B, G, N, D], std::int8_t, overwritten.
 /// @param scale    [B, G, N], T, overwritten.
-/// @throws ShapeError if they differ, or if rows are not contiguous.
+/// @throws ShapeError if they differ, or if rows are not contiguous; if what is written overlaps.
 template <class X, class Numbers, class Scale>
 requires TensorLike<X, 4> && TensorLike<Numbers, 4> && TensorLike<Scale, 3>
 void quantize(const X& x, Numbers&& numbers, Scale&& scale) {
@@ -29,6 +29,8 @@ void quantize(const X& x, Numbers&& numbers, Scale&& scale) {
   expect_dims("scale", scales.dims(), {from.dim(0), from.dim(1), from.dim(2)}, "one per token");
   detail::expect_contiguous_rows("x", from);
   detail::expect_contiguous_rows("numbers", to);
+  detail::CallTensors tensors;
+  tensors.reads("x", from), tensors.writes("numbers", to), tensors.writes("scale", scales);
   for (Index b = 0; b < from.dim(0); ++b)
     for (Index g = 0; g < from.dim(1); ++g)
       for (Index j = 0; j < from.dim(2); ++j)

@@ -29,19 +29,23 @@ void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, con
   static_assert(StoredFor<Q, T> && StoredFor<K, T>,
                 "heed: q and k must have the number type of the weights, or be stored in 16 bits, "
                 "k also be Quantized");
+  detail::CallTensors tensors;
+  detail::reads_tokens(tensors, "q", "", q);
+  detail::reads_tokens(tensors, "k", "the scale of k", k);
   const detail::Tokens<T> queries(q), keys(k);
   const View<const T, 3> known(lse);
   const View<T, 2> to(out);
   // No values are needed: a view of no columns.
   const View<const T, 4> none(nullptr, {keys.dim(0), keys.dim(1), keys.dim(2), 0}, {0, 0, 0, 1});
-  detail::Pass<T, Blocking<T>, Variant> pass(queries, keys, none, variant);
+  detail::Pass<T, Blocking<T>, Variant> pass(queries, keys, none, variant, &tensors);
   const Problem& p = pass.problem();
   expect_dims("lse", known.dims(), {p.batch, p.heads, p.queries}, "one number per row of q");
   if (of.batch < 0 || of.batch >= p.batch || of.head < 0 || of.head >= p.heads || of.row < 0 ||
-      of.rows < 0 || of.row + of.rows > p.queries)
-    throw ValueError("weights of batch ", of.batch, ", head ", of.head, ", rows ", of.row, " … ",
-                     of.row + of.rows, " do not exist: q is ", queries.dims());
+      of.rows < 0 || of.rows > p.queries - of.row)
+    throw ValueError("weights of batch ", of.batch, ", head ", of.head, ", ", of.rows,
+                     " rows from ", of.row, " do not exist: q is ", queries.dims());
   expect_dims("weights", to.dims(), {of.rows, p.keys}, "the rows asked for, and the keys");
+  tensors.reads("lse", known), tensors.writes("weights", to);
   pass.weigh(known, of.batch, of.head, of.row, of.rows, to);
 }
 

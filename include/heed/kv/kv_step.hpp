@@ -26,12 +26,7 @@ class KvBuffer<T, S>::Call {
 
   Call(KvBuffer& buffer, const Inputs& in, const Variant& variant, const View<T, 4>& out,
        const Step& step)
-      : buffer_(buffer),
-        in_(in),
-        variant_(variant),
-        out_(out),
-        step_(step),
-        problem_{common_shape(in.q, in.k, in.v)} {
+      : buffer_(buffer), in_(in), variant_(variant), out_(out), step_(step), problem_{named(in)} {
     check();
     Problem placed = problem_;
     hook::place(variant, placed);
@@ -41,17 +36,20 @@ class KvBuffer<T, S>::Call {
     if (!placed.is_one_sequence())
       throw ValueError("step: a stage says where sequences begin; a buffer's begin at position 0");
     problem_.self_attention = true;
+    problem_.tensors = &tensors_;
     hook::check(variant, problem_);
+    problem_.tensors = nullptr;
+    detail::check_outputs(problem_, out, step.lse, tensors_);
+    tensors_.writes("evict_row", step.evict_row);
   }
 
   Visited run() {
     const Executor& executor = step_.executor;
     const Index batch = problem_.batch, chunk = buffer_.options_.chunk;
-    const Index workers = std::max<Index>(executor.workers(), 1);
     const Index most_rows = std::clamp<Index>(problem_.queries, 1, chunk);
     strip_heads_ = std::clamp<Index>(Tile::block_rows / most_rows, 1, problem_.group());
     while (problem_.group() % strip_heads_ != 0) --strip_heads_;
-    const Index strips = problem_.heads / strip_heads_;
+    const Index strips = problem_.heads / strip_heads_, workers = executor.workers(batch * strips);
 
     Index capacity = 0;
     for (Index b = 0; b < batch; ++b) {
@@ -100,15 +98,20 @@ class KvBuffer<T, S>::Call {
     T* claims;       ///< [stride] the rule's, to be the next to go
   };
 
-  void check() const {
+  Shape named(const Inputs& in) {
+    tensors_.reads("q", in.q), tensors_.reads("k", in.k), tensors_.reads("v", in.v);
+    return common_shape(in.q, in.k, in.v);
+  }
+
+  void check() {
     const KvShape& s = buffer_.shape_;
     expect_dims("q", in_.q.dims(), {s.batch, s.heads, problem_.queries, s.dim}, "the buffer's");
     expect_dims("k", in_.k.dims(), {s.batch, s.key_heads, problem_.queries, s.dim}, "the buffer's");
     expect_dims("v", in_.v.dims(), {s.batch, s.key_heads, problem_.queries, s.value_dim},
                 "the buffer's");
-    detail::check_outputs(problem_, out_, step_.lse);
     if (step_.tokens)
       expect_dims("tokens", step_.tokens.dims(), {s.batch}, "one number per sequence");
+    tensors_.reads("tokens", step_.tokens);
     for (Index b = 0; b < s.batch; ++b) {
       if (step_.tokens && (step_.tokens(b) < 0 || step_.tokens(b) > problem_.queries))
         throw ValueError("tokens[", b, "] is ", step_.tokens(b), ", must lie in 0 … ",
@@ -402,6 +405,7 @@ class KvBuffer<T, S>::Call {
   const Variant& variant_;
   View<T, 4> out_;
   const Step& step_;
+  detail::CallTensors tensors_;
   Problem problem_;
   Index strip_heads_ = 1, stride_ = 0;
   Lane* lanes_ = nullptr;

@@ -3,6 +3,7 @@
 /// The call as stages see it: its sizes, where its rows sit, and where sequences begin.
 #pragma once
 
+#include "heed/core/check.hpp"
 #include "heed/core/shape.hpp"
 
 #include <algorithm>
@@ -27,6 +28,8 @@ class Problem : public Shape {
 
   bool backward = false;        ///< Is this the backward pass?
   bool self_attention = false;  ///< Are queries and keys made of the same tokens?
+  /// In check(), where a stage names its own, see detail::reads() and writes(); else null.
+  heed::detail::CallTensors* tensors = nullptr;
 
   /// The position of a row.
   Index position(Index b, Index row) const { return first_position(b) + row; }

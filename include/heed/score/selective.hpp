@@ -357,7 +357,7 @@ struct SelectiveWith : StageOf<Rank::scan> {
   }
   /// Tokens each row still holds in memory, [B, Nq], overwritten:
   ///
-  ///     M(i) = i + 1 − Σ_{j≤i} min(F(i, j), τ) / τ
+  ///     M(i) = i + 1 − Σ_{j≤i} min(F(i, j), τ) / τ,     τ in [1e-30, 1e30]
   SelectiveWith memory(std::type_identity_t<View<T, 2>> x, double tau = 1) const {
     SelectiveWith s = *this;
     s.tensors.memory = x;
@@ -419,11 +419,10 @@ struct SelectiveWith : StageOf<Rank::scan> {
     detail::check_select_options(options, p);
     const auto& t = tensors;
     const char *keys = "one number per key", *rows = "one number per row";
+    detail::expect_within("selective: tau", t.memory_tau, 1e-30, 1e30);
     if (t.carry_in) expect_dims("carry_in", t.carry_in.dims(), {p.batch, p.keys}, keys);
     if (t.carry_out) expect_dims("carry_out", t.carry_out.dims(), {p.batch, p.keys}, keys);
     if (t.memory) expect_dims("memory", t.memory.dims(), {p.batch, p.queries}, rows);
-    if (!(t.memory_tau > 0))
-      throw ValueError("selective: tau is ", t.memory_tau, ", must be positive");
     if (t.grad_carry_in)
       expect_dims("grad_carry_in", t.grad_carry_in.dims(), {p.batch, p.keys}, keys);
     if (t.grad_carry_out)
@@ -444,6 +443,25 @@ struct SelectiveWith : StageOf<Rank::scan> {
       if (q.dim(2) < 1 || q.stride(2) != 1 || k.stride(2) != 1)
         throw ShapeError("projection: rows must be contiguous and not empty");
     }
+    if (p.tensors) name_tensors(*p.tensors, p.backward);
+  }
+
+ private:
+  /// Those that the pass reads or writes.
+  void name_tensors(detail::CallTensors& call, bool backward) const {
+    const auto& t = tensors;
+    call.reads("carry_in", t.carry_in);
+    call.reads("projection queries", t.projection.queries);
+    call.reads("projection keys", t.projection.keys);
+    if (!backward) {
+      call.writes("carry_out", t.carry_out, {"carry_in"});
+      call.writes("memory", t.memory), call.writes("mask_f", t.mask_f);
+      return;
+    }
+    call.reads("grad_carry_out", t.grad_carry_out), call.reads("grad_memory", t.grad_memory);
+    call.writes("grad_carry_in", t.grad_carry_in, {"grad_carry_out"});
+    call.writes("grad_projection's queries", t.grad_projection.queries);
+    call.writes("grad_projection's keys", t.grad_projection.keys);
   }
 };
 
