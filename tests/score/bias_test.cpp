@@ -115,14 +115,18 @@ TYPED_TEST(Biases, OfTheLowestNumberDoNotHide) {
   }
 }
 
-/// Nor do two of them in a row.
+/// However many say so; what one of them hides, the others do not show.
 TYPED_TEST(Biases, OfTheLowestNumberDoNotHideTogether) {
   using T = TypeParam;
-  const auto in = with_scores<T>({{0, 0, 0, 0}, {0, 0, 0, 0}});
-  Tensor<T> values(1, 1, 1, 1);
-  values.setConstant(TestFixture::lowest);
-  const Outputs<T> got = attend(in, scaled(1) | bias(values) | bias(values));
-  EXPECT_TRUE(shows(got, {{.25, .25, .25, .25}, {.25, .25, .25, .25}}));
+  const auto in = with_scores<T>({{0, 0, 0}, {0, 0, 0}});
+  const T low = TestFixture::lowest;
+  Tensor<T> values(1, 1, 2, 3), hiding = zeros<T, 4>({1, 1, 2, 3});
+  values.setValues({{{{low, low, low}, {low, low, 0}}}});
+  hiding(0, 0, 0, 1) = hiding(0, 0, 1, 2) = -TestFixture::inf;
+  const auto all = scaled(1) | bias(values) | bias(hiding) | bias(values) | bias(values) |
+                   bias(values) | bias(values);
+  const Outputs<T> got = attend(in, all);
+  EXPECT_TRUE(shows(got, {{.5, 0, .5}, {.5, .5, 0}}));
   EXPECT_TRUE(finite(got.lse));
 }
 

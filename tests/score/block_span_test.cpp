@@ -47,6 +47,22 @@ TYPED_TEST(BlockSpans, GiveTheGoldenOutput) {
   }
 }
 
+/// Blocks larger than any text are one block, whose end is no key's.
+TYPED_TEST(BlockSpans, MayBeAsLargeAsNumbersGo) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(140, 8, 2, 1), 1);
+  constexpr Index most = std::numeric_limits<Index>::max();
+  for (const Index offset : {Index(0), not_causal})
+    for (const Index size : {Index(1) << 60, Index(1) << 62, most - 1, most})
+      for (const Index previous : {Index(0), Index(1), Index(2), most}) {
+        SCOPED_TRACE(testing::Message() << size << ", " << previous);
+        expect_same_bits(attend(in, spanned(size, previous, offset, 0.3)),
+                         attend(in, spanned(1, 0, offset, 0.3, false)));
+      }
+  // A block of one, and all before it.
+  expect_same_bits(attend(in, spanned(1, most, 0, 0.3)), attend(in, spanned(1, 0, 0, 0.3, false)));
+}
+
 TYPED_TEST(BlockSpans, MatchTheOracleAtEverySize) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(210, 8, 2, 1), 1);

@@ -17,6 +17,7 @@ inline double alibi_slope(Index head, Index heads) {
 /// s(i, j) += slope_h · (j − p), p the position of row i: the further back, the lower.
 ///
 /// @throws ShapeError if there is not one slope per head.
+/// @throws ValueError if a slope is beyond ±1e18, with which no distance overflows.
 template <class T = void>
 struct Alibi : StageOf<Rank::bias> {
   static constexpr Reads reads = Reads::distance;
@@ -37,7 +38,12 @@ struct Alibi : StageOf<Rank::bias> {
   }
   void check(const Problem& p) const {
     expect_dims("alibi", slopes.dims(), {p.heads}, "one slope per head");
-    if (gradient) expect_dims("alibi's gradient", gradient.dims(), {p.heads}, "one slope per head");
+    detail::reads(p.tensors, "alibi", slopes);
+    for (Index h = 0; h < p.heads; ++h)
+      detail::expect_within("a slope of alibi", double(slopes(h)), -1e18, 1e18);
+    if (!gradient) return;
+    expect_dims("alibi's gradient", gradient.dims(), {p.heads}, "one slope per head");
+    if (p.backward) detail::writes(p.tensors, "alibi's gradient", gradient);
   }
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
     const T slope = slopes.data()[at.head * slopes.stride(0)] * simd::log2e<T>;

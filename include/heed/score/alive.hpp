@@ -21,6 +21,7 @@ struct Alive : StageOf<Rank::mask> {
     return {{}, evict_row, evict_row.stride(1) == 0 ? p.heads : p.group()};
   }
   void check(const Problem& p) const {
+    detail::reads(p.tensors, "evict_row", evict_row);
     if (evict_row.stride(1) == 0)
       expect_dims("evict_row", Dims<2>{evict_row.dim(0), evict_row.dim(2)}, {p.batch, p.keys},
                   "one row per key");

@@ -49,8 +49,10 @@ struct Bias : StageOf<Rank::bias> {
   }
   void check(const Problem& p) const {
     detail::broadcast("bias", values, p);
-    if (gradient)
-      expect_dims("bias' gradient", gradient.dims(), values.dims(), "the dimensions of the bias");
+    detail::reads(p.tensors, "bias", values);
+    if (!gradient) return;
+    expect_dims("bias' gradient", gradient.dims(), values.dims(), "the dimensions of the bias");
+    if (p.backward) detail::writes(p.tensors, "bias' gradient", gradient);
   }
 
   /// Looks at what score() is about to read, and so brings it near.
@@ -80,10 +82,12 @@ struct Bias : StageOf<Rank::bias> {
       for (Index j = 0; j < at.keys; ++j) lanes[j] = row[j * values.stride(3)];
       x = simd::load(lanes);
     }
-    // Kept away from `masked`, which a finite bias must not be taken for. In this order NaN stays.
-    const Batch<T> low(std::numeric_limits<T>::lowest() / 4);
+    // Kept away from `masked`, which a finite bias must not be taken for, nor several: none brings
+    // a score below `least`, but what another has masked stays there. In this order NaN stays.
+    const Batch<T> low(std::numeric_limits<T>::lowest() / 4),
+        least(std::numeric_limits<T>::lowest() / 20 * 9);
     const Batch<T> sum = simd::fma(simd::max(low, x), Batch<T>(simd::log2e<T>), s);
-    return simd::where_minus_infinity(x, masked<T>, sum);
+    return simd::where_minus_infinity(x, masked<T>, simd::max(simd::min(s, least), sum));
   }
 
   bool shares_gradients() const { return shared; }

@@ -24,10 +24,13 @@ struct BlockSpan : StageOf<Rank::mask> {
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     if (row.position < row.first_key) return {0, 0};
+    // Multiplied only where the product is a key's: `size` may be as large as numbers go.
     const Index own = (row.position - row.first_key) / size,
-                reach = std::min(previous, own + range.last / size + 1);
+                blocks = std::max<Index>(range.last - row.first_key, 0) / size,
+                reach = std::min(previous, own + blocks + 1);
     return range &
-           KeyRange{row.first_key + (own - reach) * size, row.first_key + (own + reach + 1) * size};
+           KeyRange{row.first_key + (reach < own ? (own - reach) * size : 0),
+                    own + reach < blocks ? row.first_key + (own + reach + 1) * size : range.last};
   }
 };
 constexpr BlockSpan block_span(Index size, Index previous = 0) {

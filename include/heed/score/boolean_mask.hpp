@@ -22,7 +22,10 @@ struct BooleanMask : StageOf<Rank::mask> {
   BooleanMask bind(const Problem& p, Arena&) const {
     return {{}, detail::broadcast("mask", flags, p)};
   }
-  void check(const Problem& p) const { detail::broadcast("mask", flags, p); }
+  void check(const Problem& p) const {
+    detail::broadcast("mask", flags, p);
+    detail::reads(p.tensors, "mask", flags);
+  }
 
   BlockMask block_mask(const TileRange& block) const {
     Index seen = 0;

@@ -51,7 +51,7 @@ struct CausalBottomRight : detail::CausalMask {
 };
 inline constexpr CausalBottomRight causal_bottom_right;
 
-/// Row i sees keys j ≤ offset + i.
+/// Row i sees keys j ≤ offset + i. The offset may be negative: the first rows then see nothing.
 struct CausalAt : detail::CausalMask {
   Index offset = 0;
 

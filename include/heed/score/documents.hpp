@@ -29,7 +29,9 @@ struct Documents : StageOf<Rank::mask> {
   }
   void check(const Problem& p) const {
     expect_dims("documents", id.dims(), {p.batch, p.keys}, "one id per token");
-    if (id.stride(1) != 1) throw ShapeError("documents: ids of one batch entry must be contiguous");
+    detail::reads(p.tensors, "documents", id);
+    if (id.stride(1) != 1 && id.dim(1) > 1)
+      throw ShapeError("documents: ids of one batch entry must be contiguous");
     for (Index b = 0; b < p.batch; ++b) {
       const Index first = p.first_position(b);
       if (first < 0 || first > p.keys - p.queries)

@@ -19,7 +19,7 @@ struct Dropout : StageOf<Rank::weight> {
   std::uint64_t seed = 0;
 
   void check(const Problem&) const {
-    if (!(probability >= 0 && probability < 1))
+    if (!detail::is_finite(probability) || probability < 0 || probability >= 1)
       throw ValueError("dropout of ", probability, ", must lie in [0, 1)");
   }
 

@@ -39,6 +39,7 @@ struct LargestScore : StageOf<Rank::mask> {
   void check(const Problem& p) const {
     expect_dims("largest_score", largest.dims(), {p.batch, p.heads},
                 "one number per head of each batch entry");
+    if (!p.backward) detail::writes(p.tensors, "largest_score", largest);
   }
   bool keeps_causal_past() const { return true; }
 

@@ -24,6 +24,7 @@ struct Lengths : StageOf<Rank::mask> {
 
   void check(const Problem& p) const {
     expect_dims("lengths", length.dims(), {p.batch}, "one length per batch entry");
+    detail::reads(p.tensors, "lengths", length);
     for (Index b = 0; b < p.batch; ++b)
       if (length(b) < 0 || length(b) > p.keys)
         throw ValueError("lengths[", b, "] is ", length(b), ", must lie in 0 … ", p.keys,

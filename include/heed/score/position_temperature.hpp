@@ -4,7 +4,6 @@
 #pragma once
 
 #include "heed/score/temperature.hpp"
-#include "heed/simd/pack.hpp"
 
 #include <cmath>
 
@@ -66,6 +65,13 @@ struct PositionTemperature : StageOf<Rank::rescale> {
 
   /// ∂L/∂α, overwritten by backward().
   PositionTemperature grad(double* to) const { return {{}, gain, slope, to}; }
+  void check(const Problem& p) const {
+    detail::expect_within("position_temperature: g(alpha)", gain, -1e30, 1e30);
+    detail::expect_within("position_temperature: the slope of g(alpha)", slope, -1e30, 1e30);
+    if (gradient && p.backward)
+      detail::writes(p.tensors, "position_temperature's gradient",
+                     View<double, 1>(gradient, {Index(1)}));
+  }
   bool shares_gradients() const { return gradient != nullptr; }
   void clear_gradients() {
     if (gradient) *gradient = 0;
@@ -88,15 +94,14 @@ inline PositionTemperature position_temperature(Gain gain) {
 ///
 ///     q_i ← (1 + β log(1 + ⌊p / p₀⌋)) q_i,     p = 0, 1, … the position of row i in its sequence
 ///
-/// @throws ValueError unless p₀ ≥ 1 and β is finite.
+/// @throws ValueError unless p₀ ≥ 1 and β lies in [−1e30, 1e30].
 struct StaircaseTemperature : StageOf<Rank::rescale> {
   double beta = 0;
   Index step = 1;
 
   void check(const Problem&) const {
     if (step < 1) throw ValueError("staircase_temperature: step is ", step, ", must be at least 1");
-    if (!simd::is_finite(&beta))
-      throw ValueError("staircase_temperature: beta is ", beta, ", must be finite");
+    detail::expect_within("staircase_temperature: beta", beta, -1e30, 1e30);
   }
   template <class T>
   T query_factor(T x, const Row& row) const {
@@ -125,8 +130,10 @@ struct ScalableSoftmax : StageOf<Rank::rescale> {
 
   void check(const Problem& p) const {
     expect_dims("scalable_softmax", scale.dims(), {p.heads}, "one number per head");
-    if (gradient)
-      expect_dims("scalable_softmax's gradient", gradient.dims(), {p.heads}, "one number per head");
+    detail::reads(p.tensors, "scalable_softmax", scale);
+    if (!gradient) return;
+    expect_dims("scalable_softmax's gradient", gradient.dims(), {p.heads}, "one number per head");
+    if (p.backward) detail::writes(p.tensors, "scalable_softmax's gradient", gradient);
   }
   template <class U>
   U query_factor(U x, const Row& row) const {

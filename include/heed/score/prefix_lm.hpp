@@ -21,6 +21,7 @@ struct PrefixLm : StageOf<Rank::mask> {
   void place(Problem& p) const { p.self_attention = true; }
   void check(const Problem& p) const {
     if (each) expect_dims("prefix_lm", each.dims(), {p.batch}, "one prefix per batch entry");
+    detail::reads(p.tensors, "prefix_lm", each);
     for (Index b = 0; b < p.batch; ++b)
       if (prefix(b) < 0) throw ValueError("prefix_lm is ", prefix(b), ", must not be negative");
   }

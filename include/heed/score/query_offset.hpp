@@ -7,9 +7,10 @@
 namespace heed::inline HEED_ABI {
 
 /// Row i sits at position offset + i among the keys: a chunk, or decode, with a past of `offset`
-/// tokens. Masks, distances and position-aware temperatures count from there.
+/// tokens, at least 0 and at most 2^61. Masks, distances and position-aware temperatures count from
+/// there.
 ///
-/// @throws ValueError if an offset is negative; ShapeError if there is not one per batch entry.
+/// @throws ValueError if an offset is out of range; ShapeError if there is not one per batch entry.
 struct QueryOffset : StageOf<Rank::place> {
   Index shared = 0;
   View<const std::int64_t, 1> each;
@@ -22,6 +23,7 @@ struct QueryOffset : StageOf<Rank::place> {
   }
   void check(const Problem& p) const {
     if (each) expect_dims("query_offset", each.dims(), {p.batch}, "one offset per batch entry");
+    if (each) detail::reads(p.tensors, "query_offset", each);
     for (Index b = 0; b < p.batch; ++b)
       if (p.first_position(b) < 0)
         throw ValueError("query_offset is ", p.first_position(b), ", must not be negative");

@@ -11,8 +11,10 @@ namespace heed::inline HEED_ABI {
 ///
 ///     w(i, j) = exp s(i, j) / (exp sink_h + Σ_j exp s(i, j))
 ///
-/// The lse includes the sink. A row that sees no key is zero, with lse = sink_h.
+/// The lse includes the sink. A row that sees no key is zero, with lse = sink_h. One below −1e37,
+/// −∞ say, is no sink; one of +∞, beside which nothing would be seen, is refused.
 /// @throws ShapeError if there is not one logit per head.
+/// @throws ValueError if a logit is NaN or above 1e37.
 template <class T>
 struct Sinks : StageOf<Rank::mask> {
   View<const T, 1> logits;
@@ -28,9 +30,15 @@ struct Sinks : StageOf<Rank::mask> {
   }
   void check(const Problem& p) const {
     expect_dims("sinks", logits.dims(), {p.heads}, "one logit per head");
-    if (gradient) expect_dims("sinks' gradient", gradient.dims(), {p.heads}, "one logit per head");
+    detail::reads(p.tensors, "sinks", logits);
+    for (Index h = 0; h < p.heads; ++h)
+      if (detail::is_nan(logits(h)) || logits(h) > T(1e37))
+        throw ValueError("sinks[", h, "] is ", logits(h), ", must be a number of at most 1e37");
+    if (!gradient) return;
+    expect_dims("sinks' gradient", gradient.dims(), {p.heads}, "one logit per head");
+    if (p.backward) detail::writes(p.tensors, "sinks' gradient", gradient);
   }
-  T sink(T, Index, Index head) const { return logits(head); }
+  T sink(T, Index, Index head) const { return logits(head) < T(-1e37) ? hidden<T> : logits(head); }
   void clear_gradients() {
     if (gradient)
       for (Index h = 0; h < gradient.dim(0); ++h) gradient(h) = T(0);

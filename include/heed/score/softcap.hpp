@@ -16,7 +16,7 @@ struct Softcap : StageOf<Rank::cap> {
   double cap = 0;
 
   void check(const Problem&) const {
-    if (!(cap >= 1e-30 && cap <= 1e30))
+    if (!detail::is_finite(cap) || cap < 1e-30 || cap > 1e30)
       throw ValueError("softcap is ", cap, ", must be positive, and lie in [1e-30, 1e30]");
   }
   template <class T>

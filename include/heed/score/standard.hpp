@@ -7,9 +7,11 @@
 namespace heed::inline HEED_ABI {
 
 /// s = factor · q·k; the factor is folded into q when q is packed.            arXiv:1706.03762
+/// @throws ValueError unless the factor lies in [−1e30, 1e30].
 struct Scaled : StageOf<Rank::scale> {
   double factor = 1;
 
+  void check(const Problem&) const { detail::expect_within("scaled", factor, -1e30, 1e30); }
   template <class T>
   T query_factor(T x, const Row&) const {
     return x * T(factor);

@@ -61,9 +61,11 @@ struct QueryTemperature : StageOf<Rank::rescale> {
 
   void check(const Problem& p) const {
     detail::check_temperature("query_temperature", tau, p.batch, p.heads, p.queries);
-    if (gradient)
-      expect_dims("query_temperature's gradient", gradient.dims(), tau.dims(),
-                  "the dimensions of tau");
+    detail::reads(p.tensors, "query_temperature", tau);
+    if (!gradient) return;
+    expect_dims("query_temperature's gradient", gradient.dims(), tau.dims(),
+                "the dimensions of tau");
+    if (p.backward) detail::writes(p.tensors, "query_temperature's gradient", gradient);
   }
   template <class U>
   U query_factor(U x, const Row& row) const {
@@ -90,9 +92,10 @@ struct KeyTemperature : StageOf<Rank::rescale> {
 
   void check(const Problem& p) const {
     detail::check_temperature("key_temperature", tau, p.batch, p.key_heads, p.keys);
-    if (gradient)
-      expect_dims("key_temperature's gradient", gradient.dims(), tau.dims(),
-                  "the dimensions of tau");
+    detail::reads(p.tensors, "key_temperature", tau);
+    if (!gradient) return;
+    expect_dims("key_temperature's gradient", gradient.dims(), tau.dims(), "the dimensions of tau");
+    if (p.backward) detail::writes(p.tensors, "key_temperature's gradient", gradient);
   }
   template <class U>
   U key_factor(U x, Index batch, Index key_head, Index key) const {
@@ -119,9 +122,11 @@ struct ValueTemperature : StageOf<Rank::rescale> {
 
   void check(const Problem& p) const {
     detail::check_temperature("value_temperature", tau, p.batch, p.key_heads, p.keys);
-    if (gradient)
-      expect_dims("value_temperature's gradient", gradient.dims(), tau.dims(),
-                  "the dimensions of tau");
+    detail::reads(p.tensors, "value_temperature", tau);
+    if (!gradient) return;
+    expect_dims("value_temperature's gradient", gradient.dims(), tau.dims(),
+                "the dimensions of tau");
+    if (p.backward) detail::writes(p.tensors, "value_temperature's gradient", gradient);
   }
   template <class U>
   U value_factor(U x, Index batch, Index key_head, Index key) const {

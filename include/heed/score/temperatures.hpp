@@ -27,6 +27,11 @@ namespace detail {
 
 inline void check_temperature_rule(const TemperatureRule& rule, Index batch, Index tokens) {
   if (rule.offset < 0) throw ValueError("temperatures: offset is ", rule.offset);
+  expect_positions("temperatures: offset", rule.offset, tokens);
+  if (rule.position) {
+    expect_within("temperatures: g(alpha)", rule.position->value(), -1e30, 1e30);
+    expect_within("temperatures: the slope of g(alpha)", rule.position->slope(), -1e30, 1e30);
+  }
   if (!rule.positions) return;
   expect_dims("temperatures: positions", rule.positions.dims(), {batch, tokens},
               "one per token of tau");
@@ -47,6 +52,9 @@ template <class T>
 void temperatures(std::type_identity_t<View<const T, 3>> f, const TemperatureRule& rule,
                   View<T, 3> tau) {
   if (f) expect_dims("tau", tau.dims(), f.dims(), "the dimensions of f");
+  detail::CallTensors tensors;
+  tensors.reads("f", f), tensors.reads("positions", rule.positions);
+  tensors.writes("tau", tau, {"f"});
   detail::check_temperature_rule(rule, tau.dim(0), tau.dim(2));
   const double gain = rule.position ? rule.position->value() : 0;
   for (Index b = 0; b < tau.dim(0); ++b)
@@ -74,9 +82,12 @@ double temperatures_backward(const F& f_, const TemperatureRule& rule, const G& 
   using T = ScalarOf<G>;
   const View<const T, 3> f(f_), grad_tau(grad_tau_);
   const View<T, 3> grad_f(grad_f_);
-  detail::check_temperature_rule(rule, grad_tau.dim(0), grad_tau.dim(2));
   if (f) expect_dims("f", f.dims(), grad_tau.dims(), "the dimensions of grad_tau");
   if (f) expect_dims("grad_f", grad_f.dims(), f.dims(), "the dimensions of f");
+  detail::CallTensors tensors;
+  tensors.reads("f", f), tensors.reads("grad_tau", grad_tau);
+  if (f) tensors.writes("grad_f", grad_f, {"f", "grad_tau"});
+  detail::check_temperature_rule(rule, grad_tau.dim(0), grad_tau.dim(2));
   double grad_gain = 0;
   for (Index b = 0; b < grad_tau.dim(0); ++b)
     for (Index h = 0; h < grad_tau.dim(1); ++h)
@@ -125,6 +136,8 @@ void token_feature(const X& x_, const W& w_, F&& f_, Feature feature = Feature::
   const View<T, 3> f(f_);
   expect_dims("w", w.dims(), {w.dim(0) == 1 ? 1 : x.dim(1), x.dim(3)}, "the heads and dim of x");
   expect_dims("f", f.dims(), {x.dim(0), x.dim(1), x.dim(2)}, "the batch, heads and tokens of x");
+  detail::CallTensors tensors;
+  tensors.reads("x", x), tensors.reads("w", w), tensors.writes("f", f);
   for (Index b = 0; b < x.dim(0); ++b)
     for (Index h = 0; h < x.dim(1); ++h)
       for (Index i = 0; i < x.dim(2); ++i) {
@@ -155,6 +168,9 @@ void token_feature_backward(const X& x_, const W& w_, const F& grad_f_, GX&& gra
   expect_dims("grad_f", grad_f.dims(), {x.dim(0), x.dim(1), x.dim(2)}, "the tokens of x");
   expect_dims("grad_x", grad_x.dims(), x.dims(), "the dimensions of x");
   expect_dims("grad_w", grad_w.dims(), w.dims(), "the dimensions of w");
+  detail::CallTensors tensors;
+  tensors.reads("x", x), tensors.reads("w", w), tensors.reads("grad_f", grad_f);
+  tensors.writes("grad_x", grad_x), tensors.writes("grad_w", grad_w);
   for (Index h = 0; h < w.dim(0); ++h)
     for (Index d = 0; d < w.dim(1); ++d) grad_w(h, d) = T(0);
   for (Index b = 0; b < x.dim(0); ++b)
