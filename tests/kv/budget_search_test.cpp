@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "heed/kv/budget_search.hpp"
 
-#include "support/calls.hpp"
+#include "support/border.hpp"
 #include "support/random.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -199,6 +200,40 @@ TEST(BudgetSearches, RefuseNumbersOutOfTheirDomain) {
   EXPECT_EQ(shrinking(2, 4, -1, 1),
             "budget search: budgets of 4 in steps of -1, both must be at least 1");
   EXPECT_EQ(shrinking(2, 4, 1, 0), "budget search: a layer keeps at least 1 token, not 0");
+  EXPECT_EQ(shrinking(2, 4, 1, smallest),
+            "budget search: a layer keeps at least 1 token, not " + std::to_string(smallest));
+  EXPECT_EQ(growing(largest, 1, 1), "budget search: there are " + std::to_string(largest) +
+                                        " layers, must be at most 1048576");
+  EXPECT_NE(growing(2, smallest, 1), "nothing was thrown");
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(message_of<ValueError>([&] { grow_budgets(2, 1, 1, 9, nan, no_loss); }),
+            "budget search: the target is nan");
+  EXPECT_EQ(message_of<ValueError>([&] { shrink_budgets(2, 9, 1, 1, nan, no_loss); }),
+            "budget search: the target is nan");
+}
+
+/// What would not end is refused; where budgets are as large as numbers go, the next is not below.
+TEST(BudgetSearches, End) {
+  const auto never = [](const Layers&) { return 1.; };
+  EXPECT_EQ(message_of<ValueError>([&] { grow_budgets(2, 1, 1, largest, 0, never); }),
+            "budget search: a layer may take " + std::to_string(largest - 1) +
+                " steps of 1, must be at most 1048576");
+  EXPECT_EQ(message_of<ValueError>([&] { shrink_budgets(2, largest, 1, 1, 2, never); }),
+            "budget search: a layer may take " + std::to_string(largest - 1) +
+                " steps of 1, must be at most 1048576");
+  const Index half = Index(1) << 62;
+  EXPECT_EQ(grow_budgets(2, 8, half, largest, 0, never).layers, (Layers{8 + half, 8 + half}));
+  EXPECT_EQ(grow_budgets(1, largest, largest, largest, 0, never).layers, (Layers{largest}));
+  EXPECT_EQ(grow_budgets(1, 5, largest, smallest, 0, never).layers, (Layers{5}));
+  EXPECT_EQ(shrink_budgets(1, 1, largest, 1, 2, never).layers, (Layers{1}));
+}
+
+TEST(BudgetSearches, RefuseLossesThatAreNoNumbers) {
+  const auto lost = [](const Layers& k) {
+    return k[0] < 4 ? 1. : std::numeric_limits<double>::quiet_NaN();
+  };
+  EXPECT_EQ(message_of<ValueError>([&] { grow_budgets(1, 1, 1, 9, 0, lost); }),
+            "budget search: loss() is nan");
 }
 
 }  // namespace

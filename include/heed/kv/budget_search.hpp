@@ -2,8 +2,9 @@
 /// @file How to share a memory budget among the layers.
 #pragma once
 
-#include "heed/core/views.hpp"
+#include "heed/core/check.hpp"
 
+#include <algorithm>
 #include <vector>
 
 namespace heed::inline HEED_ABI {
@@ -23,16 +24,21 @@ struct Budgets {
 namespace detail {
 
 /// Changes one layer at a time by `step`, always the one after which the loss is lowest, until
-/// done(budgets), or until no layer may change further.
+/// done(budgets), or until no layer may change further: allowed(its budget) says which may.
 template <class Loss, class Allowed, class Done>
-Budgets search_greedily(std::vector<Index> start, Index step, Loss&& loss, Allowed&& allowed,
+Budgets search_greedily(std::vector<Index> start, Index step, Loss&& loss_of, Allowed&& allowed,
                         Done&& done) {
+  const auto loss = [&](const std::vector<Index>& budgets) {
+    const double x = loss_of(budgets);
+    if (is_nan(x)) throw ValueError("budget search: loss() is ", x);
+    return x;
+  };
   Budgets now{std::move(start), 0};
   now.loss = loss(now.layers);
   while (!done(now)) {
     Budgets best;
     for (std::size_t l = 0; l < now.layers.size(); ++l) {
-      if (!allowed(now.layers[l] + step)) continue;
+      if (!allowed(now.layers[l])) continue;
       Budgets trial = now;
       trial.layers[l] += step;
       trial.loss = loss(trial.layers);
@@ -44,11 +50,21 @@ Budgets search_greedily(std::vector<Index> start, Index step, Loss&& loss, Allow
   return now;
 }
 
-inline void check_search(Index layers, Index from, Index step) {
+/// A search of more steps a layer would not end: each calls the loss once a layer.
+inline constexpr Index most_search_steps = Index(1) << 20;
+
+/// @param way  from the first budgets to the last.
+inline void check_search(Index layers, Index from, Index step, Index way, double target) {
   if (layers < 1) throw ValueError("budget search: there are no layers");
+  if (layers > most_layers)
+    throw ValueError("budget search: there are ", layers, " layers, must be at most ", most_layers);
   if (from < 1 || step < 1)
     throw ValueError("budget search: budgets of ", from, " in steps of ", step,
                      ", both must be at least 1");
+  if (is_nan(target)) throw ValueError("budget search: the target is ", target);
+  if (way / step > most_search_steps)
+    throw ValueError("budget search: a layer may take ", way / step, " steps of ", step,
+                     ", must be at most ", most_search_steps);
 }
 
 }  // namespace detail
@@ -59,29 +75,34 @@ inline void check_search(Index layers, Index from, Index step) {
 ///
 /// @param loss  loss(const std::vector<Index>& budgets) → double, the caller's, on held-out data.
 /// @return the budgets reached and their loss, which exceeds the target if `most` was not enough.
+/// @throws ValueError if start or step are below 1, if target or a loss is NaN, if there are more
+///     than 2^20 layers, or steps of a layer.
 /// @note Calls loss() once a layer and step.
 template <class Loss>
 Budgets grow_budgets(Index layers, Index start, Index step, Index most, double target,
                      Loss&& loss) {
-  detail::check_search(layers, start, step);
+  detail::check_search(layers, start, step, std::max(most, start) - std::max<Index>(start, 1),
+                       target);
   return detail::search_greedily(
       std::vector<Index>(std::size_t(layers), start), step, loss,
-      [&](Index k) { return k <= most; }, [&](const Budgets& b) { return b.loss <= target; });
+      [&](Index k) { return most >= step && k <= most - step; },
+      [&](const Budgets& b) { return b.loss <= target; });
 }
 
 /// Shrinks equal budgets: `step` tokens fewer for the layer that loses least by them, as long as
 /// the loss stays at most `target` and every layer keeps `least`.
 ///
 /// @return the last budgets within the target; the start itself if already that exceeds it.
+/// @throws ValueError as grow_budgets() does, and if least is below 1.
 template <class Loss>
 Budgets shrink_budgets(Index layers, Index start, Index step, Index least, double target,
                        Loss&& loss) {
-  detail::check_search(layers, start, step);
   if (least < 1) throw ValueError("budget search: a layer keeps at least 1 token, not ", least);
+  detail::check_search(layers, start, step, std::max(start, least) - least, target);
   Budgets within;
   detail::search_greedily(
       std::vector<Index>(std::size_t(layers), start), -step, loss,
-      [&](Index k) { return k >= least; },
+      [&](Index k) { return k - step >= least; },
       [&](const Budgets& b) {
         const bool beyond = b.loss > target;
         if (!beyond || within.layers.empty()) within = b;

@@ -71,6 +71,8 @@ struct KvOptions {
 namespace detail {
 
 inline void check(const KvOptions& o, Index heads) {
+  if (o.when < EvictWhen::before_row || o.when > EvictWhen::chunk_end)
+    throw ValueError("when is ", int(o.when), ", must be before_row, after_row or chunk_end");
   const Index recent = o.recent_tokens();
   if (recent < 1) throw ValueError("recent is ", recent, ", the newest token itself always stays");
   if (o.chunk < 1) throw ValueError("chunk is ", o.chunk, ", must be at least 1");

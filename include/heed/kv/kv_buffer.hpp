@@ -90,8 +90,8 @@ class KvBuffer {
   using Tile = detail::Tiles<T, B>;
 
  public:
-  /// @throws ValueError if a size is not positive, or if the budget is smaller than the number of
-  ///     tokens that may not go.
+  /// @throws ValueError if a size is not positive, if the budget is smaller than the number of
+  ///     tokens that may not go, or if both come to more than any memory holds.
   KvBuffer(const KvShape& shape, KvOptions options) : shape_(shape), options_(std::move(options)) {
     for (Index n : {shape.batch, shape.heads, shape.key_heads, shape.dim, shape.value_dim})
       if (n < 1) throw ValueError("KvBuffer: every size must be at least 1");
@@ -107,6 +107,7 @@ class KvBuffer {
     if (options_.when == EvictWhen::chunk_end && options_.chunk > Tile::block_rows)
       throw ValueError("chunk is ", options_.chunk, ", must be at most ", Index(Tile::block_rows),
                        " where eviction waits for its end");
+    check_bytes();
     columns_ = detail::round_up(shape.value_dim, simd::width<T>);
     options_.chunk = std::min<Index>(options_.chunk, Tile::block_rows);
     sequences_.resize(std::size_t(shape.batch));
@@ -268,6 +269,23 @@ class KvBuffer {
   }
   static std::size_t finite_place(const KvSequence<T, S>& s, Index key_head, Index slot) {
     return std::size_t(key_head * key_blocks(s.capacity()) + slot / Tile::block_keys);
+  }
+
+  /// @throws ValueError if all sequences, or a token of each, take more than any memory holds.
+  void check_bytes() const {
+    const KvShape& s = shape_;
+    const Index numbers = std::min(s.dim, detail::most_bytes) +
+                          std::min(s.value_dim, detail::most_bytes) + simd::width<T>,
+                slots = std::min(options_.budget.value_or(0), detail::most_bytes) +
+                        Tile::block_rows + 4 * Tile::panel_keys,
+                of_slot = sizeof(KvSequence<T, S>) +
+                          detail::product_of(s.key_heads, numbers, Index(sizeof(S)));
+    if (detail::product_of(s.batch, slots, of_slot) > detail::most_bytes ||
+        detail::product_of(s.batch, s.heads, numbers, Index(sizeof(T))) > detail::most_bytes)
+      throw ValueError("KvBuffer: batch ", s.batch, ", heads ", s.heads, ", key_heads ",
+                       s.key_heads, ", dim ", s.dim, ", value_dim ", s.value_dim, ", budget ",
+                       options_.budget.value_or(0), " take more than ", detail::most_bytes,
+                       " bytes, which no memory holds");
   }
 
   Index capacity_for(Index budget) const {

@@ -38,7 +38,7 @@ struct Sinks : StageOf<Rank::mask> {
     expect_dims("sinks' gradient", gradient.dims(), {p.heads}, "one logit per head");
     if (p.backward) detail::writes(p.tensors, "sinks' gradient", gradient);
   }
-  T sink(T, Index, Index head) const { return logits(head) < T(-1e37) ? hidden<T> : logits(head); }
+  T sink(T, Index, Index head) const { return logits(head) < T(-1e37) ? masked<T> : logits(head); }
   void clear_gradients() {
     if (gradient)
       for (Index h = 0; h < gradient.dim(0); ++h) gradient(h) = T(0);
