@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <string>
 #include <vector>
 
 namespace heed::test {
@@ -124,6 +125,27 @@ TEST(LayerPlans, RefuseLayersThatDoNotExist) {
   EXPECT_THROW(LayerPlan(4, {-1}), ValueError);
   EXPECT_THROW(LayerPlan::top(4, 5), ValueError);
   EXPECT_THROW(LayerPlan::spread(4, -1), ValueError);
+  const LayerPlan plan(4, {1});
+  for (const Index layer : {Index(-1), Index(4), Index(9), std::numeric_limits<Index>::max()}) {
+    const std::string said = "layer " + std::to_string(layer) + " is asked for, there are 4";
+    EXPECT_EQ(message_of<ValueError>([&] { plan.is_full(layer); }), said);
+    EXPECT_EQ(message_of<ValueError>([&] { plan.stage(layer, block_span(4)); }), said);
+  }
+}
+
+TEST(LayerPlans, RefuseLayersWithoutEnd) {
+  constexpr Index most = std::numeric_limits<Index>::max(), million = Index(1) << 20;
+  const auto said = [](Index layers) {
+    return "a plan of " + std::to_string(layers) + " layers: must be 1 … 1048576";
+  };
+  for (const Index layers : {most, million + 1, Index(0), Index(-1)}) {
+    EXPECT_EQ(message_of<ValueError>([&] { LayerPlan(layers, {}); }), said(layers));
+    if (layers < 1) continue;
+    EXPECT_EQ(message_of<ValueError>([&] { LayerPlan::spread(layers, layers); }), said(layers));
+    EXPECT_EQ(message_of<ValueError>([&] { LayerPlan::top(layers, 1); }), said(layers));
+  }
+  EXPECT_EQ(LayerPlan::spread(million, million).full_layers(), million);
+  EXPECT_THROW(LayerPlan(2, {}).cost_ratio(window(3, 0), most), ValueError);
 }
 
 }  // namespace

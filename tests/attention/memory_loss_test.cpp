@@ -163,6 +163,18 @@ TYPED_TEST(MemoryLoss, RefusesWhatDoesNotFitAndWritesNothing) {
   says(message_of<ShapeError>([&] { memory_loss(memory, {}, {}, other); }), "is [2, 5]");
   says(message_of<ShapeError>([&] { memory_loss(memory, three, {}, grad); }), "is [3]");
   says(message_of<ValueError>([&] { memory_loss(memory, two, {}, grad); }), "lengths[1] is 5");
+  for (const double epsilon :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+    says(message_of<ValueError>([&] { memory_loss(memory, {}, {.epsilon = epsilon}, grad); }),
+         "memory_loss: epsilon is");
+  says(message_of<ShapeError>([&] { memory_loss(grad, {}, {}, grad); }), "gradient overlaps");
+  // The gradient of one layer may not be the memory of another either.
+  std::vector<View<T, 2>> to{grad[0], memory[0]};
+  says(message_of<ShapeError>([&] { memory_loss(memory, {}, {}, to); }), "gradient overlaps");
+  to = {View<T, 2>(grad[0]), View<T, 2>(grad[0])};
+  says(message_of<ShapeError>([&] { memory_loss(memory, {}, {}, to); }), "gradient overlaps");
+  to = {View<T, 2>(grad[0]), View<T, 2>(nullptr, {2, 4})};
+  says(message_of<ValueError>([&] { memory_loss(memory, {}, {}, to); }), "its data is null");
   for (const auto& g : grad)
     for (Index i = 0; i < g.size(); ++i) EXPECT_EQ(g.data()[i], T(3));
 }

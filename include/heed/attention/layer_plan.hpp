@@ -56,10 +56,16 @@ class LayerPlan {
   }
 
   Index layers() const { return Index(full_.size()); }
-  bool is_full(Index layer) const { return full_[std::size_t(layer)]; }
+  /// @throws ValueError if there is no such layer.
+  bool is_full(Index layer) const {
+    if (layer < 0 || layer >= layers())
+      throw ValueError("layer ", layer, " is asked for, there are ", layers());
+    return full_[std::size_t(layer)];
+  }
   Index full_layers() const { return Index(std::count(full_.begin(), full_.end(), true)); }
 
   /// The stage of a layer: nothing if it is full, else the span.
+  /// @throws ValueError if there is no such layer.
   ///
   ///     forward(q, k, v, standard | causal | plan.stage(layer, block_span(512)), out);
   template <Stage Span>
@@ -71,7 +77,8 @@ class LayerPlan {
   /// ℓ/L + (1 − ℓ/L) b/n for ℓ full layers of L and blocks of b (12).
   template <class Span>
   double cost_ratio(const Span& span, Index tokens) const {
-    if (tokens < 1) throw ValueError("cost_ratio of ", tokens, " tokens");
+    if (tokens < 1 || tokens > detail::farthest_position)
+      throw ValueError("cost_ratio of ", tokens, " tokens");
     span.check({});
     const double full = double(full_layers()), all = double(layers());
     return (full + (all - full) * visible_pairs(span, tokens) / causal_pairs(tokens)) / all;
@@ -79,12 +86,13 @@ class LayerPlan {
 
  private:
   static Index count(Index layers) {
-    if (layers < 1) throw ValueError("a plan of ", layers, " layers");
+    if (layers < 1 || layers > detail::most_layers)
+      throw ValueError("a plan of ", layers, " layers: must be 1 … ", detail::most_layers);
     return layers;
   }
   template <class Pick>
   static LayerPlan chosen(Index layers, Index full, Pick&& pick) {
-    if (full < 0 || full > layers)
+    if (full < 0 || full > count(layers))
       throw ValueError(full, " layers are to be full, there are ", layers);
     std::vector<Index> named;
     for (Index i = 0; i < full; ++i) named.push_back(pick(i, layers, full));

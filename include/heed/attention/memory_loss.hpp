@@ -2,7 +2,7 @@
 /// @file The loss that asks selective attention to forget.
 #pragma once
 
-#include "heed/core/views.hpp"
+#include "heed/core/check.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -99,7 +99,23 @@ double memory_loss(const Layers& memory, const View<const std::int64_t, 1>& leng
     throw ShapeError("memory_loss: there are ", layers, " layers and ", grad_memory.size(),
                      " gradients");
   const Dims<2> dims = View<const T, 2>(memory[0]).dims();
+  if (!detail::is_finite(options.epsilon))
+    throw ValueError("memory_loss: epsilon is ", options.epsilon, ", must be finite");
+  const detail::Layout of_lengths = detail::layout_of("memory_loss: lengths", lengths);
+  const auto of_memory = [&](std::size_t l) {
+    return detail::layout_of("memory_loss: a layer's memory", View<const T, 2>(memory[l]));
+  };
+  const auto of_gradient = [&](std::size_t l) {
+    return detail::layout_of("memory_loss: a layer's gradient", View<T, 2>(grad_memory[l]));
+  };
   for (std::size_t l = 0; l < layers; ++l) {
+    const detail::Layout gradient = of_gradient(l);
+    detail::expect_apart(gradient);
+    detail::expect_apart(gradient, of_lengths);
+    for (std::size_t m = 0; m < layers; ++m) {
+      detail::expect_apart(gradient, of_memory(m));
+      if (m < l) detail::expect_apart(gradient, of_gradient(m));
+    }
     detail::check_memory_loss(View<const T, 2>(memory[l]), dims, lengths, options);
     expect_dims("memory_loss: a layer's gradient", View<T, 2>(grad_memory[l]).dims(), dims,
                 "the dimensions of its memory");
