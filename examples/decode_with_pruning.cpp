@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Decoding with room for four tokens: who was voted out goes first, then the oldest; never token 0.
 #include "heed/heed.hpp"
+#include "programs/output.hpp"
 
 #include <unsupported/Eigen/CXX11/Tensor>
 
@@ -44,5 +45,5 @@ int main() {
   //   token 6 reads 3.75, held are tokens 0 4 5 6
   //   token 7 reads 4.5, held are tokens 0 5 6 7
   std::cout << "memory grew by " << buffer.bytes() - bytes << " bytes since the prompt\n";  // 0
-  return std::abs(last - 4.5) < 1e-5 ? 0 : 1;
+  return programs::ended("decode_with_pruning", std::abs(last - 4.5) < 1e-5 ? 0 : 1);
 }

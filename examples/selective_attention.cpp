@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Selective attention on four tokens: token 2 tells token 3 to forget token 1.
 #include "heed/heed.hpp"
+#include "programs/output.hpp"
 
 #include <unsupported/Eigen/CXX11/Tensor>
 
@@ -31,5 +32,5 @@ int main() {
   std::cout << "F of token 3:";
   for (int j = 0; j < 4; ++j) std::cout << ' ' << f(0, 3, j);  // 0 14.1421 0 0: 20 / √2
   std::cout << "\n";
-  return std::abs(out(0, 0, 3, 0) - 5. / 3) < 1e-4 ? 0 : 1;
+  return programs::ended("selective_attention", std::abs(out(0, 0, 3, 0) - 5. / 3) < 1e-4 ? 0 : 1);
 }

@@ -2,6 +2,8 @@
 // One training step of one layer, by hand: projections, selective attention, a loss, and all the
 // way back to the projections' weights. Exits with 1 unless the gradients agree with differences
 // and the step makes the loss smaller.
+#include "programs/output.hpp"
+
 #include <Eigen/Dense>
 
 #include <cmath>
@@ -74,5 +76,5 @@ int main() {
   layer.weights -= 0.5 * gradient;
   const double after = layer.loss(x, wanted);
   std::printf("loss %.6f, after a step %.6f\n", before, after);
-  return agree && after < before ? 0 : 1;
+  return programs::ended("train_step", agree && after < before ? 0 : 1);
 }

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <exception>
+#include <stdexcept>
 #include <vector>
 
 namespace {
@@ -55,6 +55,7 @@ int main() try {
   for (std::size_t i = 0; i < out.size(); ++i)
     error = std::max(error, std::abs(double(out[i]) - want[i]));
   std::printf("kernels for %s, largest error %g\n", kernels.arch(), error);
+  if (std::fflush(stdout) != 0) throw std::runtime_error("standard output cannot be written");
   return error < 1e-5 ? 0 : 1;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "several_processors: %s\n", e.what());
