@@ -6,9 +6,10 @@
 // Exit code 2 for anything wrong with the command line or the files, one line about it on stderr,
 // and then no output file.
 #include "attend/program.hpp"
+#include "programs/output.hpp"
 
 #include <iostream>
 
 int main(int argc, char** argv) {
-  return attend::program(argc, argv, std::cout, std::cerr);
+  return programs::ended("attend", attend::program(argc, argv, std::cout, std::cerr));
 }

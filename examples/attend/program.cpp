@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "attend/program.hpp"
 
-#include "attend/output_files.hpp"
 #include "attend/report.hpp"
 #include "attend/request.hpp"
 #include "attend/run.hpp"
+#include "programs/output.hpp"
+#include "programs/output_files.hpp"
 
 #include <new>
 #include <ostream>
@@ -53,17 +54,20 @@ template <class T>
 void serve(const Request& request, Inputs inputs, std::ostream& out) {
   convert<T>(inputs);
   const Result result = run<T>(request, inputs);
-  OutputFiles files;
+  programs::OutputFiles files;
   for (const auto& [path, array] : outputs)
-    if (!(request.*path).empty()) files.add(request.*path, (result.*array).value());
-  files.commit();
+    if (!(request.*path).empty())
+      files.add(request.*path,
+                [&](std::ostream& stream) { npy::write(stream, (result.*array).value()); });
   if (request.stats) report<T>(out, request, result);
+  programs::flush(out);  // files appear only if all went well
+  files.commit();
 }
 
 void serve(const Request& request, std::ostream& out) {
   for (const auto& output : outputs)
     if (const Path& path = request.*output.path; !path.empty()) {
-      OutputFiles::check(path);
+      programs::OutputFiles::check(path);
       check_is_no_input(request, output.path);
     }
   Inputs inputs = read_inputs(request);
@@ -82,6 +86,7 @@ int program(int argc, const char* const* argv, std::ostream& out, std::ostream& 
   };
   try {
     if (const std::optional<Request> request = parse(argc, argv, out)) serve(*request, out);
+    programs::flush(out);
     return 0;
   } catch (const std::bad_alloc&) {
     return fail("not enough memory for these tensors");

@@ -2,11 +2,12 @@
 /// @file What the command line asks for.
 #pragma once
 
+#include "programs/number.hpp"
+
 #include <cstdint>
 #include <filesystem>
 #include <iosfwd>
 #include <optional>
-#include <stdexcept>
 #include <string>
 
 namespace attend {
@@ -14,10 +15,7 @@ namespace attend {
 using Path = std::filesystem::path;
 using Integer = std::int64_t;
 
-/// A command line, or a combination of inputs, that makes no sense. One line.
-struct UsageError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using programs::UsageError;
 
 enum class Evict { f, mass, window };
 

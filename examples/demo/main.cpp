@@ -5,11 +5,10 @@
 #include "demo/page.hpp"
 #include "demo/picture.hpp"
 #include "demo/runs.hpp"
+#include "programs/command_line.hpp"
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
-#include <iostream>
 #include <sstream>
 
 namespace demo {
@@ -86,19 +85,14 @@ void show(const fs::path& programs, const fs::path& data, const fs::path& out, i
 
 int main(int argc, char** argv) {
   namespace fs = std::filesystem;
-  CLI::App app{"Runs attention variants over a text: a table here, a picture and a page as files."};
-  const fs::path programs = fs::path(argv[0]).parent_path();
-  fs::path data = fs::path(HEED_EXAMPLES) / "data", out = programs;
-  int repeat = 50;
-  app.add_option("--data", data, "folder of tokens.txt, q.npy, k.npy, v.npy, tau_q.npy, tau_v.npy");
-  app.add_option("--out", out, "folder to write demo.png, demo.html and demo-*.npy to");
-  app.add_option("--repeat", repeat, "passes that are timed, the shortest counts")
-      ->check(CLI::PositiveNumber);
-  CLI11_PARSE(app, argc, argv);
-  try {
-    demo::show(programs, data, out, repeat);
-  } catch (const std::exception& error) {
-    std::cerr << "demo: " << error.what() << "\n";
-    return 2;
-  }
+  const fs::path here = fs::path(argv[0]).parent_path();
+  fs::path data = fs::path(HEED_EXAMPLES) / "data", out = here;
+  std::int64_t repeat = 50;
+  programs::CommandLine line(
+      "demo", "Runs attention variants over a text: a table here, a picture and a page as files.");
+  line.text("--data", data, "FOLDER", "tokens.txt, q.npy, k.npy, v.npy, tau_q.npy, tau_v.npy");
+  line.text("--out", out, "FOLDER", "for demo.png, demo.html and demo-*.npy");
+  line.number("--repeat", repeat, "N", programs::count(1, 1'000'000),
+              "passes that are timed, the shortest counts");
+  return line.run(argc, argv, [&] { demo::show(here, data, out, int(repeat)); });
 }

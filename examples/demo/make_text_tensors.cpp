@@ -15,17 +15,16 @@
 // Heads 0 and 1 read key head 0, heads 2 and 3 key head 1. A head that finds nothing looks at the
 // token before the first word, which is nobody's and holds nothing.
 #include "attend/npy.hpp"
-#include "attend/output_files.hpp"
 #include "demo/embedding.hpp"
 #include "demo/words.hpp"
+#include "programs/command_line.hpp"
+#include "programs/output_files.hpp"
 
 #include <Eigen/Core>
 
-#include <CLI/CLI.hpp>
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <fstream>
 #include <iostream>
 #include <numbers>
 
@@ -192,10 +191,9 @@ void make(const std::filesystem::path& text_path, std::size_t count,
   const MatrixXd tokens = token_vectors(words, text);
   const Temperatures tau(words, text);
   const Index rows = tokens.rows();
+  programs::OutputFiles files;
   const auto save = [&](const char* file, const npy::Array& array) {
-    attend::OutputFiles files;
-    files.add(folder / file, array);
-    files.commit();
+    files.add(folder / file, [&](std::ostream& stream) { npy::write(stream, array); });
     std::cout << (folder / file).string() << "  " << npy::to_string(array.shape) << "\n";
   };
   save("q.npy",
@@ -207,26 +205,25 @@ void make(const std::filesystem::path& text_path, std::size_t count,
   save("tau_q.npy", temperatures(heads, rows, [&](Index h, Index i) { return tau.query(h, i); }));
   save("tau_v.npy", temperatures(key_heads, rows, [&](Index, Index i) { return tau.value(i); }));
 
-  std::ofstream stream(folder / "tokens.txt");
-  for (const Word& word : words) stream << word.text << '\t' << word.verse << '\n';
-  if (!stream.flush()) throw npy::Error((folder / "tokens.txt").string() + ": cannot be written");
+  files.add(folder / "tokens.txt", [&](std::ostream& stream) {
+    for (const Word& word : words) stream << word.text << '\t' << word.verse << '\n';
+  });
+  programs::flush(std::cout);  // files appear only if all went well
+  files.commit();
 }
 
 }  // namespace
 }  // namespace demo
 
 int main(int argc, char** argv) {
-  CLI::App app{"Writes q, k, v, temperatures and tokens for the first words of a text."};
   std::filesystem::path text, folder;
-  std::size_t words = 280;  // Genesis 1:1 to 1:13, the first three days
-  app.add_option("--text", text, "lines of chapter:verse and words")->required();
-  app.add_option("--words", words, "how many words, from the first")->capture_default_str();
-  app.add_option("--out", folder, "the folder to write to")->required();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    demo::make(text, words, folder);
-  } catch (const std::exception& error) {
-    std::cerr << "make_text_tensors: " << error.what() << "\n";
-    return 2;
-  }
+  std::uint64_t words = 280;  // Genesis 1:1 to 1:13, the first three days
+  programs::CommandLine line(
+      "make_text_tensors",
+      "Writes q, k, v, temperatures and tokens for the first words of a text.");
+  line.text("--text", text, "FILE", "lines of chapter:verse and words")->required();
+  line.number("--words", words, "N", programs::Range<std::uint64_t>{.least = 1},
+              "how many words, from the first");
+  line.text("--out", folder, "FOLDER", "where to write them")->required();
+  return line.run(argc, argv, [&] { demo::make(text, words, folder); });
 }

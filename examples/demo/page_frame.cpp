@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "demo/page_frame.hpp"
 
+#include "programs/output_files.hpp"
+
 #include <algorithm>
 #include <fstream>
 #include <sstream>
@@ -36,9 +38,7 @@ void write_framed(const std::filesystem::path& path, const std::filesystem::path
     throw std::runtime_error(frame.string() + ": has no place for the data");
   page.replace(at, place.size(), data);
 
-  std::ofstream output(path, std::ios::binary);
-  output << page;
-  if (!output.flush()) throw std::runtime_error(path.string() + ": cannot be written");
+  programs::write_whole(path, [&](std::ostream& output) { output << page; });
 }
 
 }  // namespace demo

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "demo/picture.hpp"
 
+#include "programs/output_files.hpp"
+
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <ostream>
 #include <span>
 #include <stb/stb_easy_font.h>
 #include <stb/stb_image_write.h>
-#include <stdexcept>
 
 namespace demo {
 namespace {
@@ -74,8 +76,15 @@ class Canvas {
   }
 
   void save(const std::filesystem::path& path) const {
-    if (stbi_write_png(path.string().c_str(), width_, height_, 3, bytes_.data(), width_ * 3) == 0)
-      throw std::runtime_error(path.string() + ": cannot be written");
+    // stb's own way to a file does not notice a full disk.
+    programs::write_whole(path, [&](std::ostream& stream) {
+      const auto write = [](void* to, void* data, int size) {
+        static_cast<std::ostream*>(to)->write(static_cast<const char*>(data), size);
+      };
+      if (stbi_write_png_to_func(write, &stream, width_, height_, 3, bytes_.data(), width_ * 3) ==
+          0)
+        stream.setstate(std::ios::failbit);
+    });
   }
 
  private:

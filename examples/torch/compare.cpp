@@ -5,6 +5,7 @@
 //   compare_torch [--threads N] [--repeat N] [TOKENS...]
 #include "attention.hpp"
 #include "composed.hpp"
+#include "programs/output.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -189,7 +190,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  return run(argc, argv);
+  return programs::ended("compare_torch", run(argc, argv));
 } catch (const std::exception& error) {
   std::cerr << "compare_torch: " << error.what() << '\n';
   return 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "attend/output_files.hpp"
+#include "programs/output_files.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -8,12 +8,12 @@
 #include <string>
 #include <system_error>
 
-namespace attend {
+namespace programs {
 namespace fs = std::filesystem;
 namespace {
 
-npy::Error failure(const fs::path& path, const std::string& reason) {
-  return npy::Error(path.string() + ": " + reason);
+FileError failure(const fs::path& path, const std::string& reason) {
+  return FileError(path.string() + ": " + reason);
 }
 
 /// Where the file really goes: a link keeps pointing to it. Absolute, so that two names of one file
@@ -54,17 +54,17 @@ void OutputFiles::check(const fs::path& path) {
     throw failure(path, "it exists and is not a regular file");
 }
 
-void OutputFiles::add(const fs::path& path, const npy::Array& array) {
+void OutputFiles::add(const fs::path& path, const Write& write) {
   check(path);
   const fs::path place = place_of(path);
   if (std::ranges::find(files_, place, &File::place) != files_.end())
     throw failure(path, "two outputs go to this file");
   files_.push_back({part_of(place), place});
+  errno = 0;
   std::ofstream stream(files_.back().part, std::ios::binary);
-  if (stream) npy::write(stream, array);
+  if (stream) write(stream);
   stream.close();
-  if (!stream)
-    throw failure(path, "it cannot be written: " + std::generic_category().message(errno));
+  if (!stream) throw unwritten(path, errno);
 }
 
 void OutputFiles::commit() {
@@ -79,4 +79,10 @@ void OutputFiles::commit() {
   files_.clear();
 }
 
-}  // namespace attend
+void write_whole(const fs::path& path, const OutputFiles::Write& write) {
+  OutputFiles files;
+  files.add(path, write);
+  files.commit();
+}
+
+}  // namespace programs
