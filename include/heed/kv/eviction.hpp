@@ -7,7 +7,7 @@
 #include "heed/kv/heavy_hitters.hpp"
 #include "heed/kv/most_masked.hpp"
 #include "heed/kv/oldest.hpp"
-#include "heed/score/selective.hpp"
+#include "heed/score/votes.hpp"
 #include "heed/simd/pack.hpp"
 
 #include <algorithm>
@@ -85,7 +85,7 @@ inline void check(const KvOptions& o, Index heads) {
                      ": KvOptions::protect keeps ", named, ", recent keeps ", recent);
   if (o.select && (o.select->head < 0 || o.select->head >= heads))
     throw ValueError("head ", o.select->head, " selects, there are ", heads);
-  if (o.score_bound && !(o.select && o.select->relu && o.select->accumulate))
+  if (o.score_bound && !(o.select && f_never_falls(*o.select)))
     throw ValueError("score_bound is ", *o.score_bound,
                      ", but F may fall again: it needs select, with relu and accumulate");
   if (o.score_bound && !o.select->forbid_self && !o.select->shift)

@@ -277,23 +277,20 @@ class KvBuffer<T, S>::Call {
   /// F of row r for every slot, and the carry below it.
   void vote(KvSequence<T, S>& s, const Scratch& x, Index r, T at) const {
     const SelectOptions& o = *buffer_.options_.select;
-    const Batch<T> zero(T(0)), reach(o.forbid_self ? at : at + 1);
+    const Batch<T> zero(T(0));
     T* penalty = x.penalty + r * stride_;
-    const Index first = o.protect_first ? s.first : nobody;
     for (Index j = 0; j < s.slots; j += simd::width<T>) {
-      const Batch<T> score = simd::load(x.scores + r * stride_ + j),
-                     sum = simd::load(&s.carry[std::size_t(j)]);
-      // Whoever is gone, or was never there, takes no votes and has no F: what stands there may be
-      // NaN.
+      T* carry = &s.carry[std::size_t(j)];
+      // A token that is gone, or was never there, takes no votes and has no F: what stands there
+      // may be NaN.
       const Mask<T> held =
           (simd::load(x.born + j) <= Batch<T>(at)) & (Batch<T>(at) < simd::load(x.dies + j));
-      const Batch<T> wish = o.relu ? simd::max(score, zero) : score;
-      const Batch<T> cast = simd::select(held & (simd::load(x.offsets + j) < reach), wish, zero);
-      const Batch<T> after = (o.accumulate ? sum : zero) - cast;
-      simd::select(held, o.shift ? sum : after, zero).store_unaligned(penalty + j);
-      simd::select(held, after, zero).store_unaligned(&s.carry[std::size_t(j)]);
+      const detail::Votes<T> cast{o, simd::load(x.offsets + j),
+                                  held & detail::voted_on<T>(o, s.first - j)};
+      const auto row = cast.descend(simd::load(carry), simd::load(x.scores + r * stride_ + j), at);
+      simd::select(held, row.penalty, zero).store_unaligned(penalty + j);
+      simd::select(held, row.carry, zero).store_unaligned(carry);
     }
-    if (first != nobody) penalty[first] = s.carry[std::size_t(first)] = T(0);
   }
 
   void attend(Lane& lane, Index b, Index head, Index row) const {

@@ -14,18 +14,9 @@
 #pragma once
 
 #include "heed/score/stage.hpp"
+#include "heed/score/votes.hpp"
 
 namespace heed::inline HEED_ABI {
-
-/// The paper's choices, and others that were tried.
-struct SelectOptions {
-  Index head = 0;             ///< The query head whose scores select.
-  bool relu = true;           ///< Votes are never negative: keys are masked, never boosted.
-  bool protect_first = true;  ///< No row votes against the first token of a sequence.
-  bool forbid_self = true;    ///< A token does not vote against itself.
-  bool accumulate = true;     ///< F sums all rows above; false: the row above counts alone.
-  bool shift = true;          ///< A vote counts for later rows only; false: for its own row too.
-};
 
 /// The typed part: what goes in and out beside q, k, v. Each is optional.
 template <class T>
@@ -105,11 +96,11 @@ class Selecting : public StageOf<Rank::scan> {
   /// that every row sees its own key, and the first one, unmasked. M does not depend on how far −F
   /// is below −τ.
   T* monotone_key_bias(T threshold) {
-    const bool grows = options_.relu && options_.accumulate && options_.shift;
     const bool f_is_wanted =
         problem_.backward ? bool(tensors_.grad_carry_out) : tensors_.carry_out || tensors_.mask_f;
     const bool m_is_wanted = problem_.backward ? bool(tensors_.grad_memory) : bool(tensors_.memory);
-    if (!grows || f_is_wanted || tensors_.projection.queries) return nullptr;
+    if (!votes_as_in_the_paper(options_) || f_is_wanted || tensors_.projection.queries)
+      return nullptr;
     if (m_is_wanted && simd::log2e<T> * T(tensors_.memory_tau) > -threshold) return nullptr;
     const auto masked = [](T minus_f) { return minus_f != T(0); };
     const Index first = std::clamp<Index>(problem_.first_position(batch_), 0, problem_.keys);
@@ -126,8 +117,7 @@ class Selecting : public StageOf<Rank::scan> {
   /// From the selecting head's scores to −F on the block, and the carry below it.
   void scan_tile(const ScoreTile<T>& tile) {
     assert(tile.rows <= block_rows && tile.keys <= block_keys);
-    const bool usual = options_.relu && options_.accumulate && options_.shift;
-    const Index last_past = usual ? past_keys(tile) : 0;
+    const Index last_past = votes_as_in_the_paper(options_) ? past_keys(tile) : 0;
     for (Index c = 0; c < last_past; c += columns * simd::width<T>) select_past(tile, c);
     for (Index c = last_past; c < tile.keys; c += simd::width<T>) select_column(tile, c);
     if (leader_ && tensors_.memory) count_memory(tile);
@@ -168,27 +158,14 @@ class Selecting : public StageOf<Rank::scan> {
   GradProjection<T> grad_projection() const { return tensors_.grad_projection; }
 
  private:
-  /// Which votes count, for one register of keys.
-  struct Gate {
-    Batch<T> place;    ///< positions of the keys, counted from the first row
-    Mask<T> voted_on;  ///< not the first key of a sequence
-    T reach;           ///< a row votes on places below its own plus this
-    bool past;         ///< all keys are behind all rows
-
-    Gate(const SelectOptions& options, const T* first_keys, const ScoreTile<T>& tile, Index key)
-        : place(simd::iota<T>() + Batch<T>(T(key - tile.position))),
-          voted_on(!options.protect_first ? simd::lanes_between<T>(0, simd::width<T>)
-                   : first_keys           ? simd::load(first_keys + key) == Batch<T>(T(0))
-                                          : !simd::lanes_between<T>(-key, 1 - key)),
-          reach(options.forbid_self ? T(0) : T(1)),
-          past(!simd::any(place >= Batch<T>(T(0)))) {}
-
-    /// x where row r may vote, else 0.
-    Batch<T> operator()(const Batch<T>& x, Index r) const {
-      const Batch<T> zero(T(0)), counted = simd::select(voted_on, x, zero);
-      return past ? counted : simd::select(place < Batch<T>(T(r) + reach), counted, zero);
-    }
-  };
+  /// The votes on one register of keys of the tile, rows counted from its first.
+  Votes<T> votes(const ScoreTile<T>& tile, Index key) const {
+    const Batch<T> place = simd::iota<T>() + Batch<T>(T(key - tile.position));
+    const Mask<T> counted = first_keys_ != nullptr && options_.protect_first
+                                ? simd::load(first_keys_ + key) == Batch<T>(T(0))
+                                : voted_on<T>(options_, -key);
+    return {options_, place, counted, !simd::any(place >= Batch<T>(T(0)))};
+  }
 
   /// Registers that descend the rows together, so that one waits less for its own last sum.
   static constexpr int columns = 2;
@@ -223,41 +200,29 @@ class Selecting : public StageOf<Rank::scan> {
     for (int v = 0; v < columns; ++v) sum[v].store_unaligned(carry + v * simd::width<T>);
   }
 
-  /// One register of keys, down all rows of the block. Both what is carried and the penalty are −F,
-  /// so that applying it is an addition.
+  /// One register of keys, down all rows of the block.
   void select_column(const ScoreTile<T>& tile, Index c) {
-    const Gate gate(options_, first_keys_, tile, tile.key + c);
-    const Batch<T> zero(T(0));
+    const Votes<T> cast = votes(tile, tile.key + c);
     T* carry = carry_ + tile.key + c;
     Batch<T> sum = simd::load(carry);
     for (Index r = 0; r < tile.rows; ++r) {
-      const Batch<T> s = simd::load(tile.scores + r * tile.stride + c);
-      const Batch<T> vote = gate(
-          options_.relu ? simd::max(s, zero) : simd::select(s < Batch<T>(masked_below<T>), zero, s),
-          r);
-      const Batch<T> after = (options_.accumulate ? sum : zero) - vote;
-      (options_.shift ? sum : after).store_unaligned(penalty_ + r * block_keys + c);
-      sum = after;
+      const auto row = cast.descend(sum, simd::load(tile.scores + r * tile.stride + c), T(r));
+      row.penalty.store_unaligned(penalty_ + r * block_keys + c);
+      sum = row.carry;
     }
     sum.store_unaligned(carry);
   }
 
   /// One register of keys, up all rows.
   void deselect_column(const ScoreTile<T>& tile, Index c, T* grads) {
-    const Gate gate(options_, first_keys_, tile, tile.key + c);
-    const Batch<T> zero(T(0));
-    const Batch<T> least(options_.relu ? T(0)
-                                       : masked_below<T>);  // votes come from scores above it
+    const Votes<T> cast = votes(tile, tile.key + c);
     Batch<T> below = simd::load(below_ + c);
     for (Index r = tile.rows; r-- > 0;) {
-      const Batch<T> s = simd::load(tile.scores + r * tile.stride + c);
-      const Batch<T> own = zero - simd::load(score_grads_ + r * block_keys + c);  // ∂L/∂F(r, ·)
-      const Batch<T> through = options_.shift ? below : below + own;  // ∂L/∂R(r, ·)
-      simd::select(s > least, gate(through, r), zero).store_unaligned(grads + r * tile.stride + c);
-      if (options_.accumulate)
-        below = below + own;
-      else
-        below = options_.shift ? own : zero;
+      const Batch<T> own =
+          Batch<T>(T(0)) - simd::load(score_grads_ + r * block_keys + c);  // ∂L/∂F(r, ·)
+      const auto row = cast.ascend(below, own, simd::load(tile.scores + r * tile.stride + c), T(r));
+      row.score.store_unaligned(grads + r * tile.stride + c);
+      below = row.carry;
     }
     below.store_unaligned(below_ + c);
   }
