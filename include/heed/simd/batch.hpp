@@ -360,12 +360,21 @@ HEED_INLINE Mask<T> lanes_between(Index first, Index last) {
   return (lane >= Batch<T>(low)) & (lane < Batch<T>(high));
 }
 
-/// The largest lane. Not for inner loops.
+/// The largest lane.
 template <class T>
 inline T reduce_max(const Batch<T>& x) {
+#if defined(__AVX512F__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+  if constexpr (sizeof(T) == 4)
+    return _mm512_reduce_max_ps(x.data);
+  else
+    return _mm512_reduce_max_pd(x.data);
+#else
   T lanes[std::size_t(width<T>)];
   x.store_unaligned(lanes);
-  return *std::max_element(lanes, lanes + width<T>);
+  for (Index n = width<T> / 2; n > 0; n /= 2)
+    for (Index i = 0; i < n; ++i) lanes[i] = std::max(lanes[i], lanes[i + n]);
+  return lanes[0];
+#endif
 }
 
 }  // namespace heed::inline HEED_ABI::simd
