@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cfenv>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -101,6 +103,62 @@ TYPED_TEST(RowStates, KeepALogSumExpApartFromWhatTheyGather) {
   EXPECT_NEAR(state.gathered_lse(0), 1, tolerance<T>);
   state.know_natural(0, -TestFixture::infinity);
   EXPECT_EQ(state.lse[0], heed::detail::no_lse<T>);
+}
+
+/// Many small steps come to what a large one does; on the way nothing is subnormal.
+TYPED_TEST(RowStates, LoseWhatHasFaded) {
+  using T = TypeParam;
+  constexpr T least = std::numeric_limits<T>::min();
+  State<T> state;
+  state.meet(0, -3);
+  std::feclearexcept(FE_ALL_EXCEPT);
+  for (int step = 1; step <= 40; ++step) {
+    state.rescale(0, T(30 * step));
+    for (Index d = 0; d < numbers; ++d)
+      EXPECT_TRUE(state.out[d] == T(0) || std::abs(state.out[d]) >= least) << state.out[d];
+    if (step == 2) {
+      EXPECT_EQ(state.out[0], T(-3) * T(0x1p-60));
+    }
+  }
+  EXPECT_EQ(std::fetestexcept(FE_UNDERFLOW), 0);
+  EXPECT_EQ(state.out[0], T(0));
+  EXPECT_EQ(state.sum[0], T(0));
+
+  State<T> other;
+  other.meet(0, -3);
+  EXPECT_EQ(other.rescale(0, T(5000)), T(0));
+  EXPECT_EQ(other.out[0], T(0));
+}
+
+TYPED_TEST(RowStates, KeepNaNHoweverFaded) {
+  using T = TypeParam;
+  State<T> state;
+  state.meet(0, std::numeric_limits<double>::quiet_NaN());
+  state.rescale(0, T(5000));
+  EXPECT_TRUE(std::isnan(state.out[0]));
+}
+
+/// Only what is hidden weighs zero.
+TYPED_TEST(RowStates, LeaveTheFadedAWeight) {
+  using T = TypeParam;
+  constexpr T least = simd::least_power<T>;
+  constexpr Index count = simd::width<T>;
+  const T factor = std::sqrt(least);
+  for (const T by : {factor, T(0)}) {
+    std::vector<T> weights(std::size_t(count), T(0));
+    const auto after = [&](T weight) {
+      weights[0] = weight;
+      simd::Operand<T>::fade_weights(weights.data(), count, by);
+      return weights[0];
+    };
+    EXPECT_EQ(after(T(0)), T(0));
+    EXPECT_EQ(after(T(1)), std::max(by, least));
+    EXPECT_EQ(after(factor / 2), least);
+    if (by != T(0)) {
+      EXPECT_EQ(after(T(-4)), -4 * by);
+    }
+    EXPECT_TRUE(std::isnan(after(std::numeric_limits<T>::quiet_NaN())));
+  }
 }
 
 }  // namespace

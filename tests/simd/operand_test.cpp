@@ -10,6 +10,7 @@
 #include <Eigen/Core>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -84,17 +85,36 @@ TEST(Pairs, AreStoredInOrder) {
   EXPECT_EQ(out[32].bits, untouched);
 }
 
-TEST(Pairs, AreScaledByHalves) {
+TEST(Pairs, FadeByHalves) {
   using Of = simd::Operand<Bfloat16Pair>;
   for (const Index count : {0, 32, 64}) {
     const auto x = normal<float>(5, 96);
     Bfloat16Pair out[48];
     simd::pair_up(x.data(), 96, out);
-    Of::scale(out, count, simd::Batch<float>(.7f));
+    Of::fade_weights(out, count, .7f);
     for (Index i = 0; i < 96; ++i)
       EXPECT_EQ(half(out[i / 2], int(i % 2)),
                 i < count ? rounded(.7f * rounded(x(i))) : rounded(x(i)))
           << i << " of " << count;
+  }
+}
+
+/// A half that is zero stays so beside one that is not.
+TEST(Pairs, FadeToTheLeastPowerUnlessTheyAreZero) {
+  using Of = simd::Operand<Bfloat16Pair>;
+  const auto after = [](std::uint32_t bits, float factor) {
+    Bfloat16Pair pairs[16] = {{bits}};
+    Of::fade_weights(pairs, 32, factor);
+    return pairs[0];
+  };
+  constexpr float least = simd::least_power<float>;
+  for (const float factor : {0x1p-60f, 0.f}) {
+    // 1 and 2^-60, then 0 and 1.
+    const Bfloat16Pair both = after(0x21803f80, factor), one = after(0x3f800000, factor);
+    EXPECT_EQ(half(both, 0), std::max(factor, least));
+    EXPECT_EQ(half(both, 1), least);
+    EXPECT_EQ(half(one, 0), 0.f);
+    EXPECT_EQ(half(one, 1), std::max(factor, least));
   }
 }
 

@@ -23,8 +23,7 @@ struct OnlineSoftmax {
   [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, W* done,
                                       Index count) {
     const T max = simd::reduce_max(top);
-    const Batch<T> fade = s.state.rescale(row, max);
-    simd::Operand<W>::scale(done, count, fade);
+    simd::Operand<W>::fade_weights(done, count, s.state.rescale(row, max));
   }
 
   template <std::size_t Vectors, class T>

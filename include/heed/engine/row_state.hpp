@@ -21,7 +21,7 @@ template <class T>
 inline constexpr T no_lse = std::numeric_limits<T>::max() / 2;
 
 /// Two states of a row, over disjoint keys, as one: the common maximum, and the factors that bring
-/// what each has summed to it.
+/// what each has summed to it, zero where nothing of it counts.
 template <class T>
 struct Joint {
   T max, first, second;
@@ -72,19 +72,20 @@ struct RowStates {
     sum[row * simd::width<T>] = T(1);
   }
 
-  /// Makes this the maximum of a row. Returns the factor of what was weighed before.
-  Batch<T> rescale(Index row, T to) {
-    const Batch<T> fade(simd::exp2(max[row] - to));
+  /// Makes this the maximum of a row. Returns the factor of what was weighed before. What has faded
+  /// is zero and never subnormal: the products to come would be slow.
+  T rescale(Index row, T to) {
+    const T factor = simd::fading(max[row] - to);
     max[row] = to;
-    simd::Operand<T>::scale(out + row * columns, columns, fade);
-    simd::Operand<T>::scale(sum + row * simd::width<T>, simd::width<T>, fade);
-    return fade;
+    simd::Operand<T>::fade(out + row * columns, columns, factor);
+    simd::Operand<T>::fade(sum + row * simd::width<T>, simd::width<T>, factor);
+    return factor;
   }
 
   /// Adds what the same row gathered from other keys.
   void merge(Index row, const RowStates& other) {
     const auto joint =
-        Joint<T>::of(max[row], other.max[row], [](T exponent) { return std::exp2(exponent); });
+        Joint<T>::of(max[row], other.max[row], [](T exponent) { return simd::fading(exponent); });
     const auto add = [&](T* to, const T* from, Index numbers) {
       for (Index d = 0; d < numbers; ++d) to[d] = joint.first * to[d] + joint.second * from[d];
     };

@@ -39,6 +39,11 @@ struct Exp2Coefficients<double> {  // relative error 8e-18
 /// much larger.
 template <class T>
 inline constexpr int least_exponent = std::numeric_limits<T>::min_exponent / 4 * 3;
+/// That power.
+template <class T>
+inline constexpr T least_power =
+    std::bit_cast<T>(Int<T>(least_exponent<T> + std::numeric_limits<T>::max_exponent - 1)
+                     << (std::numeric_limits<T>::digits - 1));
 
 /// 2^x for x at most the largest exponent of T; below least_exponent, that power. Nothing is
 /// subnormal and nothing is zero: who hides a score writes the zero himself. NaN is NaN.
@@ -75,6 +80,13 @@ HEED_INLINE Batch<T> exp2(Batch<T> x) noexcept {
 template <class T>
 inline T exp2(T x) noexcept {
   return std::exp2(std::max(x, T(least_exponent<T>)));
+}
+
+/// The factor that lowers what was summed by 2^x: zero below least_exponent, for nothing of it
+/// counts any more, and factors of one after the other would make it subnormal. NaN is NaN.
+template <class T>
+inline T fading(T x) noexcept {
+  return x < T(least_exponent<T>) ? T(0) : std::exp2(x);
 }
 
 }  // namespace heed::inline HEED_ABI::simd

@@ -2,13 +2,45 @@
 /// @file What the products of attention multiply: numbers, or pairs of bfloat16.
 #pragma once
 
-#include "heed/simd/batch.hpp"
+#include "heed/simd/exp2.hpp"
 
 #if defined(__AVX512BF16__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 #include <immintrin.h>
 #endif
 
 namespace heed::inline HEED_ABI::simd {
+
+namespace detail {
+
+/// x · factor, where what comes to less than `least`, a normal number, is replaced. That is known
+/// before the product is made: none is subnormal, which would be slow. NaN is NaN.
+template <class T>
+class Fading {
+ public:
+  Fading(T factor, T least)
+      : factor_(factor),
+        least_(least),
+        below_(std::min(least / std::max(factor, std::numeric_limits<T>::min()),
+                        std::numeric_limits<T>::max())) {}
+
+  /// By zero.
+  HEED_INLINE Batch<T> sum(const Batch<T>& x) const {
+    return select(is_small(x), Batch<T>(T(0)), x) * factor_;
+  }
+  /// By `least`: only what is hidden weighs zero, see exp2().
+  HEED_INLINE Batch<T> weight(const Batch<T>& x) const {
+    return select(is_small(x) & (x != Batch<T>(T(0))), least_, sum(x));
+  }
+
+ private:
+  HEED_INLINE Mask<T> is_small(const Batch<T>& x) const {
+    return (x < below_) & (x > Batch<T>(T(0)) - below_);
+  }
+
+  Batch<T> factor_, least_, below_;
+};
+
+}  // namespace detail
 
 /// How a product reads its operands and sums them up: `numbers` of a sum's terms at once.
 template <class T>
@@ -24,9 +56,15 @@ struct Operand {
                                            const Batch<T>& sum) {
     return fma(a, b, sum);
   }
-  /// x[i] *= factor for i < count, whole registers of operands.
-  static void scale(T* x, Index count, const Batch<T>& factor) {
-    for (Index i = 0; i < count; i += width<T>) (simd::load(x + i) * factor).store_unaligned(x + i);
+  /// Sums: x[i] *= factor for i < count, whole registers. What would be subnormal becomes zero.
+  static void fade(T* x, Index count, T factor) {
+    const detail::Fading<T> by(factor, std::numeric_limits<T>::min());
+    for (Index i = 0; i < count; i += width<T>) by.sum(simd::load(x + i)).store_unaligned(x + i);
+  }
+  /// The same for weights, as operands: what is not zero comes to least_power at least.
+  static void fade_weights(T* x, Index count, T factor) {
+    const detail::Fading<T> by(factor, least_power<T>);
+    for (Index i = 0; i < count; i += width<T>) by.weight(simd::load(x + i)).store_unaligned(x + i);
   }
   /// The i-th of an operand's numbers.
   static T number(T x, Index /*i*/) { return x; }
@@ -90,11 +128,12 @@ struct Operand<Bfloat16Pair> {
     return Batch<float>(
         _mm512_dpbf16_ps(sum.data, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b)));
   }
-  static void scale(Bfloat16Pair* x, Index count, const Batch<float>& factor) {
+  static void fade_weights(Bfloat16Pair* x, Index count, float factor) {
+    const detail::Fading<float> by(factor, least_power<float>);
     for (Index i = 0; i < operands<Bfloat16Pair>(count); i += width<float>) {
       const __m512i pairs = load(x + i), upper = _mm512_set1_epi32(int(0xffff0000));
       const auto scaled = [&](__m512i numbers) {
-        return _mm512_mul_ps(factor.data, _mm512_castsi512_ps(numbers));
+        return by.weight(Batch<float>(_mm512_castsi512_ps(numbers))).data;
       };
       _mm512_storeu_si512(x + i, detail::interleave(scaled(_mm512_slli_epi32(pairs, 16)),
                                                     scaled(_mm512_and_si512(pairs, upper))));
