@@ -266,7 +266,8 @@ class Pass {
 
   /// Calls visit(selecting block, first, last) for the key blocks that some strip or the selector
   /// sees. Where something selects, the last first: what lies far back is what was forgotten, and a
-  /// maximum that starts near its end is rarely raised. Else the first, as memory is read fastest.
+  /// maximum that starts near its end is rarely raised. Else the last, for the same reason, since
+  /// scores may favour the recent, and then from the first on, as memory is read fastest.
   /// Where keys were dropped, blocks begin at LiveKeys::boundary(), a panel.
   template <class Visit>
   void each_key_block(Lane& lane, Index strips, Visit&& visit) {
@@ -287,7 +288,8 @@ class Pass {
     const Index lowest = (hull.first - boundary) / Tile::block_keys,
                 blocks = (hull.last - boundary - 1) / Tile::block_keys - lowest + 1;
     for (Index i = 0; i < blocks; ++i) {
-      const Index first = boundary + (lowest + (carries_ ? blocks - 1 - i : i)) * Tile::block_keys,
+      const Index block = carries_ || i == 0 ? blocks - 1 - i : i - 1,
+                  first = boundary + (lowest + block) * Tile::block_keys,
                   last = std::min(first + Tile::block_keys, problem_.keys);
       visit(WorkerOf::block(selecting, first, last), first, last);
     }
