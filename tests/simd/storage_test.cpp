@@ -86,7 +86,8 @@ TEST(EightBits, AreMultiplesOfTheirScale) {
   for (int i = 0; i < 256; ++i) x[std::size_t(i)] = std::int8_t(i - 128);
   for (const Index count : {0, 1, 15, 16, 100, 256}) {
     std::vector<float> wide(std::size_t(count) + 1, -1.F);
-    simd::widen(x.data(), count, .375F, wide.data());
+    const float scale = .375F;
+    simd::widen(x.data(), count, &scale, wide.data());
     for (Index i = 0; i < count; ++i) EXPECT_EQ(wide[std::size_t(i)], .375F * float(i - 128));
     EXPECT_EQ(wide.back(), -1.F);
   }
@@ -110,7 +111,8 @@ TEST(EightBits, InPanelsHaveTheScaleOfTheirRow) {
 TEST(EightBits, AreTheNearestMultiples) {
   const std::vector<float> x{0.F, 1.F, -3.F, 2.99F, .011F, -.012F, .0118F};
   std::vector<std::int8_t> narrow(x.size());
-  const float scale = simd::quantize(x.data(), Index(x.size()), narrow.data());
+  float scale = 0;
+  simd::Codec<std::int8_t>::encode(x.data(), Index(x.size()), narrow.data(), 1, &scale, 1);
   EXPECT_FLOAT_EQ(scale, 3.F / 127);
   EXPECT_EQ(narrow, (std::vector<std::int8_t>{0, 42, -127, 127, 0, -1, 0}));
 }

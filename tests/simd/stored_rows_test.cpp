@@ -21,6 +21,11 @@
 namespace heed::test {
 namespace {
 
+template <class T, class Numbers>
+auto rows_of(const Numbers& x, Index stride) {
+  return simd::StoredRows<T, std::remove_cvref_t<decltype(*x.data())>>{x.data(), stride};
+}
+
 template <class T>
 class StoredRows : public testing::Test {
  protected:
@@ -73,7 +78,7 @@ class StoredRows : public testing::Test {
     auto k = filled<S>((keys - 1) * stride + dim);
     const Index out_stride = keys + 1;
     std::vector<T> out(std::size_t(rows * out_stride), untouched);
-    simd::dot_rows<T>(Padded(q, rows, dim), k.data(), stride, keys, s.data(), out.data(),
+    simd::dot_rows<T>(Padded(q, rows, dim), rows_of<T>(k, stride), keys, s.data(), out.data(),
                       out_stride);
     for (Index r = 0; r < rows; ++r) {
       for (Index j = 0; j < keys; ++j)
@@ -110,7 +115,7 @@ class StoredRows : public testing::Test {
     const auto p = filled<T>(rows * keys);
     const auto v = filled<S>((keys - 1) * stride + dim);
     auto out = filled<T>(rows * (dim + 1));
-    simd::add_rows(p.data(), keys, rows, v.data(), stride, keys, dim, out.data(), dim + 1);
+    simd::add_rows(p.data(), keys, rows, rows_of<T>(v, stride), keys, dim, out.data(), dim + 1);
     for (Index r = 0; r < rows; ++r) {
       for (Index d = 0; d < dim; ++d)
         ASSERT_EQ(out[std::size_t(r * (dim + 1) + d)],
@@ -179,7 +184,7 @@ TYPED_TEST(StoredRows, KeepKeysApart) {
         k[std::size_t(j * stride + dim)] = k[std::size_t(j * stride + dim + 1)] = nan;
       k[std::size_t(bad * stride + dim - 1)] = nan;
       std::vector<T> out(std::size_t(rows * keys));
-      simd::dot_rows<T>(typename TestFixture::Padded(q, rows, dim), k.data(), stride, keys,
+      simd::dot_rows<T>(typename TestFixture::Padded(q, rows, dim), rows_of<T>(k, stride), keys,
                         s.data(), out.data(), keys);
       for (Index r = 0; r < rows; ++r)
         for (Index j = 0; j < keys; ++j)
@@ -200,7 +205,7 @@ TYPED_TEST(StoredRows, LeaveInfiniteScoresInfinite) {
         std::vector<T> k(std::size_t(keys * dim), T(1)), out(std::size_t(rows * keys));
         k[std::size_t(bad * dim + column)] = infinity;
         const auto s = this->scales(keys);
-        simd::dot_rows<T>(typename TestFixture::Padded(q, rows, dim), k.data(), dim, keys, s.data(),
+        simd::dot_rows<T>(typename TestFixture::Padded(q, rows, dim), rows_of<T>(k, dim), keys, s.data(),
                           out.data(), keys);
         for (Index r = 0; r < rows; ++r)
           for (Index j = 0; j < keys; ++j)
@@ -222,7 +227,7 @@ TYPED_TEST(StoredRows, LeaveOutValuesWithoutWeight) {
         for (Index r = 0; r < rows; ++r) p[std::size_t(r * keys + bad)] = r % 3 == 1 ? T(2) : T(0);
         v[std::size_t(bad * dim + dim / 2)] = value;
         std::vector<T> out(std::size_t(rows * dim), T(0));
-        simd::add_rows(p.data(), keys, rows, v.data(), dim, keys, dim, out.data(), dim);
+        simd::add_rows(p.data(), keys, rows, rows_of<T>(v, dim), keys, dim, out.data(), dim);
         for (Index r = 0; r < rows; ++r)
           for (Index d = 0; d < dim; ++d) {
             T sum = 0;
@@ -299,7 +304,7 @@ TEST_F(StoredPairs, AreMultipliedByRowsOfKeys) {
         const BeforeAWall<S> k(filled((keys - 1) * stride + dim));
         std::vector<float> scale, out(std::size_t(rows * out_stride), -12345);
         for (Index j = 0; j < keys; ++j) scale.push_back(float(1 + j % 3));
-        simd::dot_rows(simd::Queries<Pair>{q.data(), rows, dim, operands}, k.data(), stride, keys,
+        simd::dot_rows(simd::Queries<Pair>{q.data(), rows, dim, operands}, rows_of<float>(k, stride), keys,
                        scale.data(), out.data(), out_stride);
         for (Index r = 0; r < rows; ++r) {
           for (Index j = 0; j < keys; ++j) {
@@ -322,7 +327,7 @@ TEST_F(StoredPairs, AddUpValues) {
         const auto p = paired(rows, keys, p_stride);
         const BeforeAWall<S> v(filled((keys - 1) * stride + dim));
         std::vector<float> out(std::size_t(rows * (dim + 1)), 3);
-        simd::add_rows(p.data(), p_stride, rows, v.data(), stride, keys, dim, out.data(), dim + 1);
+        simd::add_rows(p.data(), p_stride, rows, rows_of<float>(v, stride), keys, dim, out.data(), dim + 1);
         for (Index r = 0; r < rows; ++r) {
           for (Index d = 0; d < dim; ++d) {
             float sum = 3;
@@ -353,7 +358,7 @@ TEST_F(StoredPairs, LeaveOutValuesWithoutWeight) {
             std::uint32_t& bits = p[std::size_t(r * 4 + bad / 2)].bits;
             bits = (bits & ~half) | (r % 3 == 1 ? 0x40004000 & half : 0);
           }
-          simd::add_rows(p.data(), 4, rows, v.data(), dim, keys, dim, out.data(), dim);
+          simd::add_rows(p.data(), 4, rows, rows_of<float>(v, dim), keys, dim, out.data(), dim);
           for (Index r = 0; r < rows; ++r)
             for (Index d = 0; d < dim; ++d) {
               float sum = 0;

@@ -141,26 +141,27 @@ class Sums {
   /// Neither is negative. Terms of one step are one term.
   void add(Index step, Index most) {
     if (most == 0 || step == 0) return;
-    int at = 0;
+    std::size_t at = 0;
     while (at < count_ && terms_[at].step > step) ++at;
     if (at < count_ && terms_[at].step == step) {
       terms_[at].most += most;
       return;
     }
-    for (int t = count_++; t > at; --t) terms_[t] = terms_[t - 1];
+    for (std::size_t t = count_++; t > at; --t) terms_[t] = terms_[t - 1];
     terms_[at] = {step, most};
   }
   /// Does one of them lie in [low, high]? True also where that takes too long to say: strides of
   /// tensors, which mostly enclose one another, take some steps for each dimension.
   bool meet(Index low, Index high) {
     rest_[count_] = 0;
-    for (int t = count_; t-- > 0;) rest_[t] = rest_[t + 1] + terms_[t].step * terms_[t].most;
+    for (std::size_t t = count_; t-- > 0;)
+      rest_[t] = rest_[t + 1] + terms_[t].step * terms_[t].most;
     steps_left_ = 4096;
     return meet_from(0, low, high);
   }
 
  private:
-  bool meet_from(int t, Index low, Index high) {
+  bool meet_from(std::size_t t, Index low, Index high) {
     if (high < 0 || low > rest_[t]) return false;
     if (low <= 0 || high >= rest_[t] || --steps_left_ < 0) return true;
     const auto& [step, most] = terms_[t];  // there is one: else rest_ is 0
@@ -174,7 +175,7 @@ class Sums {
   };
   std::array<Term, 8> terms_;  ///< by step, the largest first
   std::array<Index, 9> rest_;  ///< the largest sum of the terms from here on
-  int count_ = 0;
+  std::size_t count_ = 0;
   int steps_left_ = 0;
 };
 

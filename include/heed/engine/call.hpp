@@ -6,6 +6,7 @@
 #include "heed/core/shape.hpp"
 #include "heed/core/workspace.hpp"
 #include "heed/engine/bfloat16.hpp"
+#include "heed/engine/quantized.hpp"
 #include "heed/score/stage.hpp"
 #include "heed/simd/pack.hpp"
 
@@ -52,8 +53,9 @@ template <TensorLike<4> X>
 void reads_tokens(CallTensors& call, const char* what, const char*, const X& x) {
   call.reads(what, View<const ScalarOf<X>, 4>(x));
 }
-template <class T>
-void reads_tokens(CallTensors& call, const char* what, const char* scale, const Quantized<T>& x) {
+template <class T, class S>
+void reads_tokens(CallTensors& call, const char* what, const char* scale,
+                  const Quantized<T, S>& x) {
   call.reads(what, x.numbers), call.reads(scale, x.scale);
 }
 

@@ -23,7 +23,7 @@ class FreshKeys {
       : k_(k),
         v_(v),
         columns_(round_up(v.dim(3), simd::width<T>)),
-        scales_values_(scales_values || v.is_quantized()),
+        scales_values_(scales_values || v.has_scale()),
         copies_(needs_copy<Packed>(v, scales_values)),
         room_(room) {
     panels_ = arena.take<Packed>(Tile::block_keys * simd::operands<Packed>(k.dim(3)));
@@ -50,6 +50,8 @@ class FreshKeys {
                   .value_stride = v_.stride(2),
                   .key_scale = key_scale_,
                   .value_scale = scales_values_ ? value_scale : nullptr,
+                  .key_groups = k_.group_scales(b, g, first),
+                  .value_groups = v_.group_scales(b, g, first),
                   .dot = k_.template by_rows<Packed>().dot,
                   .add = v_.template by_rows<Packed>().add};
       return {first, last, nullptr, {}, stored_};

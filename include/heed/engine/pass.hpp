@@ -34,7 +34,7 @@ class Pass {
         v_(v),
         variant_(variant),
         problem_(problem_of(common_shape(q, k, v), variant, tensors)) {
-    k.check("the scale of k"), v.check("the scale of v");
+    k.check("k"), v.check("v");
   }
 
   const Problem& problem() const { return problem_; }

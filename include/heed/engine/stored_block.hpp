@@ -9,8 +9,17 @@ namespace heed::inline HEED_ABI::detail {
 /// So many rows read keys and values as they are stored; for more it pays to pack or widen them.
 inline constexpr Index few_stored_rows = 12;
 
+/// Scales that belong to groups of a token's numbers, of tokens `stride` apart; null: there are
+/// none.
+template <class T>
+struct GroupScales {
+  const T* data = nullptr;
+  Index stride = 0;
+};
+
 /// A block of keys and values as they are stored, for a few rows that read each number once.
-/// Queries and weights are what they are multiplied as.
+/// Queries and weights are what they are multiplied as. What its numbers are stored as is known to
+/// two functions alone: of code that calls them there is one for all types.
 template <class T, class Packed = T>
 struct StoredBlock {
   using Queries = simd::Queries<Packed>;
@@ -34,31 +43,40 @@ struct StoredBlock {
   }
 
   const void *keys = nullptr, *values = nullptr;
-  Index key_stride = 0, value_stride = 0;  ///< numbers from token to token, or from panel to panel
+  Index key_stride = 0, value_stride = 0;  ///< units from token to token, or from panel to panel
   const T *key_scale = nullptr, *value_scale = nullptr;  ///< of each token; null: there is none
+  GroupScales<T> key_groups{}, value_groups{};
   Dot dot = nullptr;
   Add add = nullptr;
 
   template <class S>
   static void dot_rows(const StoredBlock& x, const Queries& q, Index first, Index count, T* out,
                        Index out_stride) {
-    simd::dot_rows(q, static_cast<const S*>(x.keys) + first * x.key_stride, x.key_stride, count,
-                   x.key_scale + first, out, out_stride);
+    const auto keys = rows<S>(x.keys, x.key_stride, x.key_groups, first);
+    simd::dot_rows(q, keys, count, x.key_scale + first, out, out_stride);
   }
-  /// `first` begins a panel.
+  /// `first` begins a panel. All scales of a key, be they one or several, are in key_scale.
   template <int Vectors, class S>
   static void dot_panels(const StoredBlock& x, const Queries& q, Index first, Index count, T* out,
                          Index out_stride) {
     constexpr Index panel_keys = Vectors * simd::width<T>;
-    simd::dot_panels<Vectors>(q, static_cast<const S*>(x.keys) + first / panel_keys * x.key_stride,
-                              x.key_stride, count, x.key_scale ? x.key_scale + first : nullptr, out,
-                              out_stride);
+    simd::dot_panels<Vectors>(
+        q, static_cast<const S*>(x.keys) + first / panel_keys * x.key_stride, x.key_stride, count,
+        x.key_scale ? x.key_scale + first * simd::scales<S>(q.dim) : nullptr, out, out_stride);
   }
   template <class S>
   static void add_rows(const StoredBlock& x, const Packed* p, Index p_stride, Index rows,
                        Index first, Index count, Index dim, T* out, Index out_stride) {
-    simd::add_rows(p, p_stride, rows, static_cast<const S*>(x.values) + first * x.value_stride,
-                   x.value_stride, count, dim, out, out_stride);
+    const auto values = StoredBlock::rows<S>(x.values, x.value_stride, x.value_groups, first);
+    simd::add_rows(p, p_stride, rows, values, count, dim, out, out_stride);
+  }
+
+ private:
+  template <class S>
+  static simd::StoredRows<T, S> rows(const void* units, Index stride, const GroupScales<T>& groups,
+                                     Index first) {
+    return {static_cast<const S*>(units) + first * stride, stride,
+            groups.data ? groups.data + first * groups.stride : nullptr, groups.stride};
   }
 };
 

@@ -3,98 +3,157 @@
 #pragma once
 
 #include "heed/core/shape.hpp"
+#include "heed/engine/quantized.hpp"
 #include "heed/engine/stored_block.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
+/// What is known of numbers stored as S where S itself no longer is.
+template <class T>
+struct StoredAs {
+  using Pair = simd::Bfloat16Pair;
+  using Read = void (*)(const void* from, Index stride, const T* scale, Index scale_stride,
+                        Index count, Index dim, T* out, Index out_stride);
+
+  bool in_place;               ///< Are they T?
+  Index unit_bytes;            ///< of an S
+  Index (*units)(Index dim);   ///< that hold a token,
+  Index (*scales)(Index dim);  ///< and its scales
+  bool one_scale;              ///< Have all numbers of a token one scale?
+  Read read;                   ///< Widens `count` tokens.
+  typename StoredBlock<T>::ByRows by_rows;
+  typename StoredBlock<T, Pair>::ByRows pairs_by_rows;
+};
+
+template <class S, class T>
+void read_rows(const void* from, Index stride, const T* scale, Index scale_stride, Index count,
+               Index dim, T* out, Index out_stride) {
+  for (Index r = 0; r < count; ++r)
+    simd::widen(static_cast<const S*>(from) + r * stride, dim,
+                scale ? scale + r * scale_stride : nullptr, out + r * out_stride);
+}
+template <class T, class S>
+constexpr typename StoredBlock<T, simd::Bfloat16Pair>::ByRows pairs_by_rows() {
+  if constexpr (simd::multiplies_bfloat16 && is_bfloat16<S> && std::is_same_v<T, float>)
+    return StoredBlock<T, simd::Bfloat16Pair>::template by_rows<S>();
+  else
+    return {};
+}
+
+template <class T, class S>
+inline constexpr StoredAs<T> stored_as{
+    .in_place = std::is_same_v<S, T>,
+    .unit_bytes = sizeof(S),
+    .units = simd::units<S>,
+    .scales = simd::scales<S>,
+    .one_scale = simd::Codec<S>::group == simd::whole_token,
+    .read = read_rows<S, T>,
+    .by_rows = StoredBlock<T>::template by_rows<S>(),
+    .pairs_by_rows = pairs_by_rows<T, S>(),
+};
+
 /// A [B, G, N, D] tensor of T, of 16 bits or quantized, whose rows are read as T.
 template <class T>
 class Tokens {
-  template <class Packed>
-  using ByRows = typename StoredBlock<T, Packed>::ByRows;
-  using Pair = simd::Bfloat16Pair;
-
  public:
   Tokens() = default;
   template <class X>
   requires TensorLike<X, 4> && StoredFor<X, T> Tokens(const X& tensor) {  // NOLINT: implicit
     using S = ScalarOf<X>;
     const View<const S, 4> x(tensor);
-    data_ = x.data(), dims_ = x.dims(), strides_ = x.strides(), size_ = sizeof(S);
-    by_rows_ = StoredBlock<T>::template by_rows<S>();
-    if constexpr (simd::multiplies_bfloat16 && is_bfloat16<S> && std::is_same_v<T, float>)
-      pairs_by_rows_ = StoredBlock<T, Pair>::template by_rows<S>();
-    if constexpr (!std::is_same_v<S, T>)
-      read_ = [](const Tokens& self, Index at, const T*, Index count, T* out, Index out_stride) {
-        const S* from = static_cast<const S*>(self.data_) + at;
-        for (Index r = 0; r < count; ++r)
-          simd::widen(from + r * self.stride(2), self.dim(3), out + r * out_stride);
-      };
+    data_ = x.data(), dims_ = x.dims(), strides_ = x.strides(), units_ = dims_[3];
+    as_ = &stored_as<T, S>;
   }
-  Tokens(const Quantized<T>& x)  // NOLINT: implicit on purpose
+  template <class S>
+  requires StoredFor<Quantized<T, S>, T> Tokens(const Quantized<T, S>& x)  // NOLINT: implicit
       : data_(x.numbers.data()),
         dims_(x.numbers.dims()),
         strides_(x.numbers.strides()),
-        scale_(x.scale),
-        size_(1),
-        by_rows_(StoredBlock<T>::template by_rows<std::int8_t>()),
-        read_([](const Tokens& self, Index at, const T* scale, Index count, T* out,
-                 Index out_stride) {
-          const std::int8_t* from = static_cast<const std::int8_t*>(self.data_) + at;
-          for (Index r = 0; r < count; ++r)
-            simd::widen(from + r * self.stride(2), self.dim(3), scale[r * self.scale_.stride(2)],
-                        out + r * out_stride);
-        }) {}
+        units_(dims_[3]),
+        scale_(each_with_its_own(x.scale)),
+        as_(&stored_as<T, S>) {
+    dims_[3] = x.dim;
+  }
 
   const Dims<4>& dims() const { return dims_; }
   Index dim(std::size_t d) const { return dims_[d]; }
+  /// In numbers where they are in place, else in what they are stored as.
   Index stride(std::size_t d) const { return strides_[d]; }
 
   /// Are rows where they are, in T? Else rows() widens them.
-  bool in_place() const { return read_ == nullptr; }
+  bool in_place() const { return as_->in_place; }
   /// Token j's numbers, and those of `count` − 1 behind it, stride(2) apart where they are in
   /// place; else they are widened into `room`, `room_stride` apart.
   const T* rows(Index b, Index g, Index j, Index count, T* room, Index room_stride) const {
-    const Index at = b * strides_[0] + g * strides_[1] + j * strides_[2];
-    if (in_place()) return static_cast<const T*>(data_) + at;
-    read_(*this, at, is_quantized() && count > 0 ? &scale_(b, g, j) : nullptr, count, room,
-          room_stride);
+    if (in_place()) return static_cast<const T*>(stored(b, g, j));
+    as_->read(stored(b, g, j), strides_[2], count > 0 ? scales(b, g, j) : nullptr, scale_.stride(2),
+              count, dims_[3], room, room_stride);
     return room;
   }
   const T* row(Index b, Index g, Index j, T* room) const { return rows(b, g, j, 1, room, 0); }
 
-  /// The same where they are, be they narrow; a token's scale, if it has one.
+  /// The same where they are, be they narrow.
   const void* stored(Index b, Index g, Index j) const {
     return static_cast<const std::byte*>(data_) +
-           size_ * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
+           as_->unit_bytes * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
   }
-  T scale(Index b, Index g, Index j) const { return is_quantized() ? scale_(b, g, j) : T(1); }
-  bool is_quantized() const { return size_ == 1; }
+  /// A token's scale, 1 if it has none or several.
+  T scale(Index b, Index g, Index j) const { return has_scale() ? *scales(b, g, j) : T(1); }
+  bool has_scale() const { return as_->one_scale; }
+  /// The scales of token j's groups and of those behind it, if tokens have several.
+  GroupScales<T> group_scales(Index b, Index g, Index j) const {
+    return has_scale() || !scale_ ? GroupScales<T>{}
+                                  : GroupScales<T>{scales(b, g, j), scale_.stride(2)};
+  }
   /// What multiplies them by queries or weights that are Packed; pairs multiply bfloat16 alone, for
   /// all else there is nothing.
   template <class Packed>
-  const ByRows<Packed>& by_rows() const {
+  const auto& by_rows() const {
     if constexpr (std::is_same_v<Packed, T>)
-      return by_rows_;
+      return as_->by_rows;
     else
-      return pairs_by_rows_;
+      return as_->pairs_by_rows;
   }
 
-  /// @throws ShapeError if the scales are not one a token.
-  void check(const char* what) const {
-    if (is_quantized())
-      expect_dims(what, scale_.dims(), {dims_[0], dims_[1], dims_[2]}, "one scale per token");
+  /// @throws ShapeError if numbers or scales do not fit; `name` is the tensor's.
+  void check(const char* name) const {
+    const auto [batch, heads, tokens, dim] = dims_;
+    if (const Index wanted = as_->units(dim); units_ != wanted)
+      throw ShapeError("the numbers of ", name, " are ", Dims<4>{batch, heads, tokens, units_},
+                       ", should be ", Dims<4>{batch, heads, tokens, wanted}, ": ", dim,
+                       " numbers per token");
+    const auto refuse = [&](const auto& given, const auto& wanted, const char* rule) {
+      throw ShapeError("the scale of ", name, " is ", given, ", should be ", wanted, ": ", rule);
+    };
+    const Index scales = as_->scales(dim);
+    const Dims<4> given = scale_.dims(), wanted{batch, heads, tokens, scales};
+    if (has_scale()) {
+      const Dims<3> one{given[0], given[1], given[2]}, token{batch, heads, tokens};
+      if (one != token) refuse(one, token, "one scale per token");
+    } else if (scales > 0) {
+      if (given != wanted) refuse(given, wanted, "one scale per group of a token's numbers");
+      if (scales > 1 && scale_.stride(3) != 1)
+        throw ShapeError("the scale of ", name, " has stride ", scale_.stride(3),
+                         " along its last dimension, which must be contiguous");
+    }
   }
 
  private:
+  const T* scales(Index b, Index g, Index j) const {
+    return scale_ ? scale_.row(b, g, j) : nullptr;
+  }
+  static View<const T, 4> each_with_its_own(const View<const T, 4>& scale) { return scale; }
+  static View<const T, 4> each_with_its_own(const View<const T, 3>& scale) {
+    if (!scale) return {};
+    const auto &dims = scale.dims(), &strides = scale.strides();
+    return {scale.data(), {dims[0], dims[1], dims[2], 1}, {strides[0], strides[1], strides[2], 1}};
+  }
+
   const void* data_ = nullptr;
   Dims<4> dims_{}, strides_{};
-  View<const T, 3> scale_{};
-  Index size_ = 0;  ///< bytes of a number
-  ByRows<T> by_rows_;
-  ByRows<Pair> pairs_by_rows_;
-  void (*read_)(const Tokens&, Index at, const T* scale, Index count, T* out,
-                Index out_stride) = nullptr;
+  Index units_ = 0;  ///< of a token, as given
+  View<const T, 4> scale_{};
+  const StoredAs<T>* as_ = &stored_as<T, T>;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -8,7 +8,6 @@
 #include "heed/kv/kv_snapshot.hpp"
 #include "heed/kv/kv_state.hpp"
 #include "heed/kv/victim.hpp"
-#include "heed/simd/storage.hpp"
 
 #include <algorithm>
 
@@ -74,7 +73,8 @@ struct Retained : StageOf<Rank::scan> {
 /// the evictions, and up to rounding the outputs, of token by token.
 ///
 /// Keys and values are stored as S: T itself, bfloat16 or binary16 (Eigen::bfloat16, Eigen::half),
-/// rounded to the nearest, or std::int8_t, multiples of |largest| / 127 of each key and value.
+/// rounded to the nearest, std::int8_t, multiples of |largest| / 127 of each key and value, or what
+/// else simd/codec/codecs.hpp lists.
 /// They are widened where they are read, and everything is computed in T.
 ///
 /// A key with a NaN or an infinity in it, as it is stored, spoils the rows that see it. Such a
@@ -88,6 +88,7 @@ template <class T, StorageOf<T> S = T>
 class KvBuffer {
   using B = Blocking<T>;
   using Tile = detail::Tiles<T, B>;
+  using Stored = simd::Codec<S>;
 
  public:
   /// @throws ValueError if a size is not positive, if the budget is smaller than the number of
@@ -243,18 +244,20 @@ class KvBuffer {
       to.marks[std::size_t(slot)] = from.marks[std::size_t(j)];
       if (!to.mass.empty()) to.mass[std::size_t(slot)] = from.mass[std::size_t(j)];
       for (Index g = 0; g < shape_.key_heads; ++g) {
-        const S *key = from.panels.data() + key_place(from, g, j),
-                *value = from.values.data() + (g * from.capacity() + j) * columns_;
-        S* to_key = to.panels.data() + key_place(to, g, slot);
-        for (Index d = 0; d < shape_.dim; ++d)
-          to_key[d * Tile::panel_keys] = key[d * Tile::panel_keys];
-        std::copy_n(value, columns_, to.values.data() + (g * capacity + slot) * columns_);
-        if constexpr (KvSequence<T, S>::is_scaled) {
-          const std::size_t at = std::size_t(g * capacity + slot),
-                            was = std::size_t(g * from.capacity() + j);
-          to.key_scales[at] = from.key_scales[was];
-          to.value_scales[at] = from.value_scales[was];
-        }
+        const auto copy = [](const auto& x, Index at, Index step, Index count, auto& y,
+                             Index to_at) {
+          for (Index i = 0; i < count; ++i)
+            y[std::size_t(to_at + i * step)] = x[std::size_t(at + i * step)];
+        };
+        const Index units = simd::units<S>(columns_), scales = simd::scales<S>(shape_.value_dim);
+        copy(from.panels, key_place(from, g, j), Tile::panel_keys, simd::units<S>(shape_.dim),
+             to.panels, key_place(to, g, slot));
+        copy(from.key_scales, key_scale_place(from, g, j), Tile::panel_keys,
+             simd::scales<S>(shape_.dim), to.key_scales, key_scale_place(to, g, slot));
+        copy(from.values, (g * from.capacity() + j) * units, 1, units, to.values,
+             (g * capacity + slot) * units);
+        copy(from.value_scales, (g * from.capacity() + j) * scales, 1, scales, to.value_scales,
+             (g * capacity + slot) * scales);
         to.finite[finite_place(to, g, slot)] &= from.finite[finite_place(from, g, j)];
       }
       ++slot;
@@ -262,10 +265,26 @@ class KvBuffer {
     return to;
   }
 
-  /// Where a slot's key begins; its numbers are panel_keys apart.
+  /// Where a slot's key begins, and its scales; units and scales are panel_keys apart.
   Index key_place(const KvSequence<T, S>& s, Index key_head, Index slot) const {
+    return place(s, key_head, slot, simd::units<S>(shape_.dim));
+  }
+  Index key_scale_place(const KvSequence<T, S>& s, Index key_head, Index slot) const {
+    return place(s, key_head, slot, simd::scales<S>(shape_.dim));
+  }
+  static Index place(const KvSequence<T, S>& s, Index key_head, Index slot, Index of_key) {
     const Index panel = slot / Tile::panel_keys * Tile::panel_keys;
-    return (key_head * s.capacity() + panel) * shape_.dim + slot % Tile::panel_keys;
+    return (key_head * s.capacity() + panel) * of_key + slot % Tile::panel_keys;
+  }
+  /// Did no number of a finite key leave the range of S?
+  bool fits([[maybe_unused]] const S* key) const {
+    if constexpr (!std::is_same_v<S, T> && Stored::group == simd::no_scale)
+      for (Index i = 0; i < simd::units<S>(shape_.dim); ++i)
+        for (Index n = 0; n < Stored::numbers; ++n)
+          if (const T x = Stored::template number<T>(key[i * Tile::panel_keys], n);
+              !simd::is_finite(&x))
+            return false;
+    return true;
   }
   static std::size_t finite_place(const KvSequence<T, S>& s, Index key_head, Index slot) {
     return std::size_t(key_head * key_blocks(s.capacity()) + slot / Tile::block_keys);
@@ -278,7 +297,7 @@ class KvBuffer {
                           std::min(s.value_dim, detail::most_bytes) + simd::width<T>,
                 slots = std::min(options_.budget.value_or(0), detail::most_bytes) +
                         Tile::block_rows + 4 * Tile::panel_keys,
-                of_slot = sizeof(KvSequence<T, S>) +
+                of_slot = Index(sizeof(KvSequence<T, S>)) +
                           detail::product_of(s.key_heads, numbers, Index(sizeof(S)));
     if (detail::product_of(s.batch, slots, of_slot) > detail::most_bytes ||
         detail::product_of(s.batch, s.heads, numbers, Index(sizeof(T))) > detail::most_bytes)
@@ -298,15 +317,16 @@ class KvBuffer {
     const Index before = s.capacity();
     if (capacity <= before) return;
     // Tiles may read some panels past the last; what they find there is hidden.
-    const auto panels = [&](Index n) { return n * shape_.dim; };
-    auto keys = grown(s.panels, panels(before), panels(capacity), panels(3 * Tile::panel_keys));
-    auto values = grown(s.values, before * columns_, capacity * columns_);
+    const Index key_units = simd::units<S>(shape_.dim), value_units = simd::units<S>(columns_);
+    auto keys = grown(s.panels, before * key_units, capacity * key_units,
+                      3 * Tile::panel_keys * key_units, S{});
+    auto values = grown(s.values, before * value_units, capacity * value_units, 0, S{});
     auto finite = grown(s.finite, key_blocks(before), key_blocks(capacity), 0, std::uint8_t(1));
-    Vector<T> key_scales, value_scales;
-    if constexpr (KvSequence<T, S>::is_scaled) {
-      key_scales = grown(s.key_scales, before, capacity);
-      value_scales = grown(s.value_scales, before, capacity);
-    }
+    const Index key_scale = simd::scales<S>(shape_.dim),
+                value_scale = simd::scales<S>(shape_.value_dim);
+    auto key_scales = grown(s.key_scales, before * key_scale, capacity * key_scale, 0, T(0));
+    auto value_scales =
+        grown(s.value_scales, before * value_scale, capacity * value_scale, 0, T(0));
     // What may throw comes first; position says the capacity, and is the last of these.
     s.carry.resize(std::size_t(capacity));
     if (options_.evict.judges_by_weights()) s.mass.resize(std::size_t(capacity));
@@ -317,8 +337,7 @@ class KvBuffer {
   }
   /// The same with room for `after` in place of `before` for each key head, and some at the end.
   template <class X>
-  Vector<X> grown(const Vector<X>& from, Index before, Index after, Index end = 0,
-                  X fill = X(0)) const {
+  Vector<X> grown(const Vector<X>& from, Index before, Index after, Index end, X fill) const {
     Vector<X> to(std::size_t(shape_.key_heads * after + end), fill);
     for (Index g = 0; g < shape_.key_heads; ++g)
       std::copy_n(from.data() + g * before, before, to.data() + g * after);
@@ -341,22 +360,17 @@ class KvBuffer {
     const Index capacity = s.capacity();
     bool good_key = true;
     for (Index g = 0; g < shape_.key_heads; ++g) {
-      const Index at = g * capacity + slot;
       const T *key = k.row(batch, g, row), *value = v.row(batch, g, row);
+      const Index at = g * capacity + slot;
       S* to_key = s.panels.data() + key_place(s, g, slot);
-      S* to_value = s.values.data() + at * columns_;
+      T* key_scale = s.key_scales.data() + key_scale_place(s, g, slot);
+      S* to_value = s.values.data() + at * simd::units<S>(columns_);
+      T* value_scale = s.value_scales.data() + at * simd::scales<S>(shape_.value_dim);
       std::uint8_t& finite = s.finite[finite_place(s, g, slot)];
-      if constexpr (KvSequence<T, S>::is_scaled) {
-        s.key_scales[std::size_t(at)] = simd::quantize(key, shape_.dim, to_key, Tile::panel_keys);
-        s.value_scales[std::size_t(at)] = simd::quantize(value, shape_.value_dim, to_value);
-        finite &= simd::all_finite(value, 0, 1, shape_.value_dim);
-        good_key &= simd::all_finite(key, 0, 1, shape_.dim);
-      } else {
-        simd::narrow(key, shape_.dim, to_key, Tile::panel_keys);
-        simd::narrow(value, shape_.value_dim, to_value);
-        finite &= simd::all_finite(to_value, 0, 1, shape_.value_dim);
-        good_key &= simd::all_finite(to_key, Tile::panel_keys, shape_.dim, 1);
-      }
+      Stored::encode(key, shape_.dim, to_key, Tile::panel_keys, key_scale, Tile::panel_keys);
+      Stored::encode(value, shape_.value_dim, to_value, 1, value_scale, 1);
+      finite &= Stored::finite(to_value, shape_.value_dim, value_scale);
+      good_key &= simd::all_finite(key, 0, 1, shape_.dim) && fits(to_key);
     }
     if (s.next == 0) s.first = slot;
     s.position[std::size_t(slot)] = s.next++;

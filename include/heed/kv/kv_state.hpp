@@ -2,9 +2,9 @@
 /// @file What a KvBuffer remembers of one sequence.
 #pragma once
 
-#include "heed/core/storage.hpp"
 #include "heed/core/vector.hpp"
 #include "heed/engine/blocking.hpp"
+#include "heed/simd/codec/codecs.hpp"
 #include "heed/simd/exp2.hpp"
 
 namespace heed::inline HEED_ABI {
@@ -19,11 +19,10 @@ struct KvShape {
 ///
 /// Tokens sit in slots, in no order; a slot that was freed is taken by a later token, and no other
 /// token moves. Keys are packed in panels of `panel_keys` slots, the order the kernels read. Keys
-/// and values are stored as S.
+/// and values are stored as S, see simd/codec/codec.hpp for units and scales.
 template <class T, StorageOf<T> S = T>
 struct KvSequence {
   static constexpr Index nobody = -1;
-  static constexpr bool is_scaled = std::is_same_v<S, std::int8_t>;
   static constexpr std::uint8_t bad_key = 1;     ///< In marks: the key holds a NaN or an infinity.
   static constexpr std::uint8_t never_goes = 2;  ///< In marks: KvOptions::protect names it.
 
@@ -37,10 +36,11 @@ struct KvSequence {
   Vector<T> carry;             ///< [capacity] −F of the next row, in log2 units.
   Vector<T> mass;              ///< [capacity] weights received, where eviction asks for it.
   Vector<std::uint8_t> marks;  ///< [capacity] of each token, bad_key and never_goes
-  Vector<S> panels;            ///< [G][capacity / panel_keys][D][panel_keys]
-  Vector<S> values;            ///< [G][capacity][columns]
-  Vector<T> key_scales;    ///< [G][capacity] where S is std::int8_t: what a key is a multiple of
-  Vector<T> value_scales;  ///< [G][capacity] and a value
+  Vector<S> panels;            ///< [G][capacity / panel_keys][units of D][panel_keys]
+  Vector<S> values;            ///< [G][capacity][units of columns]
+  Vector<T>
+      key_scales;  ///< [G][capacity / panel_keys][scales of D][panel_keys], where S has scales
+  Vector<T> value_scales;       ///< [G][capacity][scales of Dv]
   Vector<std::uint8_t> finite;  ///< [G][key blocks] were all values the block has held finite?
 
   KvSequence() = default;

@@ -183,17 +183,21 @@ class KvBuffer<T, S>::Call {
     for (Index first = 0; first < s.slots; first += Tile::block_keys) {
       const Index last = std::min(first + Tile::block_keys, s.slots),
                   at = key_head * capacity + first;
-      const S *panels = s.panels.data() + at * dim, *values = s.values.data() + at * columns;
+      const S* panels = s.panels.data() + at * simd::units<S>(dim);
+      const S* values = s.values.data() + at * simd::units<S>(columns);
       const std::uint8_t* finite =
           s.finite.data() + key_head * key_blocks(capacity) + first / Tile::block_keys;
       if (lane.strip.count <= detail::few_stored_rows) {
-        constexpr bool scaled = KvSequence<T, S>::is_scaled;
+        const Scales scale = scales(s, at);
+        constexpr bool groups = simd::has_groups<S>;
         *lane.stored = {.keys = panels,
                         .values = values,
-                        .key_stride = Tile::panel_keys * dim,
-                        .value_stride = columns,
-                        .key_scale = scaled ? s.key_scales.data() + at : nullptr,
-                        .value_scale = scaled ? s.value_scales.data() + at : nullptr,
+                        .key_stride = Tile::panel_keys * simd::units<S>(dim),
+                        .value_stride = simd::units<S>(columns),
+                        .key_scale = scale.keys,
+                        .value_scale = groups ? nullptr : scale.values,
+                        .key_groups = {},
+                        .value_groups = {groups ? scale.values : nullptr, scale.value_stride},
                         .dot = Stored::template dot_panels<Tile::panel_vectors, S>,
                         .add = Stored::template add_rows<S>};
         visit(KeyBlockOf{first, last, nullptr, {}, lane.stored});
@@ -205,22 +209,28 @@ class KvBuffer<T, S>::Call {
       }
     }
   }
+  /// Of the slots from some on; null: there are none.
+  struct Scales {
+    const T *keys = nullptr, *values = nullptr;
+    Index value_stride = 0;  ///< from slot to slot
+  };
+  /// `at` begins a panel.
+  Scales scales(const KvSequence<T, S>& s, Index at) const {
+    if (simd::Codec<S>::group == simd::no_scale) return {};
+    const Index stride = simd::scales<S>(problem_.value_dim);
+    return {s.key_scales.data() + at * simd::scales<S>(problem_.dim),
+            s.value_scales.data() + at * stride, stride};
+  }
   /// A key block to Lane::panels and, if wanted, Lane::values; `at` is its first slot's place.
   void widen(const Lane& lane, const KvSequence<T, S>& s, Index at, Index keys,
              bool with_values) const {
     const Index dim = problem_.dim, columns = buffer_.columns_;
-    const S *panels = s.panels.data() + at * dim, *values = s.values.data() + at * columns;
-    if constexpr (KvSequence<T, S>::is_scaled) {
-      for (Index j = 0; j < keys; j += Tile::panel_keys)
-        simd::widen_panel(panels + j * dim, dim, Index(Tile::panel_keys),
-                          &s.key_scales[std::size_t(at + j)], lane.panels + j * dim);
-      for (Index j = 0; j < keys && with_values; ++j)
-        simd::widen(values + j * columns, columns, s.value_scales[std::size_t(at + j)],
-                    lane.values + j * columns);
-    } else {
-      simd::widen(panels, detail::round_up(keys, Tile::panel_keys) * dim, lane.panels);
-      if (with_values) simd::widen(values, keys * columns, lane.values);
-    }
+    for (Index j = 0; j < keys; j += Tile::panel_keys)
+      simd::widen_panel(s.panels.data() + (at + j) * simd::units<S>(dim), dim,
+                        Index(Tile::panel_keys), scales(s, at + j).keys, lane.panels + j * dim);
+    for (Index j = 0; j < keys && with_values; ++j)
+      simd::widen(s.values.data() + (at + j) * simd::units<S>(columns), columns,
+                  scales(s, at + j).values, lane.values + j * columns);
   }
 
   /// Appends the chunk's tokens and works out what its rows see.

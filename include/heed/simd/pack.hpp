@@ -85,6 +85,7 @@ void pack_rows(const T* x, Index stride, Index rows, Index dim, Factor&& factor,
 /// Is every number of the rows finite? By exponents: -ffast-math folds the comparisons away.
 template <class T>
 bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
+  static_assert(sizeof(T) > 1, "numbers of one byte have no exponent here: ask their codec");
   // Numbers of 16 bits by twos: their exponents are looked at apart, but side by side.
   constexpr bool pairs = std::is_same_v<T, Bfloat16Pair>, by_twos = pairs || sizeof(T) == 2;
   constexpr Index together = by_twos && !pairs ? 2 : 1;

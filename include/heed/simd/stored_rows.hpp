@@ -12,19 +12,18 @@
 
 namespace heed::inline HEED_ABI::simd {
 
-/// As many stored numbers as a register of T holds.
+/// Rows of numbers as they are stored, one token each. Where tokens have scales of their groups,
+/// the same for these; a scale of the whole token is the caller's to apply.
 template <class T, class S>
-HEED_INLINE Batch<T> load_stored(const S* x) {
-  if constexpr (std::is_same_v<S, T>) {
-    return load(x);
-  } else if constexpr (detail::widens_in_registers<S, T>) {
-    return detail::widen_register(x);
-  } else {
-    T lanes[std::size_t(width<T>)];
-    for (Index i = 0; i < width<T>; ++i) lanes[i] = T(x[i]);
-    return load(lanes);
-  }
-}
+struct StoredRows {
+  const S* data;
+  Index stride;  ///< units
+  const T* scale = nullptr;
+  Index scale_stride = 0;
+
+  const S* row(Index j) const { return data + j * stride; }
+  const T* row_scale(Index j) const { return scale + j * scale_stride; }
+};
 
 /// Calls run(rows, first) so that every row is met, several at once: the more share what is loaded,
 /// the fewer loads, up to what registers hold.
@@ -65,25 +64,26 @@ inline constexpr Index some_time = 16384;
 template <int Rows, class T, class S>
 inline constexpr bool wants_fetching = Rows > 1 || !std::is_same_v<S, T>;
 
-/// A register of operands from numbers as they are stored.
+/// A register of operands from the numbers d, d + 1 … of a token as they are stored.
 template <class Packed, class S>
-HEED_INLINE auto load_operands(const S* x) {
+HEED_INLINE auto load_operands(const S* x, Index d, const typename Operand<Packed>::Sum* scale) {
   using Of = Operand<Packed>;
   if constexpr (Of::numbers == 1)
-    return load_stored<Packed>(x);
+    return load_in_groups<Packed>(x, d, scale);
   else
-    return Of::load(reinterpret_cast<const Packed*>(x));
+    return Of::load(reinterpret_cast<const Packed*>(x + d));
 }
 
 /// sums[r][c] = Σ_d q[r][d] key[c][d], lane by lane. `rest` has room for the last register of each
 /// key, and noughts behind it.
 template <int Rows, int Keys, class Packed, class T, class S, std::size_t Room>
 HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[std::size_t(Keys)],
-                               Index dim, S (&rest)[std::size_t(Keys)][Room],
+                               const T* const (&scale)[std::size_t(Keys)], Index dim,
+                               S (&rest)[std::size_t(Keys)][Room],
                                Batch<T> (&sums)[std::size_t(Rows)][std::size_t(Keys)]) {
   using Of = Operand<Packed>;
   using Register = typename Of::Register;
-  constexpr Index lanes = width<T> * Of::numbers;
+  constexpr Index lanes = width<T> * Of::numbers, lane_units = units<S>(lanes);
   const Index whole = dim / lanes * lanes;
   for (auto& row : sums)
     for (auto& x : row) x = Batch<T>(T(0));
@@ -94,19 +94,25 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
   };
   // Once over the whole registers, once over the rest: one loop for both, or the compiler keeps the
   // last registers of all queries at hand, and the sums in memory.
-  for (Index length; dim > 0; dim -= length, q += length / Of::numbers) {
+  Index behind = 0;
+  for (Index length; dim > 0; dim -= length, behind += length, q += length / Of::numbers) {
     length = dim / lanes * lanes;
     if (length == 0) {
+      const Index last = units<S>(dim);
       for (int c = 0; c < Keys; ++c) {
-        S* const from = rest[c] + lanes - dim;
+        S* const from = rest[c] + lane_units - last;
         if (whole > 0)  // of a size that is known: one register
-          std::copy_n(key[c] + whole + dim - lanes, lanes, rest[c]);
+          std::copy_n(key[c] + units<S>(whole) + last - lane_units, lane_units, rest[c]);
         else
-          for (Index i = 0; i < dim; ++i) from[i] = key[c][i];
+          for (Index i = 0; i < last; ++i) from[i] = key[c][i];
         key[c] = from;
       }
       length = lanes;
     }
+    const auto load_key = [&](int c, Index d) {
+      return load_operands<Packed>(key[c], d,
+                                   has_groups<S> ? scale[c] + scale_of<S>(behind) : nullptr);
+    };
     // Of rows and keys the fewer stay in registers while the others come one by one.
     for (Index d = 0; d < length; d += lanes) {
       if constexpr (Rows < Keys) {
@@ -115,14 +121,14 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
         for (int r = 0; r < Rows; ++r) rows[r] = query(r, d);
 #pragma GCC unroll 8
         for (int c = 0; c < Keys; ++c) {
-          const Register x = load_operands<Packed>(key[c] + d);
+          const Register x = load_key(c, d);
 #pragma GCC unroll 8
           for (int r = 0; r < Rows; ++r) sums[r][c] = Of::multiply_add(rows[r], x, sums[r][c]);
         }
       } else {
         Register keys[std::size_t(Keys)];
 #pragma GCC unroll 8
-        for (int c = 0; c < Keys; ++c) keys[c] = load_operands<Packed>(key[c] + d);
+        for (int c = 0; c < Keys; ++c) keys[c] = load_key(c, d);
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
           const Register x = query(r, d);
@@ -138,23 +144,26 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
 /// keys go `together` as give a register of sums; `at_once` of them are multiplied, as many as
 /// registers hold.
 template <int Rows, class Packed, class T, class S>
-[[gnu::noinline]] void dot_some_rows(const Packed* q, Index q_stride, const S* k, Index stride,
+[[gnu::noinline]] void dot_some_rows(const Packed* q, Index q_stride, const StoredRows<T, S>& k,
                                      Index keys, Index dim, const T* scale, T* out,
                                      Index out_stride) {
   constexpr int lanes = int(width<T>), together = Rows < lanes ? lanes / Rows : 1,
                 at_once = std::clamp(registers / 2 / Rows, 1, std::min(together, 8));
-  S rest[std::size_t(at_once)][std::size_t(2 * lanes * Operand<Packed>::numbers)] = {};
+  constexpr Index room = 2 * units<S>(lanes * Operand<Packed>::numbers);
+  S rest[std::size_t(at_once)][std::size_t(room)] = {};
   for (Index j = 0; j < keys; j += together) {
     Batch<T> sums[std::size_t(Rows * together)];
 #pragma GCC unroll 16
     for (int first = 0; first < together; first += at_once) {
       const S* key[std::size_t(at_once)];
+      const T* key_scale[std::size_t(at_once)];
       for (int c = 0; c < at_once; ++c) {
-        key[c] = k + std::min(j + first + c, keys - 1) * stride;  // behind the last, the last again
-        fetch_ahead(key[c], dim * Index(sizeof(S)), some_time);
+        const Index at = std::min(j + first + c, keys - 1);  // behind the last, the last again
+        key[c] = k.row(at), key_scale[c] = k.row_scale(at);
+        fetch_ahead(key[c], units<S>(dim) * Index(sizeof(S)), some_time);
       }
       Batch<T> some[std::size_t(Rows)][std::size_t(at_once)];
-      multiply_rows<Rows, at_once>(q, q_stride, key, dim, rest, some);
+      multiply_rows<Rows, at_once>(q, q_stride, key, key_scale, dim, rest, some);
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
@@ -177,35 +186,50 @@ template <int Rows, class Packed, class T, class S>
     for (Index j = 0; j < keys; ++j) out[r * out_stride + j] *= scale[j];
 }
 
-/// `Panels` panels of `Vectors` registers. Eight bits are scaled before the product, as where they
-/// are widened beforehand: to the last bit it does not matter how many rows read them.
+/// `Panels` panels of `Vectors` registers. What has scales is scaled before the product, as where
+/// it is widened beforehand: to the last bit it does not matter how many rows read them.
 template <int Rows, int Panels, int Vectors, class T, class S>
 HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index panel_stride,
                                  Index dim, [[maybe_unused]] const T* scale, T* out,
                                  Index out_stride) {
+  using Stored = Codec<S>;
   constexpr int vectors = Panels * Vectors;
-  constexpr bool scaled = std::is_same_v<S, std::int8_t>;
-  Batch<T> acc[std::size_t(Rows)][std::size_t(vectors)], scales[std::size_t(scaled ? vectors : 1)];
+  constexpr bool scaled = Stored::group != no_scale;
+  constexpr Index numbers = Stored::numbers, column = Vectors * width<T>,
+                  bytes = column * Index(sizeof(S));
+  Batch<T> acc[std::size_t(Rows)][std::size_t(vectors)], factors[std::size_t(scaled ? vectors : 1)];
   for (auto& row : acc)
     for (auto& sum : row) sum = Batch<T>(T(0));
-  if constexpr (scaled)
-    for (int v = 0; v < vectors; ++v) scales[v] = load(scale + v * width<T>);
-  constexpr Index column = Vectors * width<T>, bytes = column * Index(sizeof(S));
   // The same place of panels to come, beyond those that go together: these are being read.
   const Index together = Panels * panel_stride * Index(sizeof(S)),
               ahead = (some_time + together - 1) / together * together;
-  for (Index d = 0; d < dim; ++d) {
-    if (wants_fetching<Rows, T, S> && (bytes >= 64 || d % (64 / bytes) == 0))
+  const Index count = units<S>(dim);
+  for (Index first = 0, last; first < count; first = last) {
+    last = has_groups<S> ? std::min(first + Stored::group / numbers, count) : count;
+    if constexpr (scaled)
+      for (int v = 0; v < vectors; ++v)
+        factors[v] =
+            load(scale + (v / Vectors * scales<S>(dim) + scale_of<S>(first * numbers)) * column +
+                 v % Vectors * width<T>);
+    for (Index u = first; u < last; ++u) {
+      if (wants_fetching<Rows, T, S> && (bytes >= 64 || u % (64 / bytes) == 0))
 #pragma GCC unroll 8
-      for (int p = 0; p < Panels; ++p) fetch_ahead(k + p * panel_stride + d * column, bytes, ahead);
+        for (int p = 0; p < Panels; ++p)
+          fetch_ahead(k + p * panel_stride + u * column, bytes, ahead);
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) {
-      Batch<T> keys =
-          load_stored<T>(k + v / Vectors * panel_stride + d * column + v % Vectors * width<T>);
-      if constexpr (scaled) keys = scales[v] * keys;
+      for (int v = 0; v < vectors; ++v) {
+        Batch<T> keys[std::size_t(numbers)];
+        load_beside<T>(k + v / Vectors * panel_stride + u * column + v % Vectors * width<T>, keys);
+#pragma GCC unroll 2
+        for (Index n = 0; n < numbers; ++n) {
+          // Queries end with noughts up to a register, which may be of one lane.
+          if (width<T> % numbers != 0 && u * numbers + n >= dim) break;
+          if constexpr (scaled) keys[n] = factors[v] * keys[n];
 #pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r)
-        acc[r][v] = fma(Batch<T>(q[r * q_stride + d]), keys, acc[r][v]);
+          for (int r = 0; r < Rows; ++r)
+            acc[r][v] = fma(Batch<T>(q[r * q_stride + u * numbers + n]), keys[n], acc[r][v]);
+        }
+      }
     }
   }
 #pragma GCC unroll 8
@@ -221,29 +245,30 @@ template <int Rows, int Vectors, class T, class S>
   // As many multiply-adds under way as the registers allow.
   constexpr int several = Rows >= 8 ? 1 : Rows >= 4 ? 2 : 4;
   constexpr Index panel_keys = Vectors * width<T>;
-  const auto scale_of = [&](Index j) { return scale ? scale + j : nullptr; };
+  const auto scale_at = [&](Index j) { return scale ? scale + j * scales<S>(dim) : nullptr; };
   Index j = 0;
   for (; j + several * panel_keys <= keys; j += several * panel_keys, k += several * panel_stride)
-    dot_some_panels<Rows, several, Vectors>(q, q_stride, k, panel_stride, dim, scale_of(j), out + j,
+    dot_some_panels<Rows, several, Vectors>(q, q_stride, k, panel_stride, dim, scale_at(j), out + j,
                                             out_stride);
   for (; j < keys; j += panel_keys, k += panel_stride)
-    dot_some_panels<Rows, 1, Vectors>(q, q_stride, k, panel_stride, dim, scale_of(j), out + j,
+    dot_some_panels<Rows, 1, Vectors>(q, q_stride, k, panel_stride, dim, scale_at(j), out + j,
                                       out_stride);
 }
 
-/// The operands of `Vectors` registers of columns: numbers of one key or, in pairs, of it and the
-/// next, unless it is `alone`.
-template <class Packed, std::size_t Vectors, class S, class Register>
-HEED_INLINE void load_columns(const S* v, [[maybe_unused]] Index stride,
+/// The operands of `Vectors` registers of columns from d on: numbers of key j or, in pairs, of it
+/// and the next, unless it is `alone`.
+template <class Packed, std::size_t Vectors, class T, class S, class Register>
+HEED_INLINE void load_columns(const StoredRows<T, S>& v, Index j, Index d,
                               [[maybe_unused]] bool alone, Register (&values)[Vectors]) {
   using Of = Operand<Packed>;
-  using T = typename Of::Sum;
+  const S* const row = v.row(j);
 #pragma GCC unroll 8
   for (int n = 0; n < int(Vectors); ++n)
     if constexpr (Of::numbers == 1)
-      values[n] = load_stored<T>(v + n * width<T>);
+      values[n] = load_in_groups<T>(row, d + n * width<T>, v.row_scale(j));
     else
-      values[n] = Of::load_pairs(v + n * width<T>, v + n * width<T> + (alone ? 0 : stride));
+      values[n] =
+          Of::load_pairs(row + d + n * width<T>, row + d + n * width<T> + (alone ? 0 : v.stride));
 }
 
 /// `Vectors` registers of the columns. Fetches the same ones of as many keys to come, so that what
@@ -252,26 +277,26 @@ HEED_INLINE void load_columns(const S* v, [[maybe_unused]] Index stride,
 /// 0 · NaN is NaN, and what is hidden must not be seen even then. One row leaves out keys without
 /// weight; several look at their sums, and where one is not finite go one by one.
 template <int Rows, int Vectors, class Packed, class T, class S>
-HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const S* v, Index stride,
-                                  Index keys, T* out, Index out_stride) {
+HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const StoredRows<T, S>& v,
+                                  Index keys, Index d, T* out, Index out_stride) {
   using Of = Operand<Packed>;
-  constexpr Index columns = Vectors * width<T>, size = Index(sizeof(S));
+  constexpr Index columns = Vectors * width<T>, bytes = units<S>(columns) * Index(sizeof(S));
   Batch<T> sums[std::size_t(Rows)][std::size_t(Vectors)];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-    for (int n = 0; n < Vectors; ++n) sums[r][n] = load(out + r * out_stride + n * width<T>);
+    for (int n = 0; n < Vectors; ++n) sums[r][n] = load(out + r * out_stride + d + n * width<T>);
   for (Index j = 0; j < keys; j += Of::numbers) {
     const Packed* weights = p + j / Of::numbers;
     if constexpr (Rows == 1)
       if (Of::is_nought(*weights)) continue;
-    const S* row = v + j * stride;
     if (wants_fetching<Rows, T, S>)
 #pragma GCC unroll 2
       for (int i = 0; i < Of::numbers; ++i)
-        fetch_ahead(row, columns * size, (keys + i) * stride * size);
+        fetch_ahead(v.row(j) + d / Codec<S>::numbers, bytes,
+                    (keys + i) * v.stride * Index(sizeof(S)));
     typename Of::Register values[std::size_t(Vectors)];
-    load_columns<Packed>(row, stride, j + 1 == keys, values);
+    load_columns<Packed>(v, j, d, j + 1 == keys, values);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       const Packed weight = weights[r * p_stride];
@@ -290,8 +315,8 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const S* v, I
         sums[r][n].store_unaligned(numbers + r * columns + n * width<T>);
     if (!all_finite(numbers, columns, Rows, columns)) [[unlikely]] {
       for (int r = 0; r < Rows; ++r)
-        add_some_columns<1, Vectors>(p + r * p_stride, p_stride, v, stride, keys,
-                                     out + r * out_stride, out_stride);
+        add_some_columns<1, Vectors>(p + r * p_stride, p_stride, v, keys, d, out + r * out_stride,
+                                     out_stride);
       return;
     }
   }
@@ -299,47 +324,50 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const S* v, I
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n)
-      sums[r][n].store_unaligned(out + r * out_stride + n * width<T>);
+      sums[r][n].store_unaligned(out + r * out_stride + d + n * width<T>);
 }
 
 /// From column `d` on, by the widest that fit.
 template <int Rows, int Vectors, class Packed, class T, class S>
-HEED_INLINE void add_columns(const Packed* p, Index p_stride, const S* v, Index stride, Index keys,
+HEED_INLINE void add_columns(const Packed* p, Index p_stride, const StoredRows<T, S>& v, Index keys,
                              Index d, Index dim, T* out, Index out_stride) {
   for (; d + Vectors * width<T> <= dim; d += Vectors * width<T>)
-    add_some_columns<Rows, Vectors>(p, p_stride, v + d, stride, keys, out + d, out_stride);
+    add_some_columns<Rows, Vectors>(p, p_stride, v, keys, d, out, out_stride);
   if constexpr (Vectors > 1)
-    add_columns<Rows, Vectors / 2>(p, p_stride, v, stride, keys, d, dim, out, out_stride);
+    add_columns<Rows, Vectors / 2>(p, p_stride, v, keys, d, dim, out, out_stride);
 }
 
 template <int Rows, class Packed, class T, class S>
-[[gnu::noinline]] void add_rows(const Packed* p, Index p_stride, const S* v, Index stride,
+[[gnu::noinline]] void add_rows(const Packed* p, Index p_stride, const StoredRows<T, S>& v,
                                 Index keys, Index dim, T* out, Index out_stride) {
   using Of = Operand<Packed>;
-  add_columns<Rows, Rows == 1 ? 8 : 16 / Rows>(p, p_stride, v, stride, keys, 0, dim, out,
-                                               out_stride);
+  using Stored = Codec<S>;
+  add_columns<Rows, Rows == 1 ? 8 : 16 / Rows>(p, p_stride, v, keys, 0, dim, out, out_stride);
   for (Index d = dim / width<T> * width<T>; d < dim; ++d)
     for (int r = 0; r < Rows; ++r)
       for (Index j = 0; j < keys; ++j)
         if (const T weight = Of::number(p[r * p_stride + j / Of::numbers], j % Of::numbers);
-            weight != T(0))
-          out[r * out_stride + d] += weight * T(v[j * stride + d]);
+            weight != T(0)) {
+          T number = Stored::template number<T>(v.row(j)[d / Stored::numbers], d % Stored::numbers);
+          if constexpr (has_groups<S>) number = v.row_scale(j)[scale_of<S>(d)] * number;
+          out[r * out_stride + d] += weight * number;
+        }
 }
 
 }  // namespace detail
 
-/// out[r · out_stride + j] = scale[j] · Σ_d q[r][d] · k[j · stride + d] for j < keys.
+/// out[r · out_stride + j] = scale[j] · Σ_d q[r][d] · k[j][d] for j < keys.
 template <class Packed, class T, class S>
-void dot_rows(const Queries<Packed>& q, const S* k, Index stride, Index keys, const T* scale,
+void dot_rows(const Queries<Packed>& q, const StoredRows<T, S>& k, Index keys, const T* scale,
               T* out, Index out_stride) {
   by_rows(q.rows, [&](auto rows, Index first) {
-    detail::dot_some_rows<rows>(q.data + first * q.stride, q.stride, k, stride, keys, q.dim, scale,
+    detail::dot_some_rows<rows>(q.data + first * q.stride, q.stride, k, keys, q.dim, scale,
                                 out + first * out_stride, out_stride);
   });
 }
 
-/// The same for keys in panels of `Vectors` registers, `panel_stride` apart; reads and writes to
-/// the end of a panel. Only eight bits have a scale.
+/// The same for keys in panels of `Vectors` registers, `panel_stride` units apart, as widen_panel()
+/// has them, and so their scales, if they have any; reads and writes to the end of a panel.
 template <int Vectors, class T, class S>
 void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys, const T* scale,
                 T* out, Index out_stride) {
@@ -349,15 +377,15 @@ void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys,
   });
 }
 
-/// out[r · out_stride + d] += Σ_j p[r · p_stride + j] · v[j · stride + d], where a key without
-/// weight is not seen, be its value NaN. Of pairs p_stride counts operands, and beside the last key
-/// nought weighs.
+/// out[r · out_stride + d] += Σ_j p[r · p_stride + j] · v[j][d], where a key without weight is not
+/// seen, be its value NaN. Of pairs p_stride counts operands, and beside the last key nought
+/// weighs.
 template <class Packed, class T, class S>
-void add_rows(const Packed* p, Index p_stride, Index rows, const S* v, Index stride, Index keys,
+void add_rows(const Packed* p, Index p_stride, Index rows, const StoredRows<T, S>& v, Index keys,
               Index dim, T* out, Index out_stride) {
   by_rows(rows, [&](auto count, Index first) {
-    detail::add_rows<count>(p + first * p_stride, p_stride, v, stride, keys, dim,
-                            out + first * out_stride, out_stride);
+    detail::add_rows<count>(p + first * p_stride, p_stride, v, keys, dim, out + first * out_stride,
+                            out_stride);
   });
 }
 

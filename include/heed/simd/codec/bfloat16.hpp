@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+/// @file bfloat16: the upper half of a float.
+#pragma once
+
+#include "heed/simd/codec/codec.hpp"
+
+#if defined(__AVX2__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#include <immintrin.h>
+#endif
+
+namespace heed::inline HEED_ABI::simd {
+
+/// To the nearest. A whole register is widened by intrinsics: xsimd 8 has no name for that, and g++
+/// does not find the instructions in a loop.
+template <class S>
+requires is_bfloat16<S>
+struct Codec<S> {
+  template <class T>
+  static constexpr bool stores = true;
+  static constexpr Index numbers = 1, group = no_scale;
+
+  template <class T>
+  static T number(S x, Index /*i*/) {
+    return T(x);
+  }
+#if defined(__AVX2__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+  template <class T>
+  static constexpr bool in_registers = std::is_same_v<T, float>;
+  template <class T>
+  HEED_INLINE static Batch<T> load(const S* x, Index i) {
+#ifdef __AVX512F__
+    const __m512i bits = _mm512_cvtepu16_epi32(detail::bits_of<__m256i, 16>(x + i));
+    return Batch<T>(_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
+#else
+    const __m256i bits = _mm256_cvtepu16_epi32(detail::bits_of<__m128i, 8>(x + i));
+    return Batch<T>(_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)));
+#endif
+  }
+#else
+  template <class T>
+  static constexpr bool in_registers = false;
+#endif
+
+  template <class T>
+  static void encode(const T* x, Index count, S* out, Index stride, T* /*scale*/,
+                     Index /*scale_stride*/) {
+    for (Index i = 0; i < count; ++i) out[i * stride] = S(x[i]);
+  }
+  template <class T>
+  static bool finite(const S* x, Index count, const T* /*scale*/) {
+    return all_finite(x, 0, 1, count);
+  }
+};
+
+}  // namespace heed::inline HEED_ABI::simd

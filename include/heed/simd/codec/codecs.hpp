@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+/// @file All that keys and values may be stored as.
+#pragma once
+
+#include "heed/simd/codec/bfloat16.hpp"
+#include "heed/simd/codec/binary16.hpp"
+#include "heed/simd/codec/int8.hpp"
+#include "heed/simd/codec/plain.hpp"
