@@ -76,6 +76,22 @@ void row(const char* name, const Variant& variant,
               error_of<double>(variant, expected));
 }
 
+/// A tensor in numbers that have scales.
+template <class S>
+struct Scaled {
+  heed::test::Tensor<S> numbers{1, key_heads, tokens, heed::simd::units<S>(dim)};
+  heed::test::Tensor<float, heed::detail::scale_rank<S>> scale;
+
+  explicit Scaled(const heed::test::Tensor<float>& x) {
+    if constexpr (heed::simd::has_groups<S>)
+      scale.resize(1, key_heads, tokens, heed::simd::scales<S>(dim));
+    else
+      scale.resize(1, key_heads, tokens);
+    heed::quantize(x, numbers, scale);
+  }
+  auto argument() const { return heed::Quantized<float, S>{numbers, scale}; }
+};
+
 /// Keys and values stored as S, through forward() and, token by token, through a buffer that
 /// forgets nobody: the errors against double, which knows them as they were.
 template <class S>
@@ -105,11 +121,9 @@ void stored_row(const char* name) {
     std::printf(" %.1e |", off(selective));
   };
   std::printf("| %s |", name);
-  if constexpr (std::is_same_v<S, std::int8_t>) {
-    heed::test::Tensor<S> k8(in.k.dimensions()), v8(in.v.dimensions());
-    heed::test::Tensor<float, 3> k_scale(1, key_heads, tokens), v_scale(1, key_heads, tokens);
-    heed::quantize(in.k, k8, k_scale), heed::quantize(in.v, v8, v_scale);
-    attend(in.q, heed::Quantized<float>{k8, k_scale}, heed::Quantized<float>{v8, v_scale});
+  if constexpr (!heed::DirectStorageOf<S, float>) {
+    const Scaled<S> k(in.k), v(in.v);
+    attend(in.q, k.argument(), v.argument());
   } else {
     attend(in.q, stored(in.k), stored(in.v));
   }

@@ -21,25 +21,32 @@ namespace {
 constexpr Index held = 16384, key_heads = 8, dim = 128;
 
 template <class S>
-constexpr double bytes = 2. * held* key_heads*(double(sizeof(S)) * dim +
-                                               (sizeof(S) == 1 ? sizeof(float) : 0));
+constexpr double bytes = 2. *
+                         held* key_heads*(double(sizeof(S)) * double(heed::simd::units<S>(dim)) +
+                                          double(sizeof(float)) *
+                                              double(heed::simd::scales<S>(dim)));
 
 /// A caller's tensor of S.
 template <class S>
 struct Stored {
-  Tensor<S, 4> numbers{1, key_heads, held, dim};
-  Tensor<float, 3> scale{1, key_heads, held};
+  static constexpr bool scaled = !heed::DirectStorageOf<S, float>;
+  Tensor<S, 4> numbers{1, key_heads, held, heed::simd::units<S>(dim)};
+  Tensor<float, heed::detail::scale_rank<S>> scale;
 
   explicit Stored(unsigned seed) {
     const auto x = random<float, 4>(seed, 1, key_heads, held, dim);
-    if constexpr (sizeof(S) == 1)
+    if constexpr (heed::simd::has_groups<S>)
+      scale.resize(1, key_heads, held, heed::simd::scales<S>(dim));
+    else
+      scale.resize(1, key_heads, held);
+    if constexpr (scaled)
       heed::quantize(x, numbers, scale);
     else
       for (Index i = 0; i < x.size(); ++i) numbers.data()[i] = S(x.data()[i]);
   }
   auto argument() const {
-    if constexpr (sizeof(S) == 1)
-      return heed::Quantized<float>{numbers, scale};
+    if constexpr (scaled)
+      return heed::Quantized<float, S>{numbers, scale};
     else
       return heed::View<const S, 4>(numbers);
   }
