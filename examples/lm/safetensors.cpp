@@ -2,6 +2,7 @@
 #include "lm/safetensors.hpp"
 
 #include "lm/json.hpp"
+#include "programs/output_files.hpp"
 
 #include <Eigen/Core>
 
@@ -13,7 +14,6 @@
 #include <fstream>
 #include <limits>
 #include <system_error>
-#include <unistd.h>
 
 namespace lm {
 namespace {
@@ -267,22 +267,13 @@ void write_safetensors(const std::filesystem::path& path, const Safetensors& fil
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');  // the format lets the data begin aligned so
 
-  std::filesystem::path part = path;
-  part += "." + std::to_string(getpid()) + ".part";
-  std::ofstream stream(part, std::ios::binary);
-  for (std::size_t i = 0; i < length_bytes; ++i) stream.put(char(text.size() >> (8 * i) & 0xff));
-  stream << text;
-  for (const auto& [name, tensor] : file.tensors)
-    stream.write(reinterpret_cast<const char*>(tensor.bytes.data()),
-                 std::streamsize(tensor.bytes.size()));
-  stream.close();
-  std::error_code error;
-  if (stream) std::filesystem::rename(part, path, error);
-  if (!stream || error) {
-    std::error_code ignored;
-    std::filesystem::remove(part, ignored);
-    throw FileError(path.string() + ": it cannot be written");
-  }
+  programs::write_whole(path, [&](std::ostream& stream) {
+    for (std::size_t i = 0; i < length_bytes; ++i) stream.put(char(text.size() >> (8 * i) & 0xff));
+    stream << text;
+    for (const auto& [name, tensor] : file.tensors)
+      stream.write(reinterpret_cast<const char*>(tensor.bytes.data()),
+                   std::streamsize(tensor.bytes.size()));
+  });
 }
 
 }  // namespace lm

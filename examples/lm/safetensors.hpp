@@ -11,21 +11,19 @@
 /// the format demands.
 #pragma once
 
+#include "programs/file_error.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace lm {
 
-/// A file that is not what it should be. The message is one line: the file, then the reason.
-struct FileError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using programs::FileError;
 
 /// How a number is stored.
 enum class Storage { f32, f16, bf16 };

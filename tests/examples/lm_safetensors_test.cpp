@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "examples/limited_files.hpp"
 #include "examples/temporary_folder.hpp"
 #include "lm/safetensors.hpp"
 
@@ -88,6 +89,17 @@ TEST_F(SafetensorsTest, LeavesNoPartBehindAndReplacesWhatWasThere) {
   EXPECT_EQ(floats(read_safetensors(folder_ / "a").tensors.at("x")), std::vector<float>{2});
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
   EXPECT_THROW(write_safetensors(folder_ / "absent" / "a", all), FileError);
+}
+
+TEST_F(SafetensorsTest, LeavesWhatWasThereWhereTheNewFileDoesNotFit) {
+  Safetensors all;
+  all.tensors["x"] = store(std::vector<float>{1}, {1});
+  write_safetensors(folder_ / "a", all);
+  all.tensors["x"] = store(std::vector<float>(10'000), {10'000});
+  const LimitedFiles limit(20'000);
+  EXPECT_THROW(write_safetensors(folder_ / "a", all), FileError);
+  EXPECT_EQ(floats(read_safetensors(folder_ / "a").tensors.at("x")), std::vector<float>{1});
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
 }
 
 TEST_F(SafetensorsTest, HalvesAreTheNearestAndSurviveAsTheyAre) {

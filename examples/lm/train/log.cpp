@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lm/train/log.hpp"
 
-#include "lm/safetensors.hpp"
-
 #include <cstdlib>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -14,30 +13,30 @@ namespace {
 constexpr const char* columns =
     "step,tokens,seconds,loss,validation_loss,memory,gradient,rate,tokens_per_second\n";
 
-}  // namespace
-
-TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step) : path_(std::move(path)) {
-  std::string kept = columns;
-  if (std::ifstream before(path_); step > 0 && before) {
-    std::string line;
-    std::getline(before, line);
-    while (std::getline(before, line))
-      if (std::atoll(line.c_str()) <= step) kept += line + '\n';
-  }
-  std::ofstream file(path_);
-  file << kept << std::flush;
-  if (!file) throw FileError(path_.string() + ": it cannot be written");
+/// The file's rows up to a step, of which the last is left out unless it is whole.
+std::string rows_up_to(std::int64_t step, const std::filesystem::path& path) {
+  std::string kept = columns, line;
+  if (step == 0) return kept;
+  std::ifstream before(path);
+  std::getline(before, line);
+  while (std::getline(before, line) && !before.eof())
+    if (std::atoll(line.c_str()) <= step) kept += line + '\n';
+  return kept;
 }
 
+}  // namespace
+
+TrainingLog::TrainingLog(const std::filesystem::path& path, std::int64_t step)
+    : file_(path, rows_up_to(step, path)) {}
+
 void TrainingLog::add(const LogRow& row) const {
-  std::ofstream file(path_, std::ios::app);
-  file << row.step << ',' << row.tokens << ',' << row.seconds << ',' << row.loss << ',';
-  if (row.validation_loss) file << *row.validation_loss;
-  file << ',';
-  if (row.memory) file << *row.memory;
-  file << ',' << row.gradient << ',' << row.rate << ',' << row.tokens_per_second << '\n'
-       << std::flush;
-  if (!file) throw FileError(path_.string() + ": it cannot be written");
+  std::ostringstream line;
+  line << row.step << ',' << row.tokens << ',' << row.seconds << ',' << row.loss << ',';
+  if (row.validation_loss) line << *row.validation_loss;
+  line << ',';
+  if (row.memory) line << *row.memory;
+  line << ',' << row.gradient << ',' << row.rate << ',' << row.tokens_per_second << '\n';
+  file_.add(line.str());
 }
 
 }  // namespace lm

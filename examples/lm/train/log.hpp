@@ -2,6 +2,8 @@
 /// @file A run's figures as CSV, one row at a time, each on disk when it is written.
 #pragma once
 
+#include "programs/row_file.hpp"
+
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -23,12 +25,12 @@ class TrainingLog {
  public:
   /// Goes on with the file's rows up to `step`; those after it are gone. Step 0 begins anew.
   /// @throws FileError
-  TrainingLog(std::filesystem::path path, std::int64_t step);
+  TrainingLog(const std::filesystem::path& path, std::int64_t step);
   /// @throws FileError
   void add(const LogRow& row) const;
 
  private:
-  std::filesystem::path path_;
+  programs::RowFile file_;
 };
 
 }  // namespace lm
