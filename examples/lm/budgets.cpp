@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "lm/budgets.hpp"
 
-#include <charconv>
+#include "programs/number.hpp"
+
+#include <algorithm>
 
 namespace lm {
 
@@ -10,13 +12,12 @@ std::vector<std::optional<std::int64_t>> budgets_of(const std::string& text, std
   for (std::size_t first = 0; first <= text.size();) {
     const std::size_t end = std::min(text.find(',', first), text.size());
     const std::string word = text.substr(first, end - first);
-    std::int64_t budget = 0;
-    const auto [last, error] = std::from_chars(word.data(), word.data() + word.size(), budget);
+    constexpr auto range = programs::count(2, 1 << 24);
+    const auto budget = programs::number_of<std::int64_t>(word);
     if (word == "all")
       budgets.emplace_back();
-    else if (error != std::errc() || last != word.data() + word.size() || budget < 2 ||
-             budget > 1 << 24)
-      throw ConfigError("a budget is '" + word + "', must be all or a whole number from 2");
+    else if (!budget || !range.holds(*budget))
+      throw ConfigError("a budget is '" + word + "', must be all or " + range.text());
     else
       budgets.emplace_back(budget);
     first = end + 1;

@@ -12,12 +12,12 @@
 #include "heed/score/causal.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/standard.hpp"
-#include "lm/command_line.hpp"
 #include "lm/model.hpp"
+#include "programs/command_line.hpp"
+#include "programs/output_files.hpp"
 
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <iostream>
 
 namespace {
@@ -32,12 +32,6 @@ struct Request {
 
 constexpr std::array<float, 3> masks{1, 8, 20};
 
-void write(const std::filesystem::path& path, const npy::Array& array) {
-  std::ofstream file(path, std::ios::binary);
-  npy::write(file, array);
-  if (!file.flush()) throw lm::FileError(path.string() + ": it cannot be written");
-}
-
 npy::Array array_of(const View<float, 4>& x) {
   npy::Array array = npy::zeros(npy::Type::float32, {x.dim(0), x.dim(1), x.dim(2), x.dim(3)});
   float* to = array.values<float>().data();
@@ -46,29 +40,38 @@ npy::Array array_of(const View<float, 4>& x) {
   return array;
 }
 
-/// One window's, as they come; of the selecting head, layer after layer.
+/// One window's, as they come; those of the selecting head when all have.
 class Activations {
  public:
-  Activations(std::filesystem::path folder, const lm::Config& c, Index tokens)
+  Activations(std::filesystem::path folder, programs::OutputFiles& files, const lm::Config& c,
+              Index tokens)
       : folder_(std::move(folder)),
+        files_(files),
         queries_(npy::zeros(npy::Type::float32, {c.layers, tokens, c.head_dim})),
         keys_(queries_) {}
 
   void add(std::int64_t layer, const lm::Heads& in) {
     const std::string name = "layer" + std::to_string(layer) + "_";
     const npy::Array q = array_of(in.q), k = array_of(in.k);
-    write(folder_ / (name + "q.npy"), q);
-    write(folder_ / (name + "k.npy"), k);
-    write(folder_ / (name + "v.npy"), array_of(in.v));
+    add(name + "q.npy", q);
+    add(name + "k.npy", k);
+    add(name + "v.npy", array_of(in.v));
     const Index head = in.q.dim(2) * in.q.dim(3);
     std::copy_n(q.values<float>().data(), head, queries_.values<float>().data() + layer * head);
     std::copy_n(k.values<float>().data(), head, keys_.values<float>().data() + layer * head);
-    write(folder_ / "selecting_q.npy", queries_);
-    write(folder_ / "selecting_k.npy", keys_);
+  }
+  void finish() {
+    add("selecting_q.npy", queries_);
+    add("selecting_k.npy", keys_);
   }
 
  private:
+  void add(const std::string& name, const npy::Array& array) {
+    files_.add(folder_ / name, [&](std::ostream& stream) { npy::write(stream, array); });
+  }
+
   std::filesystem::path folder_;
+  programs::OutputFiles& files_;
   npy::Array queries_, keys_;
 };
 
@@ -102,6 +105,7 @@ class Forgotten {
 };
 
 void look(const Request& request) {
+  if (!request.csv.empty()) programs::OutputFiles::check(request.csv);
   const lm::Model model(lm::read_checkpoint(request.model));
   const lm::Config& c = model.config();
   if (c.attention_name() != "selective")
@@ -114,7 +118,8 @@ void look(const Request& request) {
   if (windows.empty()) throw lm::FileError("the text's test part holds no whole window");
 
   Forgotten forgotten(c.layers, tokens);
-  Activations activations(request.npy, c, tokens);
+  programs::OutputFiles files;
+  Activations activations(request.npy, files, c, tokens);
   lm::Memory memory(c, {});
   for (const lm::Bytes& window : windows) {
     memory.clear();
@@ -125,33 +130,40 @@ void look(const Request& request) {
     });
   }
 
-  std::ofstream csv;
-  if (!request.csv.empty()) csv.open(request.csv);
-  std::ostream& out = request.csv.empty() ? std::cout : csv;
-  out << "layer,position,above_1,above_8,above_20\n";
-  for (std::int64_t layer = 0; layer < c.layers; ++layer)
-    for (Index row = request.every - 1; row < tokens; row += request.every) {
-      out << layer << ',' << row;
-      for (std::size_t m = 0; m < masks.size(); ++m)
-        out << ',' << forgotten.at(layer, m, row) / double(row) / double(windows.size());
-      out << '\n';
-    }
-  if (!out.flush()) throw lm::FileError(request.csv + ": it cannot be written");
+  const auto write_table = [&](std::ostream& out) {
+    out << "layer,position,above_1,above_8,above_20\n";
+    for (std::int64_t layer = 0; layer < c.layers; ++layer)
+      for (Index row = request.every - 1; row < tokens; row += request.every) {
+        out << layer << ',' << row;
+        for (std::size_t m = 0; m < masks.size(); ++m)
+          out << ',' << forgotten.at(layer, m, row) / double(row) / double(windows.size());
+        out << '\n';
+      }
+  };
+  if (!request.npy.empty()) activations.finish();
+  if (request.csv.empty()) {
+    write_table(std::cout);
+    programs::flush(std::cout);  // files appear only if all went well
+  } else {
+    files.add(request.csv, write_table);
+  }
+  files.commit();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   Request r;
-  lm::CommandLine line("activations",
-                       "What share of a selective model's keys is masked, by layer and position.");
+  using programs::count;
+  programs::CommandLine line(
+      "activations", "What share of a selective model's keys is masked, by layer and position.");
   line.text("--model", r.model, "FILE", "A checkpoint, as train writes it")->required();
   line.text("--text", r.text, "FILE", "The text it was trained on")->required();
   line.text("--csv", r.csv, "FILE", "Where the table goes, if not to stdout");
   line.text("--npy", r.npy, "FOLDER", "For layerL_q.npy, _k.npy, _v.npy, selecting_q.npy, _k.npy")
       ->check(CLI::ExistingDirectory.description(""));
-  line.integer("--windows", r.windows, 1, "Windows of the test part, at most");
-  line.integer("--context", r.context, 0, "Tokens of a window; 0: as it was trained");
-  line.integer("--every", r.every, 2, "Rows from one line of the table to the next");
+  line.number("--windows", r.windows, "N", count(1), "Windows of the test part, at most");
+  line.number("--context", r.context, "N", count(0), "Tokens of a window; 0: as it was trained");
+  line.number("--every", r.every, "N", count(2), "Rows from one line of the table to the next");
   return line.run(argc, argv, [&] { look(r); });
 }

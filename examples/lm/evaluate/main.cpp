@@ -9,11 +9,11 @@
 // wrong with the command line or the files, one line about it on stderr.
 #include "heed/kv/budget_search.hpp"
 #include "lm/budgets.hpp"
-#include "lm/command_line.hpp"
 #include "lm/score.hpp"
+#include "programs/command_line.hpp"
+#include "programs/row_file.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <iostream>
 #include <optional>
 #include <sstream>
@@ -45,12 +45,11 @@ std::vector<lm::Bytes> windows_of(const lm::Text& text, lm::Part part, std::size
 /// Rows on disk as they come; a line for each on stdout.
 class Table {
  public:
-  explicit Table(const std::string& path) : path_(path) {
-    if (path_.empty()) return;
-    std::ofstream file(path_);
-    file << "model,attention,context,part,evict,budgets,found_by,windows,loss,late_loss,kept,"
-            "tokens_per_second,answers,accuracy\n";
-    if (!file) throw lm::FileError(path_ + ": it cannot be written");
+  explicit Table(const std::string& path) {
+    if (!path.empty())
+      file_.emplace(path,
+                    "model,attention,context,part,evict,budgets,found_by,windows,loss,late_loss,"
+                    "kept,tokens_per_second,answers,accuracy\n");
   }
 
   void add(const std::string& name, const lm::Model& model, std::int64_t context, lm::Part part,
@@ -65,20 +64,21 @@ class Table {
               << score.kept << ", " << std::int64_t(score.tokens_per_second) << " tokens/s";
     if (score.answers > 0)
       std::cout << ", " << 100 * score.accuracy << " % of " << score.answers << " answers right";
-    std::cout << std::endl;
-    if (path_.empty()) return;
-    std::ofstream file(path_, std::ios::app);
-    file << name << ',' << model.config().attention_name() << ',' << context << ','
-         << lm::name_of(part) << ',' << evict << ",\"" << budgets << "\"," << found_by << ','
-         << windows << ',' << score.loss << ',' << score.late_loss << ',' << score.kept << ','
-         << score.tokens_per_second << ',' << score.answers << ',';
-    if (score.answers > 0) file << score.accuracy;
-    file << '\n';
-    if (!file.flush()) throw lm::FileError(path_ + ": it cannot be written");
+    std::cout << '\n';
+    programs::flush(std::cout);
+    if (!file_) return;
+    std::ostringstream row;
+    row << name << ',' << model.config().attention_name() << ',' << context << ','
+        << lm::name_of(part) << ',' << evict << ",\"" << budgets << "\"," << found_by << ','
+        << windows << ',' << score.loss << ',' << score.late_loss << ',' << score.kept << ','
+        << score.tokens_per_second << ',' << score.answers << ',';
+    if (score.answers > 0) row << score.accuracy;
+    row << '\n';
+    file_->add(row.str());
   }
 
  private:
-  std::string path_;
+  std::optional<programs::RowFile> file_;
 };
 
 lm::Forgetting forgetting_of(const std::vector<heed::Index>& budgets, heed::Evict evict,
@@ -144,8 +144,9 @@ void evaluate(const Request& request) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  using programs::count, programs::from_zero;
   Request r;
-  lm::CommandLine line("evaluate", "Bits a byte as a function of what a model may keep.");
+  programs::CommandLine line("evaluate", "Bits a byte as a function of what a model may keep.");
   line.text("--model", r.model, "FILE", "A checkpoint, as train writes it")->required();
   line.text("--text", r.text, "FILE", "The text it was trained on")->required();
   line.text("--name", r.name, "NAME", "What the tables call it");
@@ -155,14 +156,15 @@ int main(int argc, char** argv) {
             "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer");
   line.text("--reference", r.reference, "FILE",
             "The checkpoint whose loss, unpruned, the smallest budgets are to reach");
-  line.number("--slack", r.slack, "Bits a byte by which they may miss it");
-  line.integer("--start", r.start, 2, "Budget of each layer that the search begins with");
-  line.integer("--step", r.step, 1, "Tokens by which it grows one layer");
-  line.integer("--most", r.most, 2, "Budget of a layer at which it stops");
-  line.integer("--windows", r.windows, 1, "Windows of each part, at most");
-  line.integer("--search-windows", r.search_windows, 1, "Windows the search looks at");
-  line.integer("--context", r.context, 0, "Tokens of a window; 0: as it was trained");
-  line.integer("--sinks", r.sinks, 0, "First tokens that stay where the oldest go");
+  line.number("--slack", r.slack, "X", from_zero, "Bits a byte by which they may miss it");
+  line.number("--start", r.start, "N", count(2),
+              "Budget of each layer that the search begins with");
+  line.number("--step", r.step, "N", count(1), "Tokens by which it grows one layer");
+  line.number("--most", r.most, "N", count(2), "Budget of a layer at which it stops");
+  line.number("--windows", r.windows, "N", count(1), "Windows of each part, at most");
+  line.number("--search-windows", r.search_windows, "N", count(1), "Windows the search looks at");
+  line.number("--context", r.context, "N", count(0), "Tokens of a window; 0: as it was trained");
+  line.number("--sinks", r.sinks, "N", count(0), "First tokens that stay where the oldest go");
   return line.run(argc, argv, [&] {
     for (std::string& word : r.budgets) std::ranges::replace(word, ':', ',');
     evaluate(r);

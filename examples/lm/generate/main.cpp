@@ -6,8 +6,8 @@
 // The text goes to stdout as it comes, figures to stderr. Exit code 2 for anything wrong with the
 // command line or the files, one line about it on stderr.
 #include "lm/budgets.hpp"
-#include "lm/command_line.hpp"
 #include "lm/sampler.hpp"
+#include "programs/command_line.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -46,17 +46,20 @@ void generate(const Request& request) {
   auto start = Clock::now();
   lm::Matrix logits = model.forward(prompt, memory);
   const double prefill = seconds_since(start);
-  if (request.echo) std::cout << std::string(prompt.begin(), prompt.end()) << std::flush;
+  if (request.echo) std::cout << std::string(prompt.begin(), prompt.end());
+  programs::flush(std::cout);
 
   lm::Sampler sampler(request.temperature, request.seed);
   start = Clock::now();
   for (std::int64_t n = 0; n < request.tokens; ++n) {
     const std::uint8_t next = sampler.draw(logits.row(logits.rows() - 1));
-    std::cout << char(next) << std::flush;
+    std::cout << char(next);
+    programs::flush(std::cout);  // as it comes; the run ends where it is lost
     logits = model.forward({&next, 1}, memory);
   }
   const double seconds = seconds_since(start);
-  std::cout << std::endl;
+  std::cout << "\n";
+  programs::flush(std::cout);
 
   std::cerr << "prompt      " << prompt.size() << " tokens, "
             << std::int64_t(double(prompt.size()) / prefill) << " a second\n"
@@ -73,20 +76,22 @@ void generate(const Request& request) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  using programs::Range, programs::count, programs::from_zero;
   Request r;
-  lm::CommandLine line("generate", "Continues a prompt through buffers that forget.");
+  programs::CommandLine line("generate", "Continues a prompt through buffers that forget.");
   line.text("--model", r.model, "FILE", "A checkpoint, as train writes it")->required();
   const auto prompt = line.text("--prompt", r.prompt, "TEXT", "What to go on from");
   line.text("--prompt-file", r.prompt_file, "FILE", "The same from a file")->excludes(prompt);
-  line.integer("--tokens", r.tokens, 1, "Bytes to generate");
+  line.number("--tokens", r.tokens, "N", count(1), "Bytes to generate");
   line.text("--budget", r.budget, "K", "Tokens each layer keeps: K, or K,K,… one a layer, or all")
       ->capture_default_str();
   line.text("--evict", r.evict, "RULE",
             "Who goes: by selection, by mass (H2O), or the oldest (a window with sinks)")
       ->capture_default_str();
-  line.integer("--sinks", r.sinks, 0, "First tokens that stay where the oldest go");
-  line.number("--temperature", r.temperature, "0 takes the likeliest byte each time");
-  line.app().add_option("--seed", r.seed, "Of what is drawn")->capture_default_str();
+  line.number("--sinks", r.sinks, "N", count(0), "First tokens that stay where the oldest go");
+  line.number("--temperature", r.temperature, "X", from_zero,
+              "0 takes the likeliest byte each time");
+  line.number("--seed", r.seed, "N", Range<std::uint64_t>{}, "Of what is drawn");
   line.app().add_flag("!--no-echo", r.echo, "Leaves out the prompt");
   return line.run(argc, argv, [&] { generate(r); });
 }

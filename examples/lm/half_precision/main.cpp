@@ -5,20 +5,13 @@
 //
 // float16 rather than bfloat16: weights are of one magnitude, and three bits more are worth having.
 #include "lm/checkpoint.hpp"
-
-#include <iostream>
+#include "programs/command_line.hpp"
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    std::cerr << "half_precision: two files are wanted, the one to read and the one to write"
-              << std::endl;
-    return 2;
-  }
-  try {
-    lm::write_checkpoint(argv[2], lm::read_checkpoint(argv[1]), lm::Storage::f16);
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << "half_precision: " << error.what() << std::endl;
-    return 2;
-  }
+  std::filesystem::path from, to;
+  programs::CommandLine line("half_precision", "Writes a checkpoint anew with numbers of 16 bits.");
+  line.file("from", from, "The checkpoint to read")->required();
+  line.file("to", to, "The file to write")->required();
+  return line.run(argc, argv,
+                  [&] { lm::write_checkpoint(to, lm::read_checkpoint(from), lm::Storage::f16); });
 }

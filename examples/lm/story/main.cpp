@@ -2,8 +2,8 @@
 // A model that forgets, on a text it never saw: goes on with a prompt, all in memory and on a
 // budget, says what both cost and lose, and writes a page that shows what was forgotten when.
 #include "lm/budgets.hpp"
-#include "lm/command_line.hpp"
 #include "lm/story/page.hpp"
+#include "programs/command_line.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -89,17 +89,18 @@ void tell(const Request& r) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  using programs::count;
   Request r;
-  lm::CommandLine line("story", "A model that forgets, on a text it never saw.");
+  programs::CommandLine line("story", "A model that forgets, on a text it never saw.");
   line.text("--models", r.models, "FOLDER", "Where NAME.safetensors are");
   line.text("--model", r.model, "NAME", "Which of them forgets")->capture_default_str();
   line.text("--text", r.text, "FILE", "The text");
   line.text("--page", r.page, "FILE", "Where the page goes")->capture_default_str();
-  line.integer("--budget", r.budget, 2, "Tokens each layer keeps");
-  line.integer("--prompt", r.prompt, 1, "Bytes of the text to go on from");
-  line.integer("--tokens", r.tokens, 1, "Bytes to generate");
-  line.integer("--passage", r.passage, 2, "Bytes of the text that the page shows");
-  line.integer("--windows", r.windows, 1, "Contexts of the text to measure losses on");
+  line.number("--budget", r.budget, "N", count(2), "Tokens each layer keeps");
+  line.number("--prompt", r.prompt, "N", count(1), "Bytes of the text to go on from");
+  line.number("--tokens", r.tokens, "N", count(1), "Bytes to generate");
+  line.number("--passage", r.passage, "N", count(2), "Bytes of the text that the page shows");
+  line.number("--windows", r.windows, "N", count(1), "Contexts of the text to measure losses on");
   line.app().add_flag("!--no-curves", r.curves, "Leaves out the curves of loss by budget");
   return line.run(argc, argv, [&] { tell(r); });
 }

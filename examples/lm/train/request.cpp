@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lm/train/request.hpp"
 
-#include "lm/command_line.hpp"
+#include "programs/command_line.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -15,6 +15,8 @@
 #include <vector>
 
 namespace lm {
+
+using programs::CommandLine, programs::Range, programs::count, programs::from_zero;
 
 std::int64_t TrainingSettings::steps() const {
   const std::int64_t a_step = batch * config.context;
@@ -77,51 +79,56 @@ void declare(CommandLine& line, TrainRequest& r, AttentionWords& words) {
   line.text("--from", r.from, "FILE",
             "A checkpoint to begin with, of the same model but for its context");
 
-  app.option_defaults()->group("Model");
-  line.integer("--layers", c.layers, 1, "layers");
-  line.integer("--heads", c.heads, 1, "heads of a layer");
-  line.integer("--dim", c.dim, 1, "width of the residual stream");
-  line.integer("--head-dim", c.head_dim, 1, "width of a head");
-  line.integer("--hidden", c.hidden, 1, "width within the feed-forward layer");
-  line.integer("--context", c.context, 1, "tokens of a window");
+  line.group("Model");
+  line.number("--layers", c.layers, "N", count(1), "layers");
+  line.number("--heads", c.heads, "N", count(1), "heads of a layer");
+  line.number("--dim", c.dim, "N", count(1), "width of the residual stream");
+  line.number("--head-dim", c.head_dim, "N", count(1), "width of a head");
+  line.number("--hidden", c.hidden, "N", count(1), "width within the feed-forward layer");
+  line.number("--context", c.context, "N", count(2), "tokens of a window");
   app.add_flag("--qk-norm", c.qk_norm, "RMSNorm on queries and keys");
 
-  app.option_defaults()->group("Attention");
+  line.group("Attention");
   line.text("--attention", words.attention, "NAMES",
             "standard, or selective, ssa and spans joined by +")
       ->capture_default_str();
   const auto beside = [&](CLI::Option* option, const char* mechanism) {
     words.beside.emplace_back(option, mechanism);
   };
-  beside(line.number("--memory-loss", s.memory_loss, "weight of L_mem"), "selective");
+  beside(line.number("--memory-loss", s.memory_loss, "X", from_zero, "weight of L_mem"),
+         "selective");
   Temperatures& t = words.temperatures;
   beside(
       app.add_flag("--ssa-token", t.token, "temperatures see the token too, not its place alone"),
       "ssa");
   beside(app.add_flag("--ssa-value", t.value, "on values too"), "ssa");
   beside(app.add_flag("--ssa-shared", t.shared, "from the head's own query or value"), "ssa");
-  beside(line.list("--full-layers", words.spans.full_layers, "L,…", "layers that see all"),
+  beside(line.numbers("--full-layers", words.spans.full_layers, "L,…", count(0),
+                      "layers that see all"),
          "spans");
-  beside(line.text("--window", words.spans.window, "N", "tokens the other layers see"), "spans");
-  beside(line.text("--block", words.spans.block, "N", "or the block they see"), "spans");
+  beside(line.number("--window", words.spans.window, "N", count(1), "tokens the other layers see"),
+         "spans");
+  beside(line.number("--block", words.spans.block, "N", count(1), "or the block they see"),
+         "spans");
 
-  app.option_defaults()->group("Training");
+  line.group("Training");
   app.add_flag("--answers-only", s.answers_only, "of a text of riddles, learn the answers alone");
-  line.integer("--tokens", s.tokens, 1, "tokens to learn from");
-  line.integer("--batch", s.batch, 1, "windows a step");
-  line.number("--rate", s.rate, "learning rate");
-  line.number("--last-rate", s.last_rate, "share of it left at the end of the cosine");
-  line.integer("--warm-up", s.warm_up, 0, "steps until the full rate");
-  line.number("--clip", s.clip, "largest norm of the gradient");
-  line.number("--weight-decay", s.adam.weight_decay, "of matrices");
-  app.add_option("--seed", s.seed, "of weights and batches")->capture_default_str();
+  line.number("--tokens", s.tokens, "N", count(1), "tokens to learn from");
+  line.number("--batch", s.batch, "N", count(1, 65536), "windows a step");
+  line.number("--rate", s.rate, "X", from_zero, "learning rate");
+  line.number("--last-rate", s.last_rate, "X", from_zero,
+              "share of it left at the end of the cosine");
+  line.number("--warm-up", s.warm_up, "N", count(0), "steps until the full rate");
+  line.number("--clip", s.clip, "X", from_zero, "largest norm of the gradient");
+  line.number("--weight-decay", s.adam.weight_decay, "X", from_zero, "of matrices");
+  line.number("--seed", s.seed, "N", Range<std::uint64_t>{}, "of weights and batches");
 
-  app.option_defaults()->group("Running");
-  line.number("--minutes", r.minutes, "stops then, to be resumed; 0: never");
-  line.integer("--threads", r.threads, 1, "threads");
-  line.integer("--log-every", r.log_every, 1, "steps");
-  line.integer("--validate-every", r.validate_every, 1, "steps");
-  line.integer("--save-every", r.save_every, 1, "steps");
+  line.group("Running");
+  line.number("--minutes", r.minutes, "X", from_zero, "stops then, to be resumed; 0: never");
+  line.number("--threads", r.threads, "N", count(1, 1024), "threads");
+  line.number("--log-every", r.log_every, "N", count(1), "steps");
+  line.number("--validate-every", r.validate_every, "N", count(1), "steps");
+  line.number("--save-every", r.save_every, "N", count(1), "steps");
   app.add_flag("--quiet", r.quiet, "no progress line");
 }
 
