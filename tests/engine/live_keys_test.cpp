@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Keys that are masked for good are dropped: nobody can tell, but for the time it takes.
 
-#include "heed/engine/live_keys.hpp"
+#include "heed/engine/prune/compacted_keys.hpp"
 
 #include "heed/attention/selective_attention.hpp"
 #include "heed/core/thread_pool.hpp"

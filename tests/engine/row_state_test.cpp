@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "heed/engine/row_state.hpp"
+#include "heed/engine/tile/row_state.hpp"
 
 #include "heed/engine/blocking.hpp"
 #include "support/calls.hpp"

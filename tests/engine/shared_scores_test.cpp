@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "heed/engine/shared_scores.hpp"
+#include "heed/engine/schedule/score_ring.hpp"
 
 #include <gtest/gtest.h>
 

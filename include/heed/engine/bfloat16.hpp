@@ -3,7 +3,7 @@
 #pragma once
 
 #include "heed/core/instruction_set.hpp"
-#include "heed/engine/stored_block.hpp"
+#include "heed/engine/blocking.hpp"
 #include "heed/simd/matrix_tiles.hpp"
 
 namespace heed::inline HEED_ABI {

@@ -44,6 +44,10 @@ struct BackwardBlocking : Blocking<T> {
 
 namespace detail {
 
+/// Up to so many query rows read keys and values as they are stored; for more it pays to pack or
+/// widen them.
+inline constexpr Index max_gemv_rows = 12;
+
 /// What follows from a blocking.
 template <class T, class B>
 struct Tiles : B {

@@ -2,7 +2,7 @@
 /// @file The fused forward pass.
 #pragma once
 
-#include "heed/engine/pass.hpp"
+#include "heed/engine/schedule/forward_pass.hpp"
 
 namespace heed::inline HEED_ABI {
 namespace detail {

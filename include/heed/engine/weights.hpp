@@ -2,7 +2,7 @@
 /// @file Looking at attention weights.
 #pragma once
 
-#include "heed/engine/pass.hpp"
+#include "heed/engine/schedule/forward_pass.hpp"
 
 namespace heed::inline HEED_ABI {
 

@@ -2,7 +2,7 @@
 /// @file One thread's work on a tile of the backward pass.
 #pragma once
 
-#include "heed/engine/worker.hpp"
+#include "heed/engine/tile/forward_tile.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 

@@ -2,12 +2,10 @@
 /// @file A block of keys and values that are read as they are stored.
 #pragma once
 
+#include "heed/engine/blocking.hpp"
 #include "heed/simd/stored_rows.hpp"
 
 namespace heed::inline HEED_ABI::detail {
-
-/// So many rows read keys and values as they are stored; for more it pays to pack or widen them.
-inline constexpr Index few_stored_rows = 12;
 
 /// Scales that belong to groups of a token's numbers, of tokens `stride` apart; null: there are
 /// none.

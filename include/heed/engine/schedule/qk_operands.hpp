@@ -3,7 +3,7 @@
 #pragma once
 
 #include "heed/core/executor.hpp"
-#include "heed/engine/gradient_worker.hpp"
+#include "heed/engine/tile/backward_tile.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 

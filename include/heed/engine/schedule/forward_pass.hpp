@@ -2,12 +2,12 @@
 /// @file The loops of the forward pass: one nest for every variant.
 #pragma once
 
-#include "heed/engine/call.hpp"
-#include "heed/engine/fresh_keys.hpp"
-#include "heed/engine/live_keys.hpp"
-#include "heed/engine/plan.hpp"
-#include "heed/engine/shared_scores.hpp"
-#include "heed/engine/worker.hpp"
+#include "heed/engine/options.hpp"
+#include "heed/engine/pack/kv_packer.hpp"
+#include "heed/engine/prune/compacted_keys.hpp"
+#include "heed/engine/schedule/plan.hpp"
+#include "heed/engine/schedule/score_ring.hpp"
+#include "heed/engine/tile/forward_tile.hpp"
 
 #include <algorithm>
 

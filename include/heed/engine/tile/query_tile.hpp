@@ -2,8 +2,8 @@
 /// @file The query rows in hand, and what has been gathered for them.
 #pragma once
 
-#include "heed/engine/key_store.hpp"
-#include "heed/engine/row_state.hpp"
+#include "heed/engine/pack/packed_kv.hpp"
+#include "heed/engine/tile/row_state.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 

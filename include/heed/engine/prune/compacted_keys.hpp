@@ -2,8 +2,8 @@
 /// @file The keys that are left where some were dropped for good, packed together.
 #pragma once
 
-#include "heed/engine/score_bounds.hpp"
-#include "heed/engine/strip.hpp"
+#include "heed/engine/prune/score_bounds.hpp"
+#include "heed/engine/tile/query_tile.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 

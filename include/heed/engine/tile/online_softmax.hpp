@@ -2,7 +2,7 @@
 /// @file From a register tile of scores to one of weights.
 #pragma once
 
-#include "heed/engine/strip.hpp"
+#include "heed/engine/tile/query_tile.hpp"
 #include "heed/simd/operand.hpp"
 
 namespace heed::inline HEED_ABI::detail {

@@ -2,26 +2,12 @@
 /// @file One thread's work on blocks: scores, selection, softmax, weighted sums.
 #pragma once
 
-#include "heed/engine/online_softmax.hpp"
+#include "heed/engine/tile/online_softmax.hpp"
+#include "heed/engine/work_stats.hpp"
 #include "heed/simd/matrix_tiles.hpp"
 #include "heed/simd/product.hpp"
 
 namespace heed::inline HEED_ABI {
-
-/// What a call computed, against what it could have skipped.
-struct Visited {
-  Index pairs = 0;  ///< (query, key, head) in computed tiles: all visible ones but those dropped
-  Index tiles = 0;  ///< register tiles
-  /// No row would have given more softmax weight than this to all keys that were dropped, masked
-  /// for good, see Options::negligible and KvOptions::score_bound.
-  double dropped = 0;
-
-  Visited& operator+=(const Visited& other) {
-    pairs += other.pairs, tiles += other.tiles;
-    dropped = std::max(dropped, other.dropped);
-    return *this;
-  }
-};
 
 namespace detail {
 

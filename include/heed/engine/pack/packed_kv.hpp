@@ -3,7 +3,7 @@
 #pragma once
 
 #include "heed/engine/blocking.hpp"
-#include "heed/engine/tokens.hpp"
+#include "heed/engine/pack/stored_tensor.hpp"
 #include "heed/score/stage.hpp"
 #include "heed/simd/pack.hpp"
 

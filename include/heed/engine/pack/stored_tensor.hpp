@@ -4,7 +4,7 @@
 
 #include "heed/core/shape.hpp"
 #include "heed/engine/quantized.hpp"
-#include "heed/engine/stored_block.hpp"
+#include "heed/engine/pack/raw_kv_block.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 

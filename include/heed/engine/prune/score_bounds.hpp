@@ -3,7 +3,7 @@
 #pragma once
 
 #include "heed/core/executor.hpp"
-#include "heed/engine/tokens.hpp"
+#include "heed/engine/pack/stored_tensor.hpp"
 #include "heed/score/stage.hpp"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 /// @file What every head's tiles lie between in the backward pass, and how gradients leave it.
 #pragma once
 
-#include "heed/engine/product_sides.hpp"
+#include "heed/engine/schedule/qk_operands.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 

@@ -2,7 +2,7 @@
 /// @file Keys and values that are read once, block by block.
 #pragma once
 
-#include "heed/engine/key_store.hpp"
+#include "heed/engine/pack/packed_kv.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
