@@ -46,7 +46,7 @@ void forward_pass(benchmark::State& state, const Variant& variant, Index tokens,
   if (threads > 1) options.executor = heed::executor(pool);
   options.workspace = &workspace;
 
-  heed::Visited visited;
+  heed::WorkStats visited;
   const double all = pairs * double(heads);
   const Work work{.flop = 4 * double(dim) * all, .pairs = all, .threads = threads};
   const auto call = [&] { visited = heed::forward(q, k, v, variant, out, options); };

@@ -32,7 +32,7 @@ void run(benchmark::State& state, const Variant& variant, std::optional<double> 
   heed::forward(q, k, v, variant, out, lse, options);
 
   const double pairs = causal_pairs(tokens) * double(heads);
-  heed::Visited visited;
+  heed::WorkStats visited;
   measure<float>(
       state, {.flop = 10 * double(dim) * pairs, .pairs = pairs, .threads = threads}, the_peak, [&] {
         visited =

@@ -58,7 +58,7 @@ void run(benchmark::State& state, const Inputs& x, std::optional<double> negligi
   heed::Workspace workspace;
   const heed::Options options{.workspace = &workspace, .negligible = negligible};
   const double pairs = causal_pairs(tokens) * double(heads);
-  heed::Visited visited;
+  heed::WorkStats visited;
   measure<float>(
       state, {.flop = 4 * double(x.q.dimension(3)) * pairs, .pairs = pairs}, the_peak, [&] {
         visited = heed::forward(x.q, x.k, x.v, heed::standard | heed::causal | heed::selective, out,

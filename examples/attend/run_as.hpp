@@ -95,7 +95,7 @@ Result run_whole(const Request& r, const Inputs& in, const heed::Options& option
   prepare(r.grad_carry, in.carry_in, result.grad_carry);
 
   const auto variant = variant_of<T>(r, in, result);
-  heed::Visited visited;
+  heed::WorkStats visited;
   result.seconds = timed(r, [&] {
     visited = heed::forward(q, k, v, variant, writable<T, 4>(result.out),
                             writable<T, 3>(result.lse), options);
@@ -184,7 +184,7 @@ Result run_pruned(const Request& r, const Inputs& in, const heed::Executor& exec
   step.tokens = view<std::int64_t, 1>(in.lengths);
   step.evict_row = writable<std::int64_t, 2>(result.evict_row);
   step.executor = executor;
-  heed::Visited visited;
+  heed::WorkStats visited;
   result.seconds = timed(r, [&] {
     for (heed::Index b = 0; b < q.dim(0); ++b) buffer.clear(b);
     visited = buffer.step(q, k.view(), v.view(), variant, writable<T, 4>(result.out), step);

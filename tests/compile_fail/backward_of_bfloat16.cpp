@@ -8,7 +8,7 @@ using Value = Eigen::bfloat16;
 using Value = float;
 #endif
 
-void grade(const heed::View<Value, 4>& x, const heed::View<float, 4>& grad,
+void softmax_backward(const heed::View<Value, 4>& x, const heed::View<float, 4>& grad,
            const heed::View<float, 3>& lse) {
   heed::backward(x, x, x, heed::standard | heed::causal, grad, lse, grad, grad, grad, grad);
 }

@@ -227,7 +227,7 @@ TEST_P(Bfloat16Products, LeaksNoNaN) {
     }
 }
 
-/// Turns weights round, so that what is hidden weighs −0.
+/// OrderedSums weights round, so that what is hidden weighs −0.
 struct Negative : StageOf<Rank::weight> {
   template <class T>
   HEED_INLINE Batch<T> weight(const Batch<T>& x, const Lanes<T>&) const {

@@ -299,7 +299,7 @@ TYPED_TEST(Forward, FindsTheOneHighScoreWhereverItStands) {
 
 TEST(ForwardVisits, EveryPairOfAFullCall) {
   const Shape s{2, 4, 2, 30, 50, 8, 8};
-  const Visited v = attend(inputs<float>(s, 61), standard).visited;
+  const WorkStats v = attend(inputs<float>(s, 61), standard).visited;
   EXPECT_EQ(v.pairs, 2 * 4 * 30 * 50);
   EXPECT_GT(v.tiles, 0);
 }
@@ -317,7 +317,7 @@ TEST(ForwardVisits, NoPairThatIsNotThere) {
 TEST(ForwardVisits, AboutHalfOfThemIfCausal) {
   const Index n = 1024;
   const Inputs<float> in = inputs<float>(tokens(n, 8), 62);
-  const Visited all = attend(in, standard).visited, half = attend(in, causally).visited;
+  const WorkStats all = attend(in, standard).visited, half = attend(in, causally).visited;
   EXPECT_GE(half.pairs, n * (n + 1) / 2);
   EXPECT_LT(double(half.pairs), 0.65 * double(all.pairs));
   EXPECT_LT(half.tiles, all.tiles);

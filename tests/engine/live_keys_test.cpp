@@ -19,7 +19,7 @@ namespace heed::test {
 namespace {
 
 template <class T>
-class LiveKeys : public testing::Test {
+class CompactedKeys : public testing::Test {
  protected:
   /// Votes of this size and length mask most keys for good long before the end.
   static Inputs<T> forgetful(Index n, Index heads, Index key_heads, std::uint64_t seed) {
@@ -27,9 +27,9 @@ class LiveKeys : public testing::Test {
   }
   static constexpr double unit = std::numeric_limits<T>::epsilon() / 2;
 };
-TYPED_TEST_SUITE(LiveKeys, Scalars, ScalarName);
+TYPED_TEST_SUITE(CompactedKeys, Scalars, ScalarName);
 
-TYPED_TEST(LiveKeys, GiveWhatAllKeysGive) {
+TYPED_TEST(CompactedKeys, GiveWhatAllKeysGive) {
   using T = TypeParam;
   for (const Index n : {383, 384, 385, 481, 482, 700})
     for (const Index key_heads : {1, 2, 4}) {
@@ -37,7 +37,7 @@ TYPED_TEST(LiveKeys, GiveWhatAllKeysGive) {
       const Inputs<T> in = this->forgetful(n, 4, key_heads, std::uint64_t(n + key_heads));
       const Outputs<T> got = attend(in, standard | causal | selective);
       expect_close(got, selective_oracle(in, causal_rules()));
-      const Visited all = attend(in, standard | causal | selective, {.negligible = 0}).visited;
+      const WorkStats all = attend(in, standard | causal | selective, {.negligible = 0}).visited;
       EXPECT_LT(got.visited.pairs, all.pairs);  // or nothing was tried
       EXPECT_GT(got.visited.dropped, 0);
       EXPECT_LE(got.visited.dropped, this->unit);
@@ -45,7 +45,7 @@ TYPED_TEST(LiveKeys, GiveWhatAllKeysGive) {
     }
 }
 
-TYPED_TEST(LiveKeys, DoNotDependOnTheNumberOfThreadsNorOnTheSelectingHead) {
+TYPED_TEST(CompactedKeys, DoNotDependOnTheNumberOfThreadsNorOnTheSelectingHead) {
   using T = TypeParam;
   const Inputs<T> in = this->forgetful(500, 6, 3, 7);
   for (const Index head : {0, 3, 5}) {
@@ -62,7 +62,7 @@ TYPED_TEST(LiveKeys, DoNotDependOnTheNumberOfThreadsNorOnTheSelectingHead) {
 }
 
 /// ε is a share of every row's weight: an output moves by 2 ε of the largest value at most.
-TYPED_TEST(LiveKeys, CostNoMoreThanTheCallerAllows) {
+TYPED_TEST(CompactedKeys, CostNoMoreThanTheCallerAllows) {
   using T = TypeParam;
   const Inputs<T> in = this->forgetful(600, 4, 2, 8);
   T largest = 0;
@@ -81,7 +81,7 @@ TYPED_TEST(LiveKeys, CostNoMoreThanTheCallerAllows) {
   EXPECT_LT(pairs, all.visited.pairs);
 }
 
-TYPED_TEST(LiveKeys, GoWithStagesThatLeaveThePastAlone) {
+TYPED_TEST(CompactedKeys, GoWithStagesThatLeaveThePastAlone) {
   using T = TypeParam;
   const Inputs<T> in = this->forgetful(450, 4, 2, 9);
   Tensor<T, 3> tau_q = normal<T>(31, 2, 4, 450), tau_k = normal<T>(32, 2, 2, 450),
@@ -98,17 +98,17 @@ TYPED_TEST(LiveKeys, GoWithStagesThatLeaveThePastAlone) {
 }
 
 /// What is off neither hides keys nor looks at them.
-TYPED_TEST(LiveKeys, GoWithAnyStageThatIsOff) {
+TYPED_TEST(CompactedKeys, GoWithAnyStageThatIsOff) {
   using T = TypeParam;
   const Inputs<T> in = this->forgetful(450, 2, 2, 14);
   Tensor<T> slope = normal<T>(36, 1, 1, 1, 450);
-  const Visited plain = attend(in, standard | causal | selective).visited;
+  const WorkStats plain = attend(in, standard | causal | selective).visited;
   for (const bool on : {false, true}) {
-    const Visited windowed =
+    const WorkStats windowed =
         attend(in, standard | causal | window(on ? 400 : unbounded, 0) | selective).visited;
-    const Visited biased =
+    const WorkStats biased =
         attend(in, standard | when(on, bias(slope)) | causal | when(true, selective)).visited;
-    for (const Visited& some : {windowed, biased}) {
+    for (const WorkStats& some : {windowed, biased}) {
       EXPECT_EQ(some.dropped, on ? 0 : plain.dropped);
       EXPECT_EQ(some.pairs == plain.pairs, !on);
     }
@@ -116,13 +116,13 @@ TYPED_TEST(LiveKeys, GoWithAnyStageThatIsOff) {
 }
 
 /// A dead key takes no memory: M is what it was, unless τ lies beyond where keys die.
-TYPED_TEST(LiveKeys, AreAllThatMemoryCounts) {
+TYPED_TEST(CompactedKeys, AreAllThatMemoryCounts) {
   using T = TypeParam;
   const Index n = 450;
   const Inputs<T> in = this->forgetful(n, 2, 2, 10);
   Tensor<T, 2> memory(2, n), of_all(2, n);
   for (const double tau : {1., 15., 100.}) {
-    const Visited some = attend(in, standard | causal | selective.memory(memory, tau)).visited;
+    const WorkStats some = attend(in, standard | causal | selective.memory(memory, tau)).visited;
     attend(in, standard | causal | selective.memory(of_all, tau), {.negligible = 0});
     EXPECT_TRUE(close(memory, array(of_all))) << tau;
     EXPECT_EQ(some.dropped > 0, tau < 100) << tau;
@@ -130,7 +130,7 @@ TYPED_TEST(LiveKeys, AreAllThatMemoryCounts) {
 }
 
 /// Whoever wants F gets F, of dead keys too; and masks that look at keys find them in their places.
-TYPED_TEST(LiveKeys, AreAllKeysWhereSomethingElseDependsOnThem) {
+TYPED_TEST(CompactedKeys, AreAllKeysWhereSomethingElseDependsOnThem) {
   using T = TypeParam;
   const Index n = 450;
   const Inputs<T> in = this->forgetful(n, 2, 2, 10);
@@ -147,7 +147,7 @@ TYPED_TEST(LiveKeys, AreAllKeysWhereSomethingElseDependsOnThem) {
 }
 
 /// The bounds rest on rows that see themselves unmasked, which a carry against keys to come breaks.
-TYPED_TEST(LiveKeys, AreJudgedByWhatIsCarriedIn) {
+TYPED_TEST(CompactedKeys, AreJudgedByWhatIsCarriedIn) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>({1, 2, 2, 200, 600, 20, 20}, 11, 1.3);
   Tensor<T, 2> carry(1, 600);
@@ -163,7 +163,7 @@ TYPED_TEST(LiveKeys, AreJudgedByWhatIsCarriedIn) {
 }
 
 /// F is large, but this row looks for just these keys and finds nothing in its own.
-TYPED_TEST(LiveKeys, IncludeWhatOnlyTheLargestScoreCanReach) {
+TYPED_TEST(CompactedKeys, IncludeWhatOnlyTheLargestScoreCanReach) {
   using T = TypeParam;
   Inputs<T> in = inputs<T>({1, 1, 1, 1, 257, 1, 1}, 13);
   in.q.setConstant(T(4));
@@ -183,7 +183,7 @@ TYPED_TEST(LiveKeys, IncludeWhatOnlyTheLargestScoreCanReach) {
 }
 
 /// What a dropped key holds is not read again; what a visible one holds shows.
-TYPED_TEST(LiveKeys, KeepNaNWhereItBelongs) {
+TYPED_TEST(CompactedKeys, KeepNaNWhereItBelongs) {
   using T = TypeParam;
   Inputs<T> in = this->forgetful(500, 2, 1, 12);
   in.v(0, 0, 300, 2) = std::numeric_limits<T>::quiet_NaN();

@@ -20,20 +20,20 @@ class SharedBlocks : public testing::Test {
  protected:
   explicit SharedBlocks(Index tasks = 3) {
     Arena measure;
-    detail::SharedScores<float>(tasks, size, measure);
+    detail::ScoreRing<float>(tasks, size, measure);
     Arena arena(memory_.reserve(measure.used()));
-    shared_ = detail::SharedScores<float>(tasks, size, arena);
+    shared_ = detail::ScoreRing<float>(tasks, size, arena);
   }
 
   /// Every number of a block is its name.
   void offer(Index name, Index count = size) {
     const std::vector<float> block(std::size_t(count), static_cast<float>(name));
-    shared_.offer(name, block.data(), count);
+    shared_.publish(name, block.data(), count);
   }
   bool take(Index task, Index name, Index count = size) {
     std::array<float, size + 1> block;
     block.fill(-1);
-    const bool there = shared_.take(task, name, block.data(), count);
+    const bool there = shared_.try_get(task, name, block.data(), count);
     const auto last = block.begin() + (there ? count : 0);
     EXPECT_TRUE(std::all_of(block.begin(), last, [&](float x) { return x == float(name); }))
         << name;
@@ -42,7 +42,7 @@ class SharedBlocks : public testing::Test {
   }
 
   Workspace memory_;
-  detail::SharedScores<float> shared_;
+  detail::ScoreRing<float> shared_;
 };
 
 TEST_F(SharedBlocks, AreTakenByAllWhoHaveBegun) {
@@ -69,7 +69,7 @@ TEST_F(SharedBlocks, AreNotKeptForWhoHasNotBegunOrIsPastThem) {
 TEST_F(SharedBlocks, AreOfferedWithoutWaitingForWhoHasLeftOrNotBegun) {
   EXPECT_FALSE(take(1, 0));
   for (Index name = 0; name < slots; ++name) offer(name);
-  shared_.leave(1);
+  shared_.detach(1);
   for (Index name = slots; name < 5 * slots; ++name) offer(name);
   EXPECT_FALSE(take(2, 3)) << "gone";
 }
@@ -91,7 +91,7 @@ TEST_F(SharedBlocks, WaitForASlowTaker) {
     }
     taken += there;
   }
-  shared_.leave(1);
+  shared_.detach(1);
   offering.join();
   EXPECT_EQ(taken, many - 1);
 }
@@ -115,26 +115,26 @@ struct SlowNumber {
 /// before the block is gone.
 TEST(SharedBlocksOf, AreWholeForATakerThatBeginsLate) {
   Arena measure;
-  detail::SharedScores<SlowNumber>(3, 1, measure);
+  detail::ScoreRing<SlowNumber>(3, 1, measure);
   Workspace memory;
   Arena arena(memory.reserve(measure.used()));
-  detail::SharedScores<SlowNumber> shared(3, 1, arena);
+  detail::ScoreRing<SlowNumber> shared(3, 1, arena);
   const auto offer = [&](Index name) {
     const SlowNumber block(static_cast<float>(name));
-    shared.offer(name, &block, 1);
+    shared.publish(name, &block, 1);
   };
   SlowNumber seen, unused;
-  EXPECT_FALSE(shared.take(2, 1, &unused, 1));
+  EXPECT_FALSE(shared.try_get(2, 1, &unused, 1));
   offer(1);
   std::thread offering([&] { offer(1 + slots); });  // waits for task 2
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   SlowNumber::before_copy = [&] {
-    shared.leave(2);                                             // the offer goes on
+    shared.detach(2);                                             // the offer goes on
     std::this_thread::sleep_for(std::chrono::milliseconds(20));  // but not past this copy
   };
-  EXPECT_TRUE(shared.take(1, 1, &seen, 1));
+  EXPECT_TRUE(shared.try_get(1, 1, &seen, 1));
   EXPECT_EQ(seen.x, 1);
-  shared.leave(1);
+  shared.detach(1);
   offering.join();
 }
 
@@ -144,7 +144,7 @@ TEST_F(SharedBlocks, AreWholeForTakersThatComeAndGo) {
   const auto begin = [&](Index task, Index from) {
     takers.emplace_back([&, task, from] {
       for (Index name = from; name < 20000; name += task) take(task, name);
-      shared_.leave(task);
+      shared_.detach(task);
     });
   };
   begin(1, 0);

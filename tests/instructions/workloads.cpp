@@ -18,12 +18,12 @@
 
 namespace {
 
-using heed::causal, heed::Index, heed::selective, heed::standard, heed::Visited;
+using heed::causal, heed::Index, heed::selective, heed::standard, heed::WorkStats;
 using heed::test::normal, heed::test::Tensor;
 
 constexpr Index heads = 2, tokens = 288, dim = 64;
 
-using Work = std::function<Visited()>;
+using Work = std::function<WorkStats()>;
 
 /// What goes into a pass over a text, and what comes out.
 struct Text {
@@ -82,7 +82,7 @@ const std::map<std::string, Work (*)()> works{
 }  // namespace
 
 /// The function whose instructions are counted, with all that it calls.
-extern "C" [[gnu::noinline]] void measured(const Work& work, Visited& visited) {
+extern "C" [[gnu::noinline]] void measured(const Work& work, WorkStats& visited) {
   visited = work();
 }
 
@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
     std::fputs("\n", stderr);
     return 2;
   }
-  Visited visited;
+  WorkStats visited;
   measured(named->second(), visited);
   std::printf("%s %td %td\n", named->first.c_str(), visited.pairs * dim, visited.tiles);
 }

@@ -127,7 +127,7 @@ TYPED_TEST(BlockSpans, ShowNothingToRowsBeforeTheFirstToken) {
 
 TYPED_TEST(BlockSpans, CostWhatTheyShow) {
   const Index n = 3000, size = 60;
-  const Visited v = attend(inputs<TypeParam>(tokens(n, 8), 5), spanned(size)).visited;
+  const WorkStats v = attend(inputs<TypeParam>(tokens(n, 8), 5), spanned(size)).visited;
   EXPECT_GE(v.pairs, n / size * (size * (size + 1) / 2));
   EXPECT_LT(v.pairs, n * (size + 2 * 128));
 }

@@ -124,7 +124,7 @@ TYPED_TEST(BooleanMasks, SkipWhatTheyHideWhole) {
   for (Index i = 0; i < n; ++i)
     for (Index j = i / 128 * 128; j < i / 128 * 128 + 128; ++j) mask(0, 0, i, j) = true;
   const auto in = inputs<TypeParam>(tokens(n, 8), 7);
-  const Visited some = attend(in, marked(mask, false, 0.3)).visited;
+  const WorkStats some = attend(in, marked(mask, false, 0.3)).visited;
   EXPECT_LT(some.pairs, n * n / 2);
 }
 

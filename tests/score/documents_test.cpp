@@ -104,7 +104,7 @@ TYPED_TEST(DocumentMasks, GoByThePositionOfAChunk) {
 TYPED_TEST(DocumentMasks, CostWhatTheyShow) {
   const Index n = 3000;
   const Ids ids = packed({std::vector<Index>(30, 100)});
-  const Visited v = attend(inputs<TypeParam>(tokens(n, 8), 5), within(ids, true)).visited;
+  const WorkStats v = attend(inputs<TypeParam>(tokens(n, 8), 5), within(ids, true)).visited;
   EXPECT_LT(v.pairs, n * (100 + 2 * 128));
 }
 

@@ -120,7 +120,7 @@ TYPED_TEST(Windows, CostWhatTheyShow) {
   using T = TypeParam;
   const Index n = 3000, w = 63;
   const Inputs<T> in = inputs<T>(tokens(n, 8), 7);
-  const Visited narrow = attend(in, windowed(w, 0)).visited;
+  const WorkStats narrow = attend(in, windowed(w, 0)).visited;
   EXPECT_GE(narrow.pairs, n * (w + 1) - w * (w + 1) / 2);
   EXPECT_LT(narrow.pairs, n * (w + 1 + 2 * 128));
 }

@@ -3,7 +3,7 @@
 
 namespace heed::test {
 
-template Visited standard_step(KvBuffer<double>&, const Inputs<double>&, Tensor<double>&,
+template WorkStats standard_step(KvBuffer<double>&, const Inputs<double>&, Tensor<double>&,
                                const KvBuffer<double>::Step&);
 template reference::Pruned pruned_oracle(const Inputs<double>&, const KvOptions&);
 template Decided<double> decided(const Shape&, const KvOptions&, std::uint64_t);

@@ -89,7 +89,7 @@ template <class T>
 struct Outputs {
   Tensor<T> out;
   Tensor<T, 3> lse;
-  Visited visited;
+  WorkStats visited;
 };
 
 /// The library's answer. What it leaves unwritten is NaN.

@@ -29,7 +29,7 @@ struct Gradients {
   Tensor<T, 1> slopes, sinks;
   Tensor<T, 2> carry_in;
   Tensor<T, 3> sel_q, sel_k;
-  Visited visited;
+  WorkStats visited;
 };
 
 /// The tensors of two sets of gradients, pair by pair with a name: each(name, of a, of b).

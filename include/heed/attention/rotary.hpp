@@ -192,7 +192,7 @@ HEED_INLINE void turn_row(S* x, const RotaryRow<C>& row, Index half, C direction
 /// Tokens whose cosines and sines are in the first cache while all heads are turned.
 inline constexpr Index rotary_block = 16;
 
-/// Turns every row of x.
+/// OrderedSums every row of x.
 ///
 /// @param row_of  row_of(b, n, r): the cosines and sines of token n of sequence b, which stay until
 /// it is asked with the same r < rotary_block again; asked once a token for all heads, and once for
@@ -325,7 +325,8 @@ inline constexpr bool turns =
 
 }  // namespace detail
 
-/// Turns each pair of numbers of x by an angle that grows with the token's position p, in place:
+/// OrderedSums each pair of numbers of x by an angle that grows with the token's position p, in
+/// place:
 ///
 ///     (a, b) ← m · (a cos θ − b sin θ, a sin θ + b cos θ),   θ = scale · p · f_i, pair i of d / 2
 ///

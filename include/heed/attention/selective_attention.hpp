@@ -24,8 +24,8 @@ namespace heed::inline HEED_ABI {
 ///       memory O(N): no N × N matrix exists. Rows run in order; heads and batch entries are what
 ///       can run in parallel.
 template <class Q, class K, class V, class Out>
-Visited selective_attention(const Q& q, const K& k, const V& v, Out&& out,
-                            const Options& options = {}) {
+WorkStats selective_attention(const Q& q, const K& k, const V& v, Out&& out,
+                              const Options& options = {}) {
   return forward(q, k, v, standard | causal | selective, out, options);
 }
 

@@ -16,15 +16,15 @@ namespace heed::inline HEED_ABI {
 /// @param out [B, H, Nq, Dv], overwritten; overlaps none of the others.
 /// @throws ShapeError if they do not fit; out is then untouched.                arXiv:1706.03762
 template <class Q, class K, class V, class Out>
-Visited standard_attention(const Q& q, const K& k, const V& v, Out&& out,
-                           const Options& options = {}) {
+WorkStats standard_attention(const Q& q, const K& k, const V& v, Out&& out,
+                             const Options& options = {}) {
   return forward(q, k, v, standard, out, options);
 }
 
 /// Every query sees the keys up to its own: the same with j ≤ i, Nq = Nk.
 template <class Q, class K, class V, class Out>
-Visited causal_attention(const Q& q, const K& k, const V& v, Out&& out,
-                         const Options& options = {}) {
+WorkStats causal_attention(const Q& q, const K& k, const V& v, Out&& out,
+                           const Options& options = {}) {
   return forward(q, k, v, standard | causal, out, options);
 }
 

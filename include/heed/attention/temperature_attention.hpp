@@ -23,8 +23,8 @@ namespace heed::inline HEED_ABI {
 /// @param out    [B, H, N, Dv], overwritten; overlaps none of the others.
 /// @throws ShapeError if they do not fit; out is then untouched.
 template <class Q, class K, class V, class TauQ, class TauV, class Out>
-Visited temperature_attention(const Q& q, const K& k, const V& v, const TauQ& tau_q,
-                              const TauV& tau_v, Out&& out, const Options& options = {}) {
+WorkStats temperature_attention(const Q& q, const K& k, const V& v, const TauQ& tau_q,
+                                const TauV& tau_v, Out&& out, const Options& options = {}) {
   return forward(q, k, v, query_temperature(tau_q) | value_temperature(tau_v) | standard | causal,
                  out, options);
 }

@@ -36,7 +36,7 @@ inline constexpr bool all_of = (std::is_same_v<T, U> && ...);
 ///       variant carries rows; bit for bit the same for any number of threads.
 template <class Q, class K, class V, Stage Variant, class Out, class Lse, class GradOut,
           class GradLse, class GradQ, class GradK, class GradV>
-requires TensorLike<GradLse, 3> && TensorLike<GradV, 4> Visited
+requires TensorLike<GradLse, 3> && TensorLike<GradV, 4> WorkStats
 backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& out, const Lse& lse,
          const GradOut& grad_out, const GradLse& grad_lse, GradQ&& grad_q, GradK&& grad_k,
          GradV&& grad_v, const Options& options = {}) {
@@ -59,9 +59,9 @@ backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& 
 /// Of a loss that does not depend on the log-sum-exp.
 template <class Q, class K, class V, Stage Variant, class Out, class Lse, class GradOut,
           class GradQ, class GradK, class GradV>
-Visited backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& out,
-                 const Lse& lse, const GradOut& grad_out, GradQ&& grad_q, GradK&& grad_k,
-                 GradV&& grad_v, const Options& options = {}) {
+WorkStats backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& out,
+                   const Lse& lse, const GradOut& grad_out, GradQ&& grad_q, GradK&& grad_k,
+                   GradV&& grad_v, const Options& options = {}) {
   return backward(q, k, v, variant, out, lse, grad_out, View<const ScalarOf<Q>, 3>{}, grad_q,
                   grad_k, grad_v, options);
 }

@@ -33,9 +33,8 @@ inline Bfloat16 available(Bfloat16 asked) {
 
 /// What is fastest here for so many queries of a head: matrix registers are filled by sixteen.
 inline Bfloat16 fastest_bfloat16(Index queries) {
-  return queries > detail::few_stored_rows && simd::offers_tiles()
-             ? Bfloat16::tiles
-             : detail::fastest_without_tiles();
+  return queries > detail::max_gemv_rows && simd::offers_tiles() ? Bfloat16::tiles
+                                                                 : detail::fastest_without_tiles();
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -70,7 +70,7 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse,
 ///       rows read keys and values as they are stored, and long ones are cut into spans that run
 ///       in parallel. Bit for bit the same for any number of threads.
 template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out, class Lse>
-requires TensorLike<Q, 4> && TensorLike<Out, 4> && TensorLike<Lse, 3> Visited
+requires TensorLike<Q, 4> && TensorLike<Out, 4> && TensorLike<Lse, 3> WorkStats
 forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, Lse&& lse,
         const Options& options = {}) {
   using T = ScalarOf<Out>;
@@ -103,8 +103,8 @@ forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, L
 
 /// Without the log-sum-exp.
 template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out>
-Visited forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
-                const Options& options = {}) {
+WorkStats forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
+                  const Options& options = {}) {
   return forward(q, k, v, variant, out, View<ScalarOf<Out>, 3>{}, options);
 }
 

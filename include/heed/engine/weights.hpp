@@ -32,7 +32,7 @@ void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, con
   detail::CallTensors tensors;
   detail::reads_tokens(tensors, "q", "", q);
   detail::reads_tokens(tensors, "k", "the scale of k", k);
-  const detail::Tokens<T> queries(q), keys(k);
+  const detail::StoredTensor<T> queries(q), keys(k);
   const View<const T, 3> known(lse);
   const View<T, 2> to(out);
   // No values are needed: a view of no columns.
@@ -46,7 +46,7 @@ void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, con
                      " rows from ", of.row, " do not exist: q is ", queries.dims());
   expect_dims("weights", to.dims(), {of.rows, p.keys}, "the rows asked for, and the keys");
   tensors.reads("lse", known), tensors.writes("weights", to);
-  pass.weigh(known, of.batch, of.head, of.row, of.rows, to);
+  pass.softmax_weights(known, of.batch, of.head, of.row, of.rows, to);
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -27,7 +27,7 @@ namespace detail {
 
 /// What the rows of a chunk see of the slots, and what is subtracted for it.
 template <class T>
-struct Retained : StageOf<Rank::scan> {
+struct KvVisibility : StageOf<Rank::scan> {
   const T* born = nullptr;     ///< [stride] first row of the call that sees the slot
   const T* dies = nullptr;     ///< [stride] first row that no longer does
   const T* penalty = nullptr;  ///< [rows of the chunk][stride] −F; null: nothing is subtracted
@@ -189,7 +189,7 @@ class KvBuffer {
   /// @throws ShapeError, ValueError before anything changes.
   /// @note A token costs 2 (D + Dv) FLOP a head and token held, whatever its position.
   template <class Q, class K, class V, Stage Variant, class Out>
-  requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<V, 4> && TensorLike<Out, 4> Visited
+  requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<V, 4> && TensorLike<Out, 4> WorkStats
   step(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
        const Step& options = {}) {
     static_assert(hook::reads<BoundOf<T, Variant>> != Reads::index,

@@ -12,12 +12,12 @@ namespace heed::inline HEED_ABI {
 template <class T, StorageOf<T> S>
 template <class Variant>
 class KvBuffer<T, S>::Call {
-  using Chain = decltype(std::declval<const Variant&>() | detail::Retained<T>());
+  using Chain = decltype(std::declval<const Variant&>() | detail::KvVisibility<T>());
   using Bound = BoundOf<T, Chain>;
   using WorkerOf = detail::Worker<T, B, Bound>;
-  using StripOf = detail::Strip<T, B>;
-  using KeyBlockOf = detail::KeyBlock<T>;
-  using Stored = detail::StoredBlock<T>;
+  using QueryTileOf = detail::QueryTile<T, B>;
+  using KvTileOf = detail::KvTile<T>;
+  using Stored = detail::RawKvBlock<T>;
 
  public:
   struct Inputs {
@@ -43,13 +43,13 @@ class KvBuffer<T, S>::Call {
     tensors_.writes("evict_row", step.evict_row);
   }
 
-  Visited run() {
+  WorkStats run() {
     const Executor& executor = step_.executor;
     const Index batch = problem_.batch, chunk = buffer_.options_.chunk;
     const Index most_rows = std::clamp<Index>(problem_.queries, 1, chunk);
-    strip_heads_ = std::clamp<Index>(Tile::block_rows / most_rows, 1, problem_.group());
-    while (problem_.group() % strip_heads_ != 0) --strip_heads_;
-    const Index strips = problem_.heads / strip_heads_, workers = executor.workers(batch * strips);
+    tile_heads_ = std::clamp<Index>(Tile::block_rows / most_rows, 1, problem_.group());
+    while (problem_.group() % tile_heads_ != 0) --tile_heads_;
+    const Index strips = problem_.heads / tile_heads_, workers = executor.workers(batch * strips);
 
     Index capacity = 0;
     for (Index b = 0; b < batch; ++b) {
@@ -71,12 +71,12 @@ class KvBuffer<T, S>::Call {
     for (Index row = 0; row < problem_.queries; row += chunk) {
       executor(batch, [&](Index b, Index w) { select(lanes_[w], b, row); });
       executor(batch * strips, [&](Index task, Index w) {
-        attend(lanes_[w], task / strips, task % strips * strip_heads_, row);
+        attend(lanes_[w], task / strips, task % strips * tile_heads_, row);
       });
       executor(batch, [&](Index b, Index w) { settle(lanes_[w], b, row); });
     }
-    Visited visited;
-    for (Index w = 0; w < workers; ++w) visited += lanes_[w].worker.visited;
+    WorkStats visited;
+    for (Index w = 0; w < workers; ++w) visited += lanes_[w].worker.stats;
     return visited;
   }
 
@@ -84,7 +84,7 @@ class KvBuffer<T, S>::Call {
   /// One thread's.
   struct Lane {
     WorkerOf worker;
-    StripOf strip;
+    QueryTileOf strip;
     T *panels, *values;  ///< a key block, widened, where it is not stored as T
     Stored* stored;      ///< a key block, where few rows read it as it is
   };
@@ -132,8 +132,9 @@ class KvBuffer<T, S>::Call {
   void layout(Arena& arena, Index workers) {
     lanes_ = arena.take<Lane>(workers);
     for (Index w = 0; w < workers; ++w) {
-      WorkerOf worker(problem_, bound<T>(variant_ | detail::Retained<T>(), problem_, arena), arena);
-      const StripOf strip(problem_.dim, problem_.value_dim, arena);
+      WorkerOf worker(problem_, bound<T>(variant_ | detail::KvVisibility<T>(), problem_, arena),
+                      arena);
+      const QueryTileOf strip(problem_.dim, problem_.value_dim, arena);
       constexpr Index widened = std::is_same_v<S, T> ? 0 : Tile::block_keys;
       T* panels = arena.take<T>(widened * problem_.dim);
       T* values = arena.take<T>(widened * buffer_.columns_);
@@ -187,7 +188,7 @@ class KvBuffer<T, S>::Call {
       const S* values = s.values.data() + at * simd::units<S>(columns);
       const std::uint8_t* finite =
           s.finite.data() + key_head * key_blocks(capacity) + first / Tile::block_keys;
-      if (lane.strip.count <= detail::few_stored_rows) {
+      if (lane.strip.count <= detail::max_gemv_rows) {
         const Scales scale = scales(s, at);
         constexpr bool groups = simd::has_groups<S>;
         *lane.stored = {.keys = panels,
@@ -200,12 +201,12 @@ class KvBuffer<T, S>::Call {
                         .value_groups = {groups ? scale.values : nullptr, scale.value_stride},
                         .dot = Stored::template dot_panels<Tile::panel_vectors, S>,
                         .add = Stored::template add_rows<S>};
-        visit(KeyBlockOf{first, last, nullptr, {}, lane.stored});
+        visit(KvTileOf{first, last, nullptr, {}, lane.stored});
       } else if constexpr (std::is_same_v<S, T>) {
-        visit(KeyBlockOf{first, last, panels, {values, columns, finite}});
+        visit(KvTileOf{first, last, panels, {values, columns, finite}});
       } else {
         widen(lane, s, at, last - first, with_values);
-        visit(KeyBlockOf{first, last, lane.panels, {lane.values, columns, finite}});
+        visit(KvTileOf{first, last, lane.panels, {lane.values, columns, finite}});
       }
     }
   }
@@ -265,9 +266,8 @@ class KvBuffer<T, S>::Call {
     enter(lane.worker, b);
     if (o.select) {
       place(lane, b, o.select->head, 1, row, rows);
-      each_key_block(
-          lane, b, problem_.key_head(o.select->head), false,
-          [&](const KeyBlockOf& block) { lane.worker.select(lane.strip, block, false); });
+      each_key_block(lane, b, problem_.key_head(o.select->head), false,
+                     [&](const KvTileOf& block) { lane.worker.select(lane.strip, block, false); });
     }
     s.count = held;
     for (Index r = 0; r < rows; ++r) {
@@ -308,19 +308,19 @@ class KvBuffer<T, S>::Call {
     silence(b, head, row + std::max<Index>(rows, 0), row + buffer_.options_.chunk);
     if (rows <= 0) return;
     enter(lane.worker, b);
-    place(lane, b, head, strip_heads_, row, rows);
+    place(lane, b, head, tile_heads_, row, rows);
     lane.strip.clear(lane.worker.variant);
     each_key_block(lane, b, problem_.key_head(head), true,
-                   [&](const KeyBlockOf& block) { lane.worker.attend(lane.strip, block); });
+                   [&](const KvTileOf& block) { lane.worker.attend(lane.strip, block); });
     lane.strip.finish(out_, step_.lse);
     if (buffer_.options_.evict.judges_by_weights())
-      for (Index h = 0; h < strip_heads_; ++h)  // one row a head: chunks are of one
+      for (Index h = 0; h < tile_heads_; ++h)  // one row a head: chunks are of one
         scratch_[b].lse[head + h] = lane.strip.state.gathered_lse(h);
   }
 
   /// Rows [first, last) of a strip's heads, behind the sequence's last token.
   void silence(Index b, Index head, Index first, Index last) const {
-    for (Index h = head; h < head + strip_heads_; ++h)
+    for (Index h = head; h < head + tile_heads_; ++h)
       for (Index i = first; i < std::min(last, problem_.queries); ++i) {
         std::fill_n(out_.row(b, h, i), problem_.value_dim, T(0));
         if (step_.lse) step_.lse(b, h, i) = -std::numeric_limits<T>::infinity();
@@ -360,12 +360,12 @@ class KvBuffer<T, S>::Call {
       first = false;
       place(lane, b, h, 1, row, rows);
       lane.strip.state.know(0, *lse);
-      each_key_block(lane, b, problem_.key_head(h), false, [&](const KeyBlockOf& block) {
-        lane.worker.weigh_known(lane.strip, block,
-                                [&](Index, const KeyRange& keys, const T* weights) {
-                                  for (Index j = keys.first; j < keys.last; ++j)
-                                    s.mass[std::size_t(j)] += weights[j - keys.first];
-                                });
+      each_key_block(lane, b, problem_.key_head(h), false, [&](const KvTileOf& block) {
+        lane.worker.softmax_from_lse(lane.strip, block,
+                                     [&](Index, const KeyRange& keys, const T* weights) {
+                                       for (Index j = keys.first; j < keys.last; ++j)
+                                         s.mass[std::size_t(j)] += weights[j - keys.first];
+                                     });
       });
     }
   }
@@ -393,7 +393,7 @@ class KvBuffer<T, S>::Call {
       s.dropped += std::exp2(weight);
       condemn(s, b, j, at, current + 1);
     }
-    Visited& visited = lane.worker.visited;
+    WorkStats& visited = lane.worker.stats;
     visited.dropped = std::max(visited.dropped, s.dropped);
   }
 
@@ -414,7 +414,7 @@ class KvBuffer<T, S>::Call {
   const Step& step_;
   detail::CallTensors tensors_;
   Problem problem_;
-  Index strip_heads_ = 1, stride_ = 0;
+  Index tile_heads_ = 1, stride_ = 0;
   Lane* lanes_ = nullptr;
   Scratch* scratch_ = nullptr;
   Index* start_ = nullptr;  ///< per sequence: the position of row 0

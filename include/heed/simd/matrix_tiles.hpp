@@ -38,7 +38,7 @@ static_assert(Operand<Bfloat16Pair>::together == tile_rows);
 namespace detail {
 
 /// What was written is in memory: g++'s intrinsics do not say that they read it.
-HEED_INLINE void settle_memory() {
+HEED_INLINE void compiler_barrier() {
   asm volatile("" ::: "memory");
 }
 
@@ -60,7 +60,7 @@ class MatrixTiles {
     shape(5, tile_rows, rest);
     shape(6, rest, tile_rows);
     shape(7, rest, tile_rows);
-    asm volatile("" : "+m"(shapes));  // whole: see settle_memory()
+    asm volatile("" : "+m"(shapes));  // whole: see compiler_barrier()
     _tile_loadconfig(&shapes);
   }
   MatrixTiles(const MatrixTiles&) = delete;
@@ -81,7 +81,7 @@ class MatrixTiles {
 inline void multiply_tiles(const Bfloat16Pair* q, Index q_stride, const Bfloat16Pair* panel,
                            Index operands, float* out, Index out_stride) noexcept {
   constexpr Index size = sizeof(Bfloat16Pair), panel_bytes = tile_panel_keys * size;
-  detail::settle_memory();
+  detail::compiler_barrier();
   _tile_zero(0);
   _tile_zero(1);
   Index d = 0;
@@ -112,7 +112,7 @@ inline void accumulate_tiles(const Bfloat16Pair* p, Index p_stride, const Bfloat
                              Index v_stride, Index operands, Index columns, float* out) noexcept {
   constexpr Index size = sizeof(Bfloat16Pair);
   const Index out_bytes = columns * Index(sizeof(float));
-  detail::settle_memory();
+  detail::compiler_barrier();
   for (Index d = 0; d < columns; d += 2 * tile_rows) {
     const bool two = d + tile_rows < columns;
     _tile_loadd(0, out + d, out_bytes);

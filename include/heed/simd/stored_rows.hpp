@@ -58,7 +58,7 @@ HEED_INLINE void fetch_ahead(const void* from, Index bytes, Index ahead) {
 }
 
 /// Bytes, far enough for what is read once, in its order, to be there when it is met.
-inline constexpr Index some_time = 16384;
+inline constexpr Index prefetch_distance = 16384;
 
 /// One row that reads numbers in their order, as they are, is fetched for well enough.
 template <int Rows, class T, class S>
@@ -160,7 +160,7 @@ template <int Rows, class Packed, class T, class S>
       for (int c = 0; c < at_once; ++c) {
         const Index at = std::min(j + first + c, keys - 1);  // behind the last, the last again
         key[c] = k.row(at), key_scale[c] = k.row_scale(at);
-        fetch_ahead(key[c], units<S>(dim) * Index(sizeof(S)), some_time);
+        fetch_ahead(key[c], units<S>(dim) * Index(sizeof(S)), prefetch_distance);
       }
       Batch<T> some[std::size_t(Rows)][std::size_t(at_once)];
       multiply_rows<Rows, at_once>(q, q_stride, key, key_scale, dim, rest, some);
@@ -202,7 +202,7 @@ HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index p
     for (auto& sum : row) sum = Batch<T>(T(0));
   // The same place of panels to come, beyond those that go together: these are being read.
   const Index together = Panels * panel_stride * Index(sizeof(S)),
-              ahead = (some_time + together - 1) / together * together;
+              ahead = (prefetch_distance + together - 1) / together * together;
   const Index count = units<S>(dim);
   for (Index first = 0, last; first < count; first = last) {
     last = has_groups<S> ? std::min(first + Stored::group / numbers, count) : count;

@@ -9,17 +9,17 @@ namespace heed::inline HEED_ABI::detail {
 /// The key block in hand, packed when it is met: for keys that are read once. A few rows read it as
 /// it is stored.
 template <class T, class B>
-class FreshKeys {
+class KvPacker {
   using Tile = Tiles<T, B>;
   using Packed = typename Tile::Packed;
-  using Room = PanelRoom<T, Packed>;
-  using Stored = StoredBlock<T, Packed>;
+  using Room = PackScratch<T, Packed>;
+  using Stored = RawKvBlock<T, Packed>;
 
  public:
-  FreshKeys() = default;
+  KvPacker() = default;
   /// @param room  for panel_keys tokens.
-  FreshKeys(const Tokens<T>& k, const Tokens<T>& v, bool scales_values, const Room& room,
-            Arena& arena)
+  KvPacker(const StoredTensor<T>& k, const StoredTensor<T>& v, bool scales_values, const Room& room,
+           Arena& arena)
       : k_(k),
         v_(v),
         columns_(round_up(v.dim(3), simd::width<T>)),
@@ -35,10 +35,10 @@ class FreshKeys {
 
   /// Keys [first, last) of a head for so many rows, until the next call.
   template <class V>
-  KeyBlock<T, Packed> operator()(const V& variant, Index b, Index g, Index first, Index last,
-                                 Index rows) const {
+  KvTile<T, Packed> operator()(const V& variant, Index b, Index g, Index first, Index last,
+                               Index rows) const {
     const Index keys = last - first;
-    if (rows <= few_stored_rows) {
+    if (rows <= max_gemv_rows) {
       T* value_scale = key_scale_ + Tile::block_keys;
       for (Index j = 0; j < keys; ++j)
         key_scale_[j] = hook::key_factor(variant, k_.scale(b, g, first + j), b, g, first + j);
@@ -76,7 +76,7 @@ class FreshKeys {
   }
 
  private:
-  Tokens<T> k_, v_;
+  StoredTensor<T> k_, v_;
   Index columns_ = 0;
   bool scales_values_ = false, copies_ = false;
   Room room_;

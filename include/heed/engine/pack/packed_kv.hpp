@@ -26,7 +26,7 @@ struct Rows {
 
 /// What the forward pass reads of one key head, from key 0 on.
 template <class T, class Packed = T>
-struct KeyStore {
+struct PackedKv {
   const Packed* panels = nullptr;  ///< [⌈Nk / panel_keys⌉][dim][panel_keys]
   Index dim = 0;                   ///< D, or half of it if pairs are packed
   Rows<Packed> values;
@@ -35,22 +35,22 @@ struct KeyStore {
 
 /// Keys [first, last), at most a block, and what is read of them.
 template <class T, class Packed = T>
-struct KeyBlock {
+struct KvTile {
   Index first, last;
   const Packed* panels;  ///< from `first` on
   Rows<Packed> values;
-  const StoredBlock<T, Packed>* stored = nullptr;  ///< if given, it is all there is
-  const T* factors = nullptr;                      ///< KeyStore's, from `first` on
+  const RawKvBlock<T, Packed>* stored = nullptr;  ///< if given, it is all there is
+  const T* factors = nullptr;                     ///< PackedKv's, from `first` on
 };
 
 /// A few tokens of D numbers on their way into a panel.
 template <class T, class Packed = T>
-struct PanelRoom {
+struct PackScratch {
   T* rows = nullptr;        ///< [tokens][D], where they are not in place
   Packed* pairs = nullptr;  ///< [tokens][⌈D / 2⌉], where they are paired
 
-  PanelRoom() = default;
-  PanelRoom(Index tokens, Index dim, bool in_place, Arena& arena)
+  PackScratch() = default;
+  PackScratch(Index tokens, Index dim, bool in_place, Arena& arena)
       : rows(arena.take<T>(in_place ? 0 : tokens * dim)),
         pairs(arena.take<Packed>(
             simd::Operand<Packed>::numbers == 1 ? 0 : tokens * simd::operands<Packed>(dim))) {}
@@ -60,7 +60,7 @@ struct PanelRoom {
 /// scales it. Pairs are not scaled: their factors go to `factors`.
 template <class T, class Packed, class RowOf, class Factor>
 void pack_panel(RowOf&& row, Index count, Index dim, Index width, Factor&& factor,
-                const PanelRoom<T, Packed>& room, Packed* panel, T* factors) {
+                const PackScratch<T, Packed>& room, Packed* panel, T* factors) {
   if constexpr (simd::Operand<Packed>::numbers == 1) {
     simd::pack_panel(row, count, dim, width, factor, panel);
   } else {
@@ -78,8 +78,9 @@ void pack_panel(RowOf&& row, Index count, Index dim, Index width, Factor&& facto
 /// Tokens [first, first + block) of one head in panels: [block / width][D][width], `width` tokens
 /// side by side, zero behind the last. factor(batch, head, token) scales a token.
 template <class T, class Packed, class Factor>
-void pack_panels(const Tokens<T>& x, Index batch, Index head, Index first, Index block, Index width,
-                 Factor&& factor, const PanelRoom<T, Packed>& room, Packed* panels, T* factors) {
+void pack_panels(const StoredTensor<T>& x, Index batch, Index head, Index first, Index block,
+                 Index width, Factor&& factor, const PackScratch<T, Packed>& room, Packed* panels,
+                 T* factors) {
   const Index dim = x.dim(3), stride = x.in_place() ? x.stride(2) : dim;
   for (Index token = first; token < first + block; token += width) {
     const Index count = std::clamp<Index>(x.dim(2) - token, 0, width), at = token - first;
@@ -92,7 +93,7 @@ void pack_panels(const Tokens<T>& x, Index batch, Index head, Index first, Index
 
 /// Can tokens not be read where they are, a register behind the other?
 template <class Packed, class T>
-bool needs_copy(const Tokens<T>& x, bool scaled) {
+bool needs_copy(const StoredTensor<T>& x, bool scaled) {
   return !std::is_same_v<Packed, T> || scaled || !x.in_place() || x.dim(3) % simd::width<T> != 0;
 }
 
@@ -110,8 +111,8 @@ void end_rows(Packed* rows, Index count, Index columns) {
 /// The same in rows, of pairs two tokens in one; returns whether every number of them is finite,
 /// scaled as it is. `room` is for two tokens of D numbers, where they are paired and not in place.
 template <class T, class Packed, class Factor>
-bool pack_rows(const Tokens<T>& x, Index batch, Index head, Index first, Index count, Index columns,
-               Factor&& factor, T* room, Packed* copy) {
+bool pack_rows(const StoredTensor<T>& x, Index batch, Index head, Index first, Index count,
+               Index columns, Factor&& factor, T* room, Packed* copy) {
   if constexpr (simd::Operand<Packed>::numbers == 1) {
     const T* rows = x.rows(batch, head, first, count, copy, columns);
     simd::pack_rows(
@@ -140,7 +141,7 @@ class PackedPanels {
 
  public:
   PackedPanels() = default;
-  PackedPanels(const Tokens<T>& x, Index width, Index block, Arena& arena)
+  PackedPanels(const StoredTensor<T>& x, Index width, Index block, Arena& arena)
       : x_(x),
         width_(width),
         block_(block),
@@ -158,14 +159,14 @@ class PackedPanels {
 
   /// factor(batch, head, token) scales a token.
   template <class Factor>
-  void pack(Index task, Factor&& factor, const PanelRoom<T, Packed>& room = {}) const {
+  void pack(Index task, Factor&& factor, const PackScratch<T, Packed>& room = {}) const {
     const Index head = task / blocks_ % x_.dim(1), batch = task / blocks_ / x_.dim(1);
     pack_panels(x_, batch, head, task % blocks_ * block_, block_, width_, factor, room,
                 panels_ + task * block_ * dim_, pairs ? factors_ + task * block_ : nullptr);
   }
 
   /// One head's, beside its values.
-  KeyStore<T, Packed> store(Index batch, Index head, const Rows<Packed>& values = {}) const {
+  PackedKv<T, Packed> store(Index batch, Index head, const Rows<Packed>& values = {}) const {
     return {(*this)(batch, head), dim_, values,
             pairs ? factors_ + (batch * x_.dim(1) + head) * blocks_ * block_ : nullptr};
   }
@@ -175,7 +176,7 @@ class PackedPanels {
   }
 
  private:
-  Tokens<T> x_;
+  StoredTensor<T> x_;
   Index width_ = 1, block_ = 1, blocks_ = 0, dim_ = 0;
   Packed* panels_ = nullptr;
   T* factors_ = nullptr;  ///< [B][H][tokens], of pairs
@@ -189,7 +190,7 @@ class PackedRows {
 
  public:
   PackedRows() = default;
-  PackedRows(const Tokens<T>& x, bool scaled, Index block, Arena& arena)
+  PackedRows(const StoredTensor<T>& x, bool scaled, Index block, Arena& arena)
       : x_(x),
         block_(block),
         blocks_((x.dim(2) + block - 1) / block),
@@ -223,7 +224,7 @@ class PackedRows {
   }
 
  private:
-  Tokens<T> x_;
+  StoredTensor<T> x_;
   Index block_ = 1, blocks_ = 0, columns_ = 0;
   Index head_rows_ = 0;  ///< of a copy
   bool copies_ = false;

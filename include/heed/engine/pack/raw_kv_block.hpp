@@ -19,15 +19,15 @@ struct GroupScales {
 /// Queries and weights are what they are multiplied as. What its numbers are stored as is known to
 /// two functions alone: of code that calls them there is one for all types.
 template <class T, class Packed = T>
-struct StoredBlock {
+struct RawKvBlock {
   using Queries = simd::Queries<Packed>;
 
   /// out[r · out_stride + j] = key_scale[j] · q_r · k_j of keys [first, first + count) of the
   /// block.
-  using Dot = void (*)(const StoredBlock&, const Queries& q, Index first, Index count, T* out,
+  using Dot = void (*)(const RawKvBlock&, const Queries& q, Index first, Index count, T* out,
                        Index out_stride);
   /// out_r += Σ_j p[r · p_stride + j] v_j likewise; the values' scale is the caller's to apply.
-  using Add = void (*)(const StoredBlock&, const Packed* p, Index p_stride, Index rows, Index first,
+  using Add = void (*)(const RawKvBlock&, const Packed* p, Index p_stride, Index rows, Index first,
                        Index count, Index dim, T* out, Index out_stride);
 
   /// Both, for what is stored as S, token by token.
@@ -48,14 +48,14 @@ struct StoredBlock {
   Add add = nullptr;
 
   template <class S>
-  static void dot_rows(const StoredBlock& x, const Queries& q, Index first, Index count, T* out,
+  static void dot_rows(const RawKvBlock& x, const Queries& q, Index first, Index count, T* out,
                        Index out_stride) {
     const auto keys = rows<S>(x.keys, x.key_stride, x.key_groups, first);
     simd::dot_rows(q, keys, count, x.key_scale + first, out, out_stride);
   }
   /// `first` begins a panel. All scales of a key, be they one or several, are in key_scale.
   template <int Vectors, class S>
-  static void dot_panels(const StoredBlock& x, const Queries& q, Index first, Index count, T* out,
+  static void dot_panels(const RawKvBlock& x, const Queries& q, Index first, Index count, T* out,
                          Index out_stride) {
     constexpr Index panel_keys = Vectors * simd::width<T>;
     simd::dot_panels<Vectors>(
@@ -63,9 +63,9 @@ struct StoredBlock {
         x.key_scale ? x.key_scale + first * simd::scales<S>(q.dim) : nullptr, out, out_stride);
   }
   template <class S>
-  static void add_rows(const StoredBlock& x, const Packed* p, Index p_stride, Index rows,
+  static void add_rows(const RawKvBlock& x, const Packed* p, Index p_stride, Index rows,
                        Index first, Index count, Index dim, T* out, Index out_stride) {
-    const auto values = StoredBlock::rows<S>(x.values, x.value_stride, x.value_groups, first);
+    const auto values = RawKvBlock::rows<S>(x.values, x.value_stride, x.value_groups, first);
     simd::add_rows(p, p_stride, rows, values, count, dim, out, out_stride);
   }
 

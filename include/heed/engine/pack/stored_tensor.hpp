@@ -3,8 +3,8 @@
 #pragma once
 
 #include "heed/core/shape.hpp"
-#include "heed/engine/quantized.hpp"
 #include "heed/engine/pack/raw_kv_block.hpp"
+#include "heed/engine/quantized.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -21,8 +21,8 @@ struct StoredAs {
   Index (*scales)(Index dim);  ///< and its scales
   bool one_scale;              ///< Have all numbers of a token one scale?
   Read read;                   ///< Widens `count` tokens.
-  typename StoredBlock<T>::ByRows by_rows;
-  typename StoredBlock<T, Pair>::ByRows pairs_by_rows;
+  typename RawKvBlock<T>::ByRows by_rows;
+  typename RawKvBlock<T, Pair>::ByRows pairs_by_rows;
 };
 
 template <class S, class T>
@@ -33,9 +33,9 @@ void read_rows(const void* from, Index stride, const T* scale, Index scale_strid
                 scale ? scale + r * scale_stride : nullptr, out + r * out_stride);
 }
 template <class T, class S>
-constexpr typename StoredBlock<T, simd::Bfloat16Pair>::ByRows pairs_by_rows() {
+constexpr typename RawKvBlock<T, simd::Bfloat16Pair>::ByRows pairs_by_rows() {
   if constexpr (simd::multiplies_bfloat16 && is_bfloat16<S> && std::is_same_v<T, float>)
-    return StoredBlock<T, simd::Bfloat16Pair>::template by_rows<S>();
+    return RawKvBlock<T, simd::Bfloat16Pair>::template by_rows<S>();
   else
     return {};
 }
@@ -48,24 +48,24 @@ inline constexpr StoredAs<T> stored_as{
     .scales = simd::scales<S>,
     .one_scale = simd::Codec<S>::group == simd::whole_token,
     .read = read_rows<S, T>,
-    .by_rows = StoredBlock<T>::template by_rows<S>(),
+    .by_rows = RawKvBlock<T>::template by_rows<S>(),
     .pairs_by_rows = pairs_by_rows<T, S>(),
 };
 
 /// A [B, G, N, D] tensor of T, of 16 bits or quantized, whose rows are read as T.
 template <class T>
-class Tokens {
+class StoredTensor {
  public:
-  Tokens() = default;
+  StoredTensor() = default;
   template <class X>
-  requires TensorLike<X, 4> && StoredFor<X, T> Tokens(const X& tensor) {  // NOLINT: implicit
+  requires TensorLike<X, 4> && StoredFor<X, T> StoredTensor(const X& tensor) {  // NOLINT: implicit
     using S = ScalarOf<X>;
     const View<const S, 4> x(tensor);
     data_ = x.data(), dims_ = x.dims(), strides_ = x.strides(), units_ = dims_[3];
     as_ = &stored_as<T, S>;
   }
   template <class S>
-  requires StoredFor<Quantized<T, S>, T> Tokens(const Quantized<T, S>& x)  // NOLINT: implicit
+  requires StoredFor<Quantized<T, S>, T> StoredTensor(const Quantized<T, S>& x)  // NOLINT: implicit
       : data_(x.numbers.data()),
         dims_(x.numbers.dims()),
         strides_(x.numbers.strides()),

@@ -10,14 +10,14 @@ namespace heed::inline HEED_ABI::detail {
 /// Of keys 0 … boundary − 1 those that may still matter, as one worker keeps them. What is carried
 /// for them moves along: −F of the c-th live key is the c-th of the stage's array.
 template <class T, class B>
-class LiveKeys {
+class CompactedKeys {
   using Tile = Tiles<T, B>;
   using Packed = typename Tile::Packed;
   static constexpr Index numbers = Tile::numbers;
 
  public:
-  LiveKeys() = default;
-  LiveKeys(const Shape& s, Index key_heads, Arena& arena)
+  CompactedKeys() = default;
+  CompactedKeys(const Shape& s, Index key_heads, Arena& arena)
       : dim_(simd::operands<Packed>(s.dim)),
         columns_(round_up(s.value_dim, simd::width<T>)),
         capacity_(round_up(s.keys, Tile::block_keys)) {
@@ -67,8 +67,8 @@ class LiveKeys {
   /// Packs the live keys of one key head, in its place `slot`, but for those that stand there.
   /// `room` is for a panel of keys.
   template <class Factor>
-  void pack(Index slot, const Tokens<T>& k, Index b, Index g, Factor&& factor,
-            const Rows<Packed>& values, const PanelRoom<T, Packed>& room) const {
+  void pack(Index slot, const StoredTensor<T>& k, Index b, Index g, Factor&& factor,
+            const Rows<Packed>& values, const PackScratch<T, Packed>& room) const {
     Packed* panels = panels_ + slot * capacity_ * dim_;
     for (Index c = packed_ / Tile::panel_keys * Tile::panel_keys; c < count_; c += Tile::panel_keys)
       pack_panel([&](Index r) { return k.row(b, g, keys_[c + r], room.rows + r * k.dim(3)); },
@@ -80,7 +80,7 @@ class LiveKeys {
       copy_row(values, c, rows + c / numbers * columns_);
     end_rows(rows, simd::operands<Packed>(count_), columns_);
   }
-  KeyStore<T, Packed> store(Index slot) const {
+  PackedKv<T, Packed> store(Index slot) const {
     return {panels_ + slot * capacity_ * dim_,
             dim_,
             {values_ + slot * capacity_ / numbers * columns_, columns_, finite_},

@@ -40,8 +40,8 @@ class ScoreBounds {
   /// To be called once, before the rest. `variant` is bound; room_of(worker) is for a token,
   /// where they are not in place.
   template <class V, class RoomOf>
-  void measure(const Tokens<T>& q, const Tokens<T>& k, const V& variant, const Executor& executor,
-               RoomOf&& room_of) const {
+  void measure(const StoredTensor<T>& q, const StoredTensor<T>& k, const V& variant,
+               const Executor& executor, RoomOf&& room_of) const {
     executor(problem_.batch * (blocks_ + key_blocks()),
              [&](Index task, Index worker) { measure(task, q, k, variant, room_of(worker)); });
     finish();
@@ -67,7 +67,7 @@ class ScoreBounds {
 
   /// A row block, or as many keys: pieces that can be measured independently.
   template <class V>
-  void measure(Index task, const Tokens<T>& q, const Tokens<T>& k, const V& variant,
+  void measure(Index task, const StoredTensor<T>& q, const StoredTensor<T>& k, const V& variant,
                T* room) const {
     const Index b = task / (blocks_ + key_blocks()), piece = task % (blocks_ + key_blocks());
     if (piece < blocks_) {

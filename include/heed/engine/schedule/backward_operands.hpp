@@ -17,20 +17,20 @@ struct BackwardTensors {
 
 /// Where a thread gathers what a key block sends back.
 template <class T>
-struct KeyGradients {
-  Index heads;       ///< how many gather side by side: all key heads, or 1 at a time
+struct KvGradients {
+  Index heads;       ///< how many gather grads by grads: all key heads, or 1 at a time
   T *keys, *values;  ///< [heads][block_keys][columns]
 };
 
 /// The sides of q kᵀ and of ∂L/∂out vᵀ. finish_…() takes what has gathered to the caller's tensors,
 /// and to the stages what their factors had in it.
 template <class T, class B>
-class GradientSides {
+class BackwardOperands {
   using Tile = Tiles<T, B>;
 
  public:
-  GradientSides() = default;
-  GradientSides(const BackwardTensors<T>& x, const Problem& call, Arena& arena)
+  BackwardOperands() = default;
+  BackwardOperands(const BackwardTensors<T>& x, const Problem& call, Arena& arena)
       : x_(x),
         problem_(call),
         padded_(round_up(call.queries, Tile::block_rows)),
@@ -42,7 +42,7 @@ class GradientSides {
         delta_(arena.take<T>(call.batch * call.heads * padded_)) {}
 
   /// @param heads  1 or all of them.
-  KeyGradients<T> key_gradients(Index heads, Arena& arena) const {
+  KvGradients<T> key_gradients(Index heads, Arena& arena) const {
     const Index rows = heads * Tile::block_keys;
     return {heads, arena.take<T>(rows * product_.columns()), arena.take<T>(rows * value_columns_)};
   }
@@ -76,37 +76,37 @@ class GradientSides {
     });
   }
 
-  /// The strips of one head, [row blocks], their lse in place.
+  /// The query_tiles of one head, [row blocks], their lse in place.
   template <class V>
-  void place(const V& variant, Strip<T, B>* strips, Index b, Index h) const {
-    product_.place(variant, strips, b, h);
-    for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++strips)
+  void place(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
+    product_.place(variant, query_tiles, b, h);
+    for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++query_tiles)
       for (Index r = 0; r < Tile::block_rows; ++r)
-        if (r < strips->count)
-          strips->state.know_natural(r, x_.lse(b, h, row + r));
+        if (r < query_tiles->count)
+          query_tiles->state.know_natural(r, x_.lse(b, h, row + r));
         else
-          strips->state.know(r, no_lse<T>);
+          query_tiles->state.know(r, no_lse<T>);
   }
 
-  RowSide<T> row_side(Index b, Index h, Index block) const {
+  QueryTileGrad<T> query_tile_grad(Index b, Index h, Index block) const {
     const Index row = block * Tile::block_rows;
-    RowSide<T> side = product_.row_side(b, h, block);
-    side.grad_panels = grads_(b, h) + row * problem_.value_dim;
-    side.grads = grad_rows_(b, h).from(row, Tile::block_rows);
-    side.delta = delta_ + (b * problem_.heads + h) * padded_ + row;
-    return side;
+    QueryTileGrad<T> grads = product_.query_tile_grad(b, h, block);
+    grads.grad_panels = grads_(b, h) + row * problem_.value_dim;
+    grads.grads = grad_rows_(b, h).from(row, Tile::block_rows);
+    grads.delta = delta_ + (b * problem_.heads + h) * padded_ + row;
+    return grads;
   }
 
   /// The block of keys that begins with this one.
-  KeyBlock<T> keys(Index b, Index g, Index first) const { return product_.keys(b, g, first); }
-  KeySide<T> key_side(const KeyGradients<T>& to, Index b, Index g, Index first) const {
+  KvTile<T> keys(Index b, Index g, Index first) const { return product_.keys(b, g, first); }
+  KvTileGrad<T> kv_tile_grad(const KvGradients<T>& to, Index b, Index g, Index first) const {
     const Index row = to.heads > 1 ? g * Tile::block_keys : 0;
-    KeySide<T> side = product_.key_side(to.keys + row * product_.columns(), b, g, first);
-    side.value_panels = values_(b, g);
-    side.grad_values = to.values + row * value_columns_;
-    return side;
+    KvTileGrad<T> grads = product_.kv_tile_grad(to.keys + row * product_.columns(), b, g, first);
+    grads.value_panels = values_(b, g);
+    grads.grad_values = to.values + row * value_columns_;
+    return grads;
   }
-  void clear(const KeyGradients<T>& to) {
+  void clear(const KvGradients<T>& to) {
     const Index rows = to.heads * Tile::block_keys;
     std::fill_n(to.keys, rows * product_.columns(), T(0));
     std::fill_n(to.values, rows * value_columns_, T(0));
@@ -114,16 +114,16 @@ class GradientSides {
 
   /// A block of one key head, whose rows have all been.
   template <class V>
-  void finish_keys(V& variant, Index b, Index g, const KeySide<T>& side) const {
-    for (Index j = side.keys.first; j < side.keys.last; ++j) {
-      const Index r = j - side.keys.first;
+  void finish_keys(V& variant, Index b, Index g, const KvTileGrad<T>& grads) const {
+    for (Index j = grads.keys.first; j < grads.keys.last; ++j) {
+      const Index r = j - grads.keys.first;
       finish_row(
-          side.grad_keys + r * product_.columns(), &x_.k(b, g, j, 0), &x_.grad_k(b, g, j, 0),
+          grads.grad_keys + r * product_.columns(), &x_.k(b, g, j, 0), &x_.grad_k(b, g, j, 0),
           problem_.dim, [&] { return hook::key_factor(variant, T(1), b, g, j); },
           [&](T dot) { hook::grad_key_factor(variant, dot, b, g, j); });
       if (problem_.value_dim > 0)
         finish_row(
-            side.grad_values + r * value_columns_, &x_.v(b, g, j, 0), &x_.grad_v(b, g, j, 0),
+            grads.grad_values + r * value_columns_, &x_.v(b, g, j, 0), &x_.grad_v(b, g, j, 0),
             problem_.value_dim, [&] { return hook::value_factor(variant, T(1), b, g, j); },
             [&](T dot) { hook::grad_value_factor(variant, dot, b, g, j); });
     }
@@ -176,7 +176,7 @@ class GradientSides {
   BackwardTensors<T> x_;
   Problem problem_;
   Index padded_ = 0, value_columns_ = 0;
-  ProductSides<T, B> product_;
+  QkOperands<T, B> product_;
   PackedPanels<T> values_, grads_;
   PackedRows<T> grad_rows_;
   T* delta_ = nullptr;  ///< [B][H][rows, in whole blocks] Σ_d ∂L/∂out · out − ∂L/∂lse

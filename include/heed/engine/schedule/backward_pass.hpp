@@ -21,50 +21,51 @@ class BackwardPass {
   using Bound = BoundOf<T, V>;
   static_assert(hook::well_formed<T, V, Bound>() && hook::has_adjoints<Bound>());
   using WorkerOf = GradientWorker<T, B, Bound>;
-  using StripOf = Strip<T, B>;
+  using QueryTileOf = QueryTile<T, B>;
 
  public:
   BackwardPass(const BackwardTensors<T>& x, const V& variant)
       : x_(x), variant_(variant), problem_(checked(x, variant)) {}
 
-  Visited run(const Options& options) {
+  WorkStats run(const Options& options) {
     negligible_ = negligible_weight<T>(options.negligible);
     check_bfloat16(options.bfloat16);
     if (problem_.batch == 0 || problem_.heads == 0) return clear_all();
     plan();
     const Index workers = options.executor.workers(
         problem_.batch * std::max({problem_.heads, problem_.key_heads, key_blocks_}));
-    drops_ = carries_ && negligible_ > 0 && bounds_hold_;
+    prunes_ = scans_ && negligible_ > 0 && bounds_hold_;
     Arena measure;
     layout(measure, workers);
     Workspace own;
     Workspace& workspace = options.workspace ? *options.workspace : own;
     Arena arena(workspace.reserve(measure.used()));
-    Lane* lanes = layout(arena, workers);
+    WorkerScratch* scratch = layout(arena, workers);
 
-    Bound& leader = lanes[0].worker.variant;
+    Bound& leader = scratch[0].worker.variant;
     hook::clear_gradients(leader);
     pack(leader, options.executor);
     const bool shares =
-        hook::shares_gradients(leader) || (carries_ && hook::shares_gradients_over_keys(leader));
+        hook::shares_gradients(leader) || (scans_ && hook::shares_gradients_over_keys(leader));
     const Executor executor = shares ? serial() : options.executor;
-    if (carries_)
-      attend_in_turns(lanes, executor);
+    if (scans_)
+      attend_in_order(scratch, executor);
     else
       executor(problem_.batch * problem_.key_heads,
-               [&](Index task, Index w) { attend(lanes[w], task); });
+               [&](Index task, Index w) { attend(scratch[w], task); });
     executor(problem_.batch * problem_.heads, [&](Index task, Index w) {
-      sides_.finish_queries(lanes[w].worker.variant, task / problem_.heads, task % problem_.heads);
+      operands_.finish_queries(scratch[w].worker.variant, task / problem_.heads,
+                               task % problem_.heads);
     });
-    sides_.finish_sinks(leader);
+    operands_.finish_sinks(leader);
 
-    Visited visited;
-    for (Index w = 0; w < workers; ++w) visited += lanes[w].worker.visited;
-    for (Index b = 0; drops_ && b < problem_.batch; ++b)
-      visited.dropped = std::max(
-          visited.dropped,
+    WorkStats stats;
+    for (Index w = 0; w < workers; ++w) stats += scratch[w].worker.stats;
+    for (Index b = 0; prunes_ && b < problem_.batch; ++b)
+      stats.dropped = std::max(
+          stats.dropped,
           std::accumulate(dropped_ + b * key_blocks_, dropped_ + (b + 1) * key_blocks_, 0.));
-    return visited;
+    return stats;
   }
 
  private:
@@ -92,7 +93,7 @@ class BackwardPass {
   }
 
   /// There is nothing to sum up.
-  Visited clear_all() {
+  WorkStats clear_all() {
     Arena measure;
     bound<T>(variant_, problem_, measure);
     Workspace workspace;
@@ -107,139 +108,140 @@ class BackwardPass {
   }
 
   /// One thread's scratch.
-  struct Lane {
+  struct WorkerScratch {
     WorkerOf worker;
-    StripOf* strips;     ///< [heads of a task][row blocks]
-    StripOf* selectors;  ///< [row blocks]
-    KeyGradients<T> grads;
+    QueryTileOf* query_tiles;  ///< [heads of a task][row blocks]
+    QueryTileOf* selectors;    ///< [row blocks]
+    KvGradients<T> grads;
     T* grad_projection_keys;  ///< [block_keys][columns]
-    T* carries;               ///< [row blocks][block_keys]
-    T* falling;               ///< what falling() gave
+    T* carried;               ///< [row blocks][block_keys]
+    T* key_bias;              ///< what key_bias() gave
     Index batch;              ///< the batch entry all this is about, or −1
   };
 
   void plan() {
-    carries_ = bounds_hold_ = false;
+    scans_ = bounds_hold_ = false;
     if constexpr (hook::scans_rows<Bound>) {
       Arena measure;
       const Bound variant = bound<T>(variant_, problem_, measure);
-      carries_ = hook::selecting_head(variant) >= 0;
+      scans_ = hook::selecting_head(variant) >= 0;
       bounds_hold_ = ScoreBounds<T>::hold(variant, problem_);
     }
     blocks_ = (problem_.queries + Tile::block_rows - 1) / Tile::block_rows;
     key_blocks_ = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys;
-    task_heads_ = carries_ ? problem_.heads : problem_.group();
+    task_heads_ = scans_ ? problem_.heads : problem_.group();
   }
 
-  Lane* layout(Arena& arena, Index workers) {
-    Lane* lanes = arena.take<Lane>(workers);
+  WorkerScratch* layout(Arena& arena, Index workers) {
+    WorkerScratch* scratch = arena.take<WorkerScratch>(workers);
     for (Index w = 0; w < workers; ++w) {
       Bound variant = bound<T>(variant_, problem_, arena);
       if (w == 0) layout_shared(variant, arena);
       WorkerOf worker(problem_, std::move(variant), arena);
-      Lane lane{std::move(worker),
-                arena.take<StripOf>(task_heads_ * blocks_),
-                arena.take<StripOf>(carries_ ? blocks_ : 0),
-                sides_.key_gradients(carries_ ? problem_.key_heads : 1, arena),
-                arena.take<T>(Tile::block_keys * projection_.columns()),
-                arena.take<T>(carries_ ? blocks_ * Tile::block_keys : 0),
-                nullptr,
-                -1};
+      WorkerScratch own{std::move(worker),
+                        arena.take<QueryTileOf>(task_heads_ * blocks_),
+                        arena.take<QueryTileOf>(scans_ ? blocks_ : 0),
+                        operands_.key_gradients(scans_ ? problem_.key_heads : 1, arena),
+                        arena.take<T>(Tile::block_keys * projection_.columns()),
+                        arena.take<T>(scans_ ? blocks_ * Tile::block_keys : 0),
+                        nullptr,
+                        -1};
       for (Index s = 0; s < task_heads_ * blocks_; ++s) {
-        const StripOf strip = StripOf::scoring(problem_.dim, arena);
-        if (!arena.measuring()) new (lane.strips + s) StripOf(strip);
+        const QueryTileOf query_tile = QueryTileOf::scoring(problem_.dim, arena);
+        if (!arena.measuring()) new (own.query_tiles + s) QueryTileOf(query_tile);
       }
-      for (Index s = 0; carries_ && s < blocks_; ++s) {
-        const StripOf strip =
-            StripOf::scoring(projection_ ? projection_.dim() : problem_.dim, arena);
-        if (!arena.measuring()) new (lane.selectors + s) StripOf(strip);
+      for (Index s = 0; scans_ && s < blocks_; ++s) {
+        const QueryTileOf query_tile =
+            QueryTileOf::scoring(projection_ ? projection_.dim() : problem_.dim, arena);
+        if (!arena.measuring()) new (own.selectors + s) QueryTileOf(query_tile);
       }
-      if (!arena.measuring()) new (lanes + w) Lane(std::move(lane));
+      if (!arena.measuring()) new (scratch + w) WorkerScratch(std::move(own));
     }
-    return lanes;
+    return scratch;
   }
 
   void layout_shared(const Bound& variant, Arena& arena) {
-    sides_ = GradientSides<T, B>(x_, problem_, arena);
-    if (carries_) {
-      turns_ = Turns(problem_.batch * blocks_, arena);
+    operands_ = BackwardOperands<T, B>(x_, problem_, arena);
+    if (scans_) {
+      order_ = OrderedSums(problem_.batch * blocks_, arena);
       if (const Projection<T> own = hook::OwnProjection::of<T>(variant); own.queries)
-        projection_ =
-            ProjectionSides<T, B>(as_one_head(own.queries), as_one_head(own.keys), problem_, arena);
+        projection_ = ProjectionOperands<T, B>(as_one_head(own.queries), as_one_head(own.keys),
+                                               problem_, arena);
     }
-    if (drops_) {
+    if (prunes_) {
       bounds_ = ScoreBounds<T>(problem_, negligible_, Tile::block_rows, arena);
       dropped_ = arena.take<double>(problem_.batch * key_blocks_);
     }
   }
 
   void pack(const Bound& variant, const Executor& executor) {
-    sides_.pack(variant, executor);
+    operands_.pack(variant, executor);
     if (projection_) projection_.pack(executor);
-    if (drops_) bounds_.measure(x_.q, x_.k, variant, executor, [](Index) -> T* { return nullptr; });
+    if (prunes_)
+      bounds_.measure(x_.q, x_.k, variant, executor, [](Index) -> T* { return nullptr; });
   }
 
-  static bool overlap(const KeyRange& a, const KeyBlock<T>& b) {
+  static bool overlap(const KeyRange& a, const KvTile<T>& b) {
     return a.first < b.last && b.first < a.last;
   }
 
-  /// A variant that carries nothing: the heads of one key head.
-  void attend(Lane& lane, Index task) {
+  /// A variant that carried nothing: the heads of one key head.
+  void attend(WorkerScratch& own, Index task) {
     const Index b = task / problem_.key_heads, g = task % problem_.key_heads;
-    WorkerOf& worker = lane.worker;
+    WorkerOf& worker = own.worker;
     hook::begin(worker.variant, b, false);
     for (Index h = 0; h < task_heads_; ++h)
-      sides_.place(worker.variant, lane.strips + h * blocks_, b, g * task_heads_ + h);
+      operands_.place(worker.variant, own.query_tiles + h * blocks_, b, g * task_heads_ + h);
     for (Index first = 0; first < problem_.keys; first += Tile::block_keys) {
-      sides_.clear(lane.grads);
-      const KeySide<T> side = sides_.key_side(lane.grads, b, g, first);
+      operands_.clear(own.grads);
+      const KvTileGrad<T> keys = operands_.kv_tile_grad(own.grads, b, g, first);
       for (Index i = blocks_; i-- > 0;)
         for (Index h = 0; h < task_heads_; ++h) {
-          StripOf& strip = lane.strips[h * blocks_ + i];
-          if (overlap(strip.hull, side.keys))
-            worker.tile(strip, sides_.row_side(b, g * task_heads_ + h, i), side);
+          QueryTileOf& query_tile = own.query_tiles[h * blocks_ + i];
+          if (overlap(query_tile.hull, keys.keys))
+            worker.tile(query_tile, operands_.query_tile_grad(b, g * task_heads_ + h, i), keys);
         }
-      hook::end_gradients(worker.variant, side.keys.first, side.keys.last - side.keys.first);
-      sides_.finish_keys(worker.variant, b, g, side);
+      hook::end_gradients(worker.variant, keys.keys.first, keys.keys.last - keys.keys.first);
+      operands_.finish_keys(worker.variant, b, g, keys);
     }
     hook::end(worker.variant);
   }
 
-  /// A variant that carries: key blocks in parallel, one behind the other, since all of them add to
+  /// A variant that carried: key blocks in parallel, one behind the other, since all of them add to
   /// the gradients of the queries. Taken in order, none waits for one that nobody has begun.
-  void attend_in_turns(Lane* lanes, const Executor& executor) {
+  void attend_in_order(WorkerScratch* scratch, const Executor& executor) {
     std::atomic<Index> next{0};
     const Index tasks = problem_.batch * key_blocks_;
     executor(executor.workers(tasks), [&](Index, Index w) {
-      Lane& lane = lanes[w];
+      WorkerScratch& own = scratch[w];
       for (Index task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
-        attend_key_block(lane, task / key_blocks_, task % key_blocks_);
-      leave(lane);
+        attend_key_block(own, task / key_blocks_, task % key_blocks_);
+      leave(own);
     });
     if (projection_)
-      projection_.finish_queries(hook::GradOwnProjection::of<T>(lanes[0].worker.variant));
+      projection_.finish_queries(hook::GradOwnProjection::of<T>(scratch[0].worker.variant));
   }
 
-  void enter(Lane& lane, Index b) {
-    if (lane.batch == b) return;
-    leave(lane);
-    lane.batch = b;
-    Bound& variant = lane.worker.variant;
+  void enter(WorkerScratch& own, Index b) {
+    if (own.batch == b) return;
+    leave(own);
+    own.batch = b;
+    Bound& variant = own.worker.variant;
     hook::begin(variant, b, false);
     for (Index h = 0; h < problem_.heads; ++h)
-      sides_.place(variant, lane.strips + h * blocks_, b, h);
+      operands_.place(variant, own.query_tiles + h * blocks_, b, h);
     const Index selecting = hook::selecting_head(variant);
     if (projection_)
-      projection_.place(variant, lane.selectors, b, selecting);
+      projection_.place(variant, own.selectors, b, selecting);
     else
-      sides_.place(variant, lane.selectors, b, selecting);
-    lane.falling = drops_ && values_are_finite(b)
+      operands_.place(variant, own.selectors, b, selecting);
+    own.key_bias = prunes_ && values_are_finite(b)
                        ? hook::monotone_key_bias(variant, bounds_.least())
                        : nullptr;
   }
-  void leave(Lane& lane) {
-    if (lane.batch >= 0) hook::end(lane.worker.variant);
-    lane.batch = -1;
+  void leave(WorkerScratch& own) {
+    if (own.batch >= 0) hook::end(own.worker.variant);
+    own.batch = -1;
   }
   bool values_are_finite(Index b) const {
     bool all = true;
@@ -251,107 +253,107 @@ class BackwardPass {
   /// All heads on one key block. The selecting head's scores descend the rows once, to know what is
   /// carried into every row block, down to where nobody gives the keys any weight any more; from
   /// there all heads ascend.
-  void attend_key_block(Lane& lane, Index b, Index index) {
-    enter(lane, b);
-    WorkerOf& worker = lane.worker;
+  void attend_key_block(WorkerScratch& own, Index b, Index index) {
+    enter(own, b);
+    WorkerOf& worker = own.worker;
     Bound& variant = worker.variant;
-    sides_.clear(lane.grads);
-    std::fill_n(lane.grad_projection_keys, Tile::block_keys * projection_.columns(), T(0));
+    operands_.clear(own.grads);
+    std::fill_n(own.grad_projection_keys, Tile::block_keys * projection_.columns(), T(0));
     const Index first = index * Tile::block_keys;
-    const KeyBlock<T> block =
+    const KvTile<T> block =
         projection_ ? projection_.keys(b, 0, first)
-                    : sides_.keys(b, problem_.key_head(hook::selecting_head(variant)), first);
+                    : operands_.keys(b, problem_.key_head(hook::selecting_head(variant)), first);
     const Index keys = block.last - first;
-    const Index alive = descend(lane, b, block);
-    if (drops_)
-      dropped_[b * key_blocks_ + index] = alive < blocks_ ? weight(lane, b, alive, block) : 0;
+    const Index alive = descend(own, b, block);
+    if (prunes_)
+      dropped_[b * key_blocks_ + index] = alive < blocks_ ? weight(own, b, alive, block) : 0;
 
     hook::begin_gradients(variant, first, keys);
     for (Index i = blocks_; i-- > 0;) {
-      turns_.wait(b * blocks_ + i, index);
-      if (i < alive && met(lane, i, block)) {
+      order_.wait(b * blocks_ + i, index);
+      if (i < alive && is_visible(own, i, block)) {
         if (i + 1 < alive) {  // else descend() ended here
-          hook::restore_scan(variant, first, keys, lane.carries + i * Tile::block_keys);
-          worker.select(lane.selectors[i], block, bool(projection_));
+          hook::restore_scan(variant, first, keys, own.carried + i * Tile::block_keys);
+          worker.select(own.selectors[i], block, bool(projection_));
         }
-        ascend(lane, b, block, i);
+        ascend(own, b, block, i);
       }
-      turns_.pass(b * blocks_ + i);
+      order_.pass(b * blocks_ + i);
     }
     hook::end_gradients(variant, first, keys);
     for (Index g = 0; g < problem_.key_heads; ++g)
-      sides_.finish_keys(variant, b, g, sides_.key_side(lane.grads, b, g, first));
+      operands_.finish_keys(variant, b, g, operands_.kv_tile_grad(own.grads, b, g, first));
     if (projection_)
       projection_.finish_keys(hook::GradOwnProjection::of<T>(variant), b,
-                              projection_.key_side(lane.grad_projection_keys, b, 0, first));
+                              projection_.kv_tile_grad(own.grad_projection_keys, b, 0, first));
   }
 
   /// Does anybody look at this block from these rows?
-  bool met(const Lane& lane, Index i, const KeyBlock<T>& block) const {
+  bool is_visible(const WorkerScratch& own, Index i, const KvTile<T>& block) const {
     bool any =
-        hook::visits_masked_tiles(lane.worker.variant) || overlap(lane.selectors[i].hull, block);
+        hook::visits_masked_tiles(own.worker.variant) || overlap(own.selectors[i].hull, block);
     for (Index h = 0; h < problem_.heads; ++h)
-      any |= overlap(lane.strips[h * blocks_ + i].hull, block);
+      any |= overlap(own.query_tiles[h * blocks_ + i].hull, block);
     return any;
   }
   /// Has selection masked all these keys for good, from this row block on?
-  bool is_dead(const Lane& lane, Index b, Index i, const KeyBlock<T>& block) const {
-    if (lane.falling == nullptr) return false;
+  bool is_dead(const WorkerScratch& own, Index b, Index i, const KvTile<T>& block) const {
+    if (own.key_bias == nullptr) return false;
     for (Index j = block.first; j < block.last; ++j)
-      if (!bounds_.is_dead(b, i, j, lane.falling[j])) return false;
+      if (!bounds_.is_dead(b, i, j, own.key_bias[j])) return false;
     return true;
   }
-  double weight(const Lane& lane, Index b, Index i, const KeyBlock<T>& block) const {
+  double weight(const WorkerScratch& own, Index b, Index i, const KvTile<T>& block) const {
     double sum = 0;
     for (Index j = block.first; j < block.last; ++j)
-      sum += bounds_.weight(b, i, j, lane.falling[j]);
+      sum += bounds_.weight(b, i, j, own.key_bias[j]);
     return sum;
   }
 
-  /// Leaves what is carried into each row block in Lane::carries; returns the first row block from
-  /// which on the keys are dead.
-  Index descend(Lane& lane, Index b, const KeyBlock<T>& block) {
-    WorkerOf& worker = lane.worker;
+  /// Leaves what is carried into each row block in WorkerScratch::carried; returns the first row
+  /// block from which on the keys are dead.
+  Index descend(WorkerScratch& own, Index b, const KvTile<T>& block) {
+    WorkerOf& worker = own.worker;
     Index i = 0;
-    for (; i < blocks_ && !is_dead(lane, b, i, block); ++i) {
-      if (!met(lane, i, block)) continue;
+    for (; i < blocks_ && !is_dead(own, b, i, block); ++i) {
+      if (!is_visible(own, i, block)) continue;
       hook::save_scan(worker.variant, block.first, block.last - block.first,
-                      lane.carries + i * Tile::block_keys);
-      worker.select(lane.selectors[i], block, bool(projection_));
+                      own.carried + i * Tile::block_keys);
+      worker.select(own.selectors[i], block, bool(projection_));
     }
     return i;
   }
 
   /// All heads on one tile, the selecting one last.
-  void ascend(Lane& lane, Index b, const KeyBlock<T>& block, Index i) {
-    WorkerOf& worker = lane.worker;
+  void ascend(WorkerScratch& own, Index b, const KvTile<T>& block, Index i) {
+    WorkerOf& worker = own.worker;
     hook::clear_scan_gradient(worker.variant);
     const Index selecting = projection_ ? -1 : hook::selecting_head(worker.variant);
     const auto keys_of = [&](Index h) {
-      return sides_.key_side(lane.grads, b, problem_.key_head(h), block.first);
+      return operands_.kv_tile_grad(own.grads, b, problem_.key_head(h), block.first);
     };
     for (Index h = 0; h < problem_.heads; ++h) {
-      StripOf& strip = lane.strips[h * blocks_ + i];
-      if (h != selecting && overlap(strip.hull, block))
-        worker.tile(strip, sides_.row_side(b, h, i), keys_of(h));
+      QueryTileOf& query_tile = own.query_tiles[h * blocks_ + i];
+      if (h != selecting && overlap(query_tile.hull, block))
+        worker.tile(query_tile, operands_.query_tile_grad(b, h, i), keys_of(h));
     }
     if (selecting >= 0)
-      worker.selecting_tile(lane.selectors[i], lane.strips[selecting * blocks_ + i],
-                            sides_.row_side(b, selecting, i), keys_of(selecting));
+      worker.selecting_tile(own.selectors[i], own.query_tiles[selecting * blocks_ + i],
+                            operands_.query_tile_grad(b, selecting, i), keys_of(selecting));
     else
-      worker.selecting_tile(lane.selectors[i], projection_.row_side(b, 0, i),
-                            projection_.key_side(lane.grad_projection_keys, b, 0, block.first));
+      worker.selecting_tile(own.selectors[i], projection_.query_tile_grad(b, 0, i),
+                            projection_.kv_tile_grad(own.grad_projection_keys, b, 0, block.first));
   }
 
   BackwardTensors<T> x_;
   const V& variant_;
   Problem problem_;
-  bool carries_ = false, bounds_hold_ = false, drops_ = false;
+  bool scans_ = false, bounds_hold_ = false, prunes_ = false;
   double negligible_ = 0;
   Index blocks_ = 0, key_blocks_ = 0, task_heads_ = 1;
-  GradientSides<T, B> sides_;
-  ProjectionSides<T, B> projection_;
-  Turns turns_;
+  BackwardOperands<T, B> operands_;
+  ProjectionOperands<T, B> projection_;
+  OrderedSums order_;
   ScoreBounds<T> bounds_;
   double* dropped_ = nullptr;  ///< [B][key blocks] what rows may lose of each
 };

@@ -11,10 +11,10 @@ namespace heed::inline HEED_ABI::detail {
 
 /// Each place is visited by visitor 0, 1, 2 …, whoever runs them: sums are then the same for any
 /// number of threads. Who waits must be sure that the visitors before it are being run.
-class Turns {
+class OrderedSums {
  public:
-  Turns() = default;
-  Turns(Index places, Arena& arena) : next_(arena.take<std::atomic<Index>>(places)) {
+  OrderedSums() = default;
+  OrderedSums(Index places, Arena& arena) : next_(arena.take<std::atomic<Index>>(places)) {
     if (!arena.measuring())
       for (Index place = 0; place < places; ++place) new (next_ + place) std::atomic<Index>(0);
   }

@@ -16,14 +16,14 @@ void pack_all(const Executor& executor, const Packed& packed, Factor&& factor) {
 /// Both sides of a product q kᵀ, in panels for the scores and in rows for each other's gradients.
 /// The gradients of the queries gather here, those of the keys in memory of the thread's own.
 template <class T, class B>
-class ProductSides {
+class QkOperands {
   using Tile = Tiles<T, B>;
 
  public:
-  ProductSides() = default;  ///< Of no product; `if (sides)` is false.
+  QkOperands() = default;  ///< Of no product; `if (sides)` is false.
   /// @param q, k  [B, H, Nq, D], [B, G, Nk, D]; of one head, if the product is a projection's.
-  ProductSides(const View<const T, 4>& q, const View<const T, 4>& k, const Problem& call,
-               Arena& arena)
+  QkOperands(const View<const T, 4>& q, const View<const T, 4>& k, const Problem& call,
+             Arena& arena)
       : given_(true),
         problem_(call),
         heads_(q.dim(1)),
@@ -56,19 +56,19 @@ class ProductSides {
     });
   }
 
-  /// The strips of one head, [row blocks]; a projection's are those of the head that selects.
+  /// The query_tiles of one head, [row blocks]; a projection's are those of the head that selects.
   template <class V>
-  void place(const V& variant, Strip<T, B>* strips, Index b, Index h) const {
+  void place(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
     const T* queries = queries_(b, heads_ > 1 ? h : 0);
-    for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++strips) {
-      strips->place(problem_, variant, b, h, 1, row,
-                    std::min(Tile::block_rows, problem_.queries - row));
-      strips->queries = queries + row * dim_;
+    for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++query_tiles) {
+      query_tiles->place(problem_, variant, b, h, 1, row,
+                         std::min(Tile::block_rows, problem_.queries - row));
+      query_tiles->queries = queries + row * dim_;
     }
   }
 
   /// But for what meets the values.
-  RowSide<T> row_side(Index b, Index h, Index block) const {
+  QueryTileGrad<T> query_tile_grad(Index b, Index h, Index block) const {
     const Index row = block * Tile::block_rows;
     return {.grad_panels = nullptr,
             .grads = {},
@@ -78,12 +78,12 @@ class ProductSides {
   }
 
   /// The block of keys that begins with this one.
-  KeyBlock<T> keys(Index b, Index g, Index first) const {
+  KvTile<T> keys(Index b, Index g, Index first) const {
     return {
         first, std::min(first + Tile::block_keys, problem_.keys), keys_(b, g) + first * dim_, {}};
   }
   /// But for the values. @param grad_keys  [block_keys][columns].
-  KeySide<T> key_side(T* grad_keys, Index b, Index g, Index first) const {
+  KvTileGrad<T> kv_tile_grad(T* grad_keys, Index b, Index g, Index first) const {
     return {.keys = keys(b, g, first),
             .value_panels = nullptr,
             .key_rows = key_rows_(b, g),
@@ -109,8 +109,8 @@ class ProductSides {
 
 /// A projection's, whose scores are products over √D; none where a head selects.
 template <class T, class B>
-class ProjectionSides : public ProductSides<T, B> {
-  using Base = ProductSides<T, B>;
+class ProjectionOperands : public QkOperands<T, B> {
+  using Base = QkOperands<T, B>;
 
  public:
   using Base::Base;
@@ -123,10 +123,10 @@ class ProjectionSides : public ProductSides<T, B> {
   }
 
   // What has gathered goes to the caller's tensors, where they were named.
-  void finish_keys(const GradProjection<T>& to, Index b, const KeySide<T>& side) const {
-    for (Index j = side.keys.first; to.keys && j < side.keys.last; ++j)
+  void finish_keys(const GradProjection<T>& to, Index b, const KvTileGrad<T>& grads) const {
+    for (Index j = grads.keys.first; to.keys && j < grads.keys.last; ++j)
       for (Index d = 0; d < this->dim(); ++d)
-        to.keys(b, j, d) = side.grad_keys[(j - side.keys.first) * this->columns() + d];
+        to.keys(b, j, d) = grads.grad_keys[(j - grads.keys.first) * this->columns() + d];
   }
   void finish_queries(const GradProjection<T>& to) const {
     if (!to.queries) return;

@@ -17,65 +17,65 @@ namespace heed::inline HEED_ABI::detail {
 /// bits. So takers never wait; who offers waits when it is sixteen blocks ahead, and only for
 /// takers that have begun: one that has not might be this thread's next task.
 template <class T>
-class SharedScores {
+class ScoreRing {
  public:
-  SharedScores() = default;
-  SharedScores(Index tasks, Index block_size, Arena& arena)
+  ScoreRing() = default;
+  ScoreRing(Index tasks, Index block_size, Arena& arena)
       : tasks_(tasks),
         block_size_(block_size),
         slots_(arena.take<Slot>(slots)),
         next_(arena.take<Next>(tasks)),
         blocks_(arena.take<T>(slots * block_size)) {
     if (arena.measuring()) return;
-    for (Index i = 0; i < slots; ++i) new (slots_ + i) Slot{nobody};
+    for (Index i = 0; i < slots; ++i) new (slots_ + i) Slot{empty};
     for (Index i = 0; i < tasks; ++i) new (next_ + i) Next{not_running};
   }
 
-  /// @param name   higher than of any block this task offered before
+  /// @param sequence   higher than of any block this task offered before
   /// @param count  numbers, at most block_size
-  void offer(Index name, const T* scores, Index count) {
-    Slot& slot = slots_[name % slots];
-    const Index old = slot.name.load();
-    wait_for_those_before(old);
-    slot.name.store(nobody);
-    wait_for_those_before(old);  // who began meanwhile, and looked before the block was gone
-    if (!is_wanted(name)) return;
-    std::copy_n(scores, count, block(name));
-    slot.name.store(name);
+  void publish(Index sequence, const T* scores, Index count) {
+    Slot& slot = slots_[sequence % slots];
+    const Index old = slot.sequence.load();
+    wait_for_consumers_before(old);
+    slot.sequence.store(empty);
+    wait_for_consumers_before(old);  // who began meanwhile, and looked before the block was gone
+    if (!has_consumer(sequence)) return;
+    std::copy_n(scores, count, block(sequence));
+    slot.sequence.store(sequence);
   }
 
   /// False if the block is not there. Names rise here too.
-  bool take(Index task, Index name, T* scores, Index count) {
-    next_[task].name.store(name);
-    if (slots_[name % slots].name.load() != name) return false;
-    std::copy_n(block(name), count, scores);
+  bool try_get(Index task, Index sequence, T* scores, Index count) {
+    next_[task].sequence.store(sequence);
+    if (slots_[sequence % slots].sequence.load() != sequence) return false;
+    std::copy_n(block(sequence), count, scores);
     return true;
   }
 
   /// The task takes no more.
-  void leave(Index task) { next_[task].name.store(not_running); }
+  void detach(Index task) { next_[task].sequence.store(not_running); }
 
  private:
-  static constexpr Index slots = 16, nobody = -1, not_running = std::numeric_limits<Index>::max();
+  static constexpr Index slots = 16, empty = -1, not_running = std::numeric_limits<Index>::max();
 
   struct Slot {
-    std::atomic<Index> name;
+    std::atomic<Index> sequence;
   };
   /// Written by its task at every block: neighbours would share a line of cache.
   struct alignas(Workspace::alignment) Next {
-    std::atomic<Index> name;  ///< that the task may take next
+    std::atomic<Index> sequence;  ///< that the task may take next
   };
 
-  void wait_for_those_before(Index name) const {
+  void wait_for_consumers_before(Index sequence) const {
     for (Index task = 0; task < tasks_; ++task)
-      while (next_[task].name.load() <= name) std::this_thread::yield();
+      while (next_[task].sequence.load() <= sequence) std::this_thread::yield();
   }
-  bool is_wanted(Index name) const {
+  bool has_consumer(Index sequence) const {
     return std::any_of(next_, next_ + tasks_,
-                       [&](const Next& next) { return next.name.load() <= name; });
+                       [&](const Next& next) { return next.sequence.load() <= sequence; });
   }
 
-  T* block(Index name) const { return blocks_ + name % slots * block_size_; }
+  T* block(Index sequence) const { return blocks_ + sequence % slots * block_size_; }
 
   Index tasks_ = 0, block_size_ = 0;
   Slot* slots_ = nullptr;

@@ -9,7 +9,7 @@ namespace heed::inline HEED_ABI::detail {
 /// What the backward pass reads for one row block of one head, and where its query gradient
 /// gathers.
 template <class T>
-struct RowSide {
+struct QueryTileGrad {
   const T* grad_panels;  ///< [groups][Dv][group_rows] ∂L/∂out
   Rows<T> grads;         ///< the same in rows, from the block's first on
   Rows<T> queries;       ///< scaled as they enter the product
@@ -19,11 +19,11 @@ struct RowSide {
 
 /// The same for one key block of one key head.
 template <class T>
-struct KeySide {
-  KeyBlock<T> keys;            ///< panels of k
+struct KvTileGrad {
+  KvTile<T> keys;              ///< panels of k
   const T* value_panels;       ///< [panels][Dv][panel_keys] from key 0 on
   Rows<T> key_rows;            ///< from key 0 on
-  T *grad_keys, *grad_values;  ///< [block_keys][columns] gather over the rows
+  T *grad_keys, *grad_values;  ///< [block_keys][columns] accumulate_rows over the rows
 };
 
 /// Weights are computed again from the log-sum-exp, tile by tile, and five products made of them:
@@ -34,7 +34,7 @@ template <class T, class B, class V>
 class GradientWorker : public Worker<T, B, V> {
   using Base = Worker<T, B, V>;
   using Tile = Tiles<T, B>;
-  using StripOf = Strip<T, B>;
+  using QueryTileOf = QueryTile<T, B>;
   static constexpr Index group = Tile::group_rows, keys = Tile::block_keys;
 
  public:
@@ -48,45 +48,46 @@ class GradientWorker : public Worker<T, B, V> {
   }
 
   /// A head of a tile, start to end.
-  void tile(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
-    if (!weigh_rows(s, side.keys, false)) return;
-    grade<true>(s, rows, side, grads_);
-    gather_values(s, rows, side);
-    gather_products(s, rows, side, grads_, covered_);
+  void tile(QueryTileOf& s, const QueryTileGrad<T>& rows, const KvTileGrad<T>& kv) {
+    if (!softmax_rows(s, kv.keys, false)) return;
+    softmax_backward<true>(s, rows, kv, grads_);
+    accumulate_grad_values(s, rows, kv);
+    accumulate_grad_operands(s, rows, kv, grads_, covered_);
   }
 
   /// The selecting head, after all others: its scores were used twice. `selector` is what select()
   /// was given.
-  void selecting_tile(const StripOf& selector, StripOf& s, const RowSide<T>& rows,
-                      const KeySide<T>& side) {
-    const bool seen = weigh_rows(s, side.keys, true);
+  void selecting_tile(const QueryTileOf& selector, QueryTileOf& s, const QueryTileGrad<T>& rows,
+                      const KvTileGrad<T>& kv) {
+    const bool seen = softmax_rows(s, kv.keys, true);
     if (seen) {
-      grade<false>(s, rows, side, grads_);
-      gather_values(s, rows, side);
+      softmax_backward<false>(s, rows, kv, grads_);
+      accumulate_grad_values(s, rows, kv);
     }
-    hook::scan_tile_backward(this->variant, this->score_tile(selector, side.keys), votes_);
+    hook::scan_tile_backward(this->variant, this->score_tile(selector, kv.keys), votes_);
     if (!seen) return;
     for (Index g = 0; g < s.groups(); ++g)
       for (Index key = covered_[g].first; key < covered_[g].last; key += Tile::panel_keys)
-        add_votes(s, g, side.keys, key);
-    gather_products(s, rows, side, grads_, covered_);
+        add_selection_grad(s, g, kv.keys, key);
+    accumulate_grad_operands(s, rows, kv, grads_, covered_);
   }
 
-  /// The same for a projection's queries and keys; `rows` and `side` are the projection's.
-  void selecting_tile(const StripOf& selector, const RowSide<T>& rows, const KeySide<T>& side) {
-    hook::scan_tile_backward(this->variant, this->score_tile(selector, side.keys), votes_);
+  /// The same for a projection's queries and keys; `rows` and `kv` are the projection's.
+  void selecting_tile(const QueryTileOf& selector, const QueryTileGrad<T>& rows,
+                      const KvTileGrad<T>& kv) {
+    hook::scan_tile_backward(this->variant, this->score_tile(selector, kv.keys), votes_);
     for (Index g = 0; g < selector.groups(); ++g)
-      covered_[g] = selector.group_hull[g] & KeyRange{side.keys.first, side.keys.last};
-    gather_products(selector, rows, side, votes_, covered_);
+      covered_[g] = selector.group_hull[g] & KeyRange{kv.keys.first, kv.keys.last};
+    accumulate_grad_operands(selector, rows, kv, votes_, covered_);
   }
 
  private:
-  T* at(T* tile, Index row, const KeyBlock<T>& block, Index key) const {
+  T* at(T* tile, Index row, const KvTile<T>& block, Index key) const {
     return tile + row * keys + (key - block.first);
   }
 
   /// The weights of all rows, zero where nothing is seen; false if nothing is seen anywhere.
-  bool weigh_rows(StripOf& s, const KeyBlock<T>& block, bool selected) {
+  bool softmax_rows(QueryTileOf& s, const KvTile<T>& block, bool selected) {
     const BlockMask seen = this->cover(s, block);
     if (seen == BlockMask::empty) return false;
     bool any = false;
@@ -110,29 +111,31 @@ class GradientWorker : public Worker<T, B, V> {
   /// ∂L/∂score of all rows; the weights become those that met the values. Finish: through the
   /// stages to the product; else up to where the votes come in.
   template <bool Finish>
-  void grade(StripOf& s, const RowSide<T>& rows, const KeySide<T>& side, T* grads) {
+  void softmax_backward(QueryTileOf& s, const QueryTileGrad<T>& rows, const KvTileGrad<T>& kv,
+                        T* grads) {
     for (Index g = 0; g < s.groups(); ++g) {
       const KeyRange range = covered_[g];
       const bool none = range.first >= range.last;
-      const Index first = none ? keys : range.first - side.keys.first;
+      const Index first = none ? keys : range.first - kv.keys.first;
       const Index last = none ? keys : first + round_up(range.last - range.first, Tile::panel_keys);
       for (Index r = g * group; r < (g + 1) * group; ++r) {
         std::fill_n(grads + r * keys, first, T(0));
         std::fill_n(grads + r * keys + last, keys - last, T(0));
       }
       for (Index key = range.first; key < range.last; key += Tile::panel_keys)
-        grade_tile<Finish>(s, g, rows, side, key, grads);
+        softmax_tile_backward<Finish>(s, g, rows, kv, key, grads);
     }
   }
 
   template <bool Finish>
-  [[gnu::noinline]] void grade_tile(StripOf& s, Index g, const RowSide<T>& rows,
-                                    const KeySide<T>& side, Index key, T* grads) {
+  [[gnu::noinline]] void softmax_tile_backward(QueryTileOf& s, Index g,
+                                               const QueryTileGrad<T>& rows,
+                                               const KvTileGrad<T>& kv, Index key, T* grads) {
     constexpr int vectors = Tile::panel_vectors;
     const Index dim = this->problem.value_dim, count = s.group_count(g);
     simd::store_products<int(group), vectors, vectors>(
-        rows.grad_panels + g * group * dim, group, side.value_panels + key * dim, Index(0), dim,
-        at(grad_weights_, g * group, side.keys, key), keys);
+        rows.grad_panels + g * group * dim, group, kv.value_panels + key * dim, Index(0), dim,
+        at(grad_weights_, g * group, kv.keys, key), keys);
 #pragma GCC unroll 1
     for (Index r = 0; r < group; ++r) {
       const Index row = g * group + r;
@@ -141,14 +144,14 @@ class GradientWorker : public Worker<T, B, V> {
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) {
           const Index lane = key + v * simd::width<T>;
-          const Lanes<T> lanes = this->lanes(s, row, side.keys, lane);
-          const Batch<T> weight = simd::load(at(weights_, row, side.keys, lane)), zero(T(0));
-          Batch<T> grad_weight = simd::load(at(grad_weights_, row, side.keys, lane));
+          const Lanes<T> lanes = this->lanes(s, row, kv.keys, lane);
+          const Batch<T> weight = simd::load(at(weights_, row, kv.keys, lane)), zero(T(0));
+          Batch<T> grad_weight = simd::load(at(grad_weights_, row, kv.keys, lane));
           if constexpr (hook::Weight::in<V>)
             if (lanes.keys > 0) {
               grad_weight = hook::weight(this->variant, grad_weight, lanes);
               hook::weight(this->variant, weight, lanes)
-                  .store_unaligned(at(weights_, row, side.keys, lane));
+                  .store_unaligned(at(weights_, row, kv.keys, lane));
             }
           // Nought is hidden, and 0 · NaN is NaN.
           Batch<T> grad = simd::select(weight == zero, zero, weight * (grad_weight - delta));
@@ -156,18 +159,19 @@ class GradientWorker : public Worker<T, B, V> {
             hook::grad_scan_bias(this->variant, grad, lanes);
             if constexpr (Finish && hook::GradScore::in<V>)
               grad = hook::grad_score(this->variant, grad,
-                                      simd::load(at(this->products_, row, side.keys, lane)), lanes);
+                                      simd::load(at(this->products_, row, kv.keys, lane)), lanes);
           }
-          grad.store_unaligned(at(grads, row, side.keys, lane));
+          grad.store_unaligned(at(grads, row, kv.keys, lane));
         }
       } else {
         for (int v = 0; v < vectors; ++v)
-          Batch<T>(T(0)).store_unaligned(at(grads, row, side.keys, key + v * simd::width<T>));
+          Batch<T>(T(0)).store_unaligned(at(grads, row, kv.keys, key + v * simd::width<T>));
       }
     }
   }
 
-  [[gnu::noinline]] void add_votes(StripOf& s, Index g, const KeyBlock<T>& block, Index key) {
+  [[gnu::noinline]] void add_selection_grad(QueryTileOf& s, Index g, const KvTile<T>& block,
+                                            Index key) {
     constexpr int vectors = Tile::panel_vectors;
     if constexpr (hook::GradScore::in<V>)
       this->template multiply<int(group), 1>(s, g, block, key, this->products_);
@@ -187,8 +191,8 @@ class GradientWorker : public Worker<T, B, V> {
   }
 
   /// out[key][d] += Σ_r tile[r][key] rows[r][d], over the rows that see each group of keys.
-  void gather(const StripOf& s, const T* tile, const KeyRange* covered, const KeyBlock<T>& block,
-              const Rows<T>& rows, Index columns, T* out) {
+  void accumulate_rows(const QueryTileOf& s, const T* tile, const KeyRange* covered,
+                       const KvTile<T>& block, const Rows<T>& rows, Index columns, T* out) {
     for (Index k = 0; k < block.last - block.first; k += group) {
       const auto sees = [&](Index g) {
         return covered[g].first < block.first + k + group && covered[g].last > block.first + k;
@@ -209,27 +213,28 @@ class GradientWorker : public Worker<T, B, V> {
     }
   }
 
-  void gather_values(const StripOf& s, const RowSide<T>& rows, const KeySide<T>& side) {
-    gather(s, weights_, covered_, side.keys, rows.grads,
-           round_up(this->problem.value_dim, simd::width<T>), side.grad_values);
+  void accumulate_grad_values(const QueryTileOf& s, const QueryTileGrad<T>& rows,
+                              const KvTileGrad<T>& kv) {
+    accumulate_rows(s, weights_, covered_, kv.keys, rows.grads,
+                    round_up(this->problem.value_dim, simd::width<T>), kv.grad_values);
   }
 
-  void gather_products(const StripOf& s, const RowSide<T>& rows, const KeySide<T>& side,
-                       const T* grads, const KeyRange* covered) {
+  void accumulate_grad_operands(const QueryTileOf& s, const QueryTileGrad<T>& rows,
+                                const KvTileGrad<T>& kv, const T* grads, const KeyRange* covered) {
     const Index columns = round_up(s.dim, simd::width<T>);
-    gather(s, grads, covered, side.keys, rows.queries, columns, side.grad_keys);
-    const bool finite = side.key_rows.finite[side.keys.first / keys];
+    accumulate_rows(s, grads, covered, kv.keys, rows.queries, columns, kv.grad_keys);
+    const bool finite = kv.key_rows.finite[kv.keys.first / keys];
     for (Index g = 0; g < s.groups(); ++g) {
       const KeyRange range = covered[g];
       if (range.first >= range.last) continue;
-      const T* x = grads + g * group * keys + (range.first - side.keys.first);
-      const T* k = side.key_rows.data + range.first * side.key_rows.stride;
+      const T* x = grads + g * group * keys + (range.first - kv.keys.first);
+      const T* k = kv.key_rows.data + range.first * kv.key_rows.stride;
       T* out = rows.grad_queries + g * group * columns;
       if (finite)
-        simd::accumulate<int(group), 2, keys, 1>(x, k, side.key_rows.stride,
-                                                 range.last - range.first, columns, out, columns);
+        simd::accumulate<int(group), 2, keys, 1>(x, k, kv.key_rows.stride, range.last - range.first,
+                                                 columns, out, columns);
       else
-        simd::accumulate_seen<keys, 1>(s.group_count(g), x, k, side.key_rows.stride,
+        simd::accumulate_seen<keys, 1>(s.group_count(g), x, k, kv.key_rows.stride,
                                        range.last - range.first, columns, out, columns);
     }
   }

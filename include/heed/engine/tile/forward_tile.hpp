@@ -11,13 +11,13 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// V is the bound variant; every worker has its own copy, and with it its own carry.
+/// V is the bound variant; every worker has its own copy, and with it its own add_scan_bias.
 template <class T, class B, class V>
 class Worker {
   using Tile = Tiles<T, B>;
-  using StripOf = Strip<T, B>;
+  using QueryTileOf = QueryTile<T, B>;
   using Packed = typename Tile::Packed;
-  using Block = KeyBlock<T, Packed>;
+  using Block = KvTile<T, Packed>;
   static_assert(!hook::scans_rows<V> ||
                 (Tile::block_rows <= largest_tile_rows && Tile::block_keys <= largest_tile_keys));
 
@@ -26,7 +26,7 @@ class Worker {
   V variant;
   const T* offsets =
       nullptr;  ///< positions of keys less that of row 0, where keys are not in order
-  Visited visited{};
+  WorkStats stats{};
 
   Worker(const Problem& call, V bound_variant, Arena& arena)
       : problem(call), variant(std::move(bound_variant)) {
@@ -39,7 +39,7 @@ class Worker {
       operands_ = arena.take<Packed>(Tile::group_rows * Tile::block_keys / Tile::numbers);
   }
 
-  static Block block(const KeyStore<T, Packed>& store, Index first, Index last) {
+  static Block block(const PackedKv<T, Packed>& store, Index first, Index last) {
     return {first,
             last,
             store.panels + first * store.dim,
@@ -50,13 +50,13 @@ class Worker {
 
   /// The selecting strip's scores on a key block, handed to the variant. With a projection of its
   /// own only masks apply to them.
-  void select(StripOf& s, const Block& block, bool projected) {
+  void select(QueryTileOf& s, const Block& block, bool projected) {
     score(s, block, projected);
-    hand_over(s, block);
+    scan(s, block);
   }
   /// Its two halves, for those to whom another thread gives the scores(). Not inlined: whichever
   /// task works the scores out, it is by this one function, to the same bits.
-  [[gnu::noinline]] void score(StripOf& s, const Block& block, bool projected) {
+  [[gnu::noinline]] void score(QueryTileOf& s, const Block& block, bool projected) {
     std::fill_n(scores_, scores_of(s), masked<T>);
     const BlockMask seen = cover(s, block);
     [[maybe_unused]] const Registers registers(s.packed_dim());
@@ -65,17 +65,17 @@ class Worker {
         store_scores<shape.rows, shape.panels, masked.value>(s, g, block, key, !projected);
       });
   }
-  void hand_over(const StripOf& s, const Block& block) {
+  void scan(const QueryTileOf& s, const Block& block) {
     hook::scan_tile(variant, score_tile(s, block));
   }
   T* scores() { return scores_; }
-  static Index scores_of(const StripOf& s) {
+  static Index scores_of(const QueryTileOf& s) {
     return s.groups() * Tile::group_rows * Tile::block_keys;
   }
 
   /// Adds a key block to what the strip has gathered.
   /// @param selected  take the scores() of the selecting head, instead of computing them again.
-  void attend(StripOf& s, const Block& block, bool selected = false) {
+  void attend(QueryTileOf& s, const Block& block, bool selected = false) {
     const BlockMask seen = cover(s, block);
     if (seen == BlockMask::empty) return;
     [[maybe_unused]] const Registers registers(s.packed_dim());
@@ -120,7 +120,7 @@ class Worker {
   /// The softmax weights of the strip on a key block, its lse known: handed to consume(row of the
   /// strip, first key, weights), row by row.
   template <class Consume>
-  void weigh_known(StripOf& s, const Block& block, Consume&& consume) {
+  void softmax_from_lse(QueryTileOf& s, const Block& block, Consume&& consume) {
     const BlockMask seen = cover(s, block);
     if (seen == BlockMask::empty) return;
     [[maybe_unused]] const Registers registers(s.packed_dim());
@@ -134,7 +134,7 @@ class Worker {
   }
 
  protected:
-  ScoreTile<T> score_tile(const StripOf& s, const Block& block) const {
+  ScoreTile<T> score_tile(const QueryTileOf& s, const Block& block) const {
     const Row& first = s.rows[0];
     return {.scores = scores_,
             .stride = Tile::block_keys,
@@ -158,7 +158,7 @@ class Worker {
     static constexpr int rows = Rows, panels = Panels;
   };
 
-  BlockMask cover(const StripOf& s, const Block& block) const {
+  BlockMask cover(const QueryTileOf& s, const Block& block) const {
     const auto of = [&](Index head) {
       return hook::block_mask(variant, {s.rows[0].batch, head, s.first_row, s.count / s.heads,
                                         block.first, block.last - block.first, s.rows[0].position});
@@ -169,7 +169,7 @@ class Worker {
     return all;
   }
 
-  Lanes<T> lanes(const StripOf& s, Index row, const Block& block, Index key) const {
+  Lanes<T> lanes(const QueryTileOf& s, Index row, const Block& block, Index key) const {
     const Row& at = s.rows[row];
     return {.batch = at.batch,
             .head = at.head,
@@ -187,7 +187,7 @@ class Worker {
   /// Calls tile(shape, masked, key) on the tiles of a group that some row sees; returns the keys
   /// they cover.
   template <class TileFn>
-  KeyRange each_tile(const StripOf& s, Index g, const Block& block, bool partial,
+  KeyRange each_tile(const QueryTileOf& s, Index g, const Block& block, bool partial,
                      TileFn&& tile) const {
     const KeyRange hull = s.group_hull[g] & KeyRange{block.first, block.last};
     if (hull.first >= hull.last) return {0, 0};
@@ -218,19 +218,21 @@ class Worker {
   /// returns the keys they cover. The first operand is whole, and behind the last key nothing
   /// weighs.
   template <class Softmax, class W>
-  KeyRange weigh(StripOf& s, Index g, const Block& block, bool selected, bool partial, W* weights) {
+  KeyRange weigh(QueryTileOf& s, Index g, const Block& block, bool selected, bool partial,
+                 W* weights) {
     Index first = -1;
     return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
       if (first < 0) first = key;
-      visited.tiles += 1;
-      visited.pairs +=
+      stats.tiles += 1;
+      stats.pairs +=
           s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
       if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && std::is_same_v<W, Packed>)
         if constexpr (shape.rows == Tile::group_rows && !masked.value && !Tile::matrix_tiles)
-          if (!selected && !block.stored) return weigh_full_tile(s, g, block, key, first, weights);
+          if (!selected && !block.stored)
+            return softmax_full_tile(s, g, block, key, first, weights);
       // A score the selecting head hid is hidden whatever the tile.
-      weigh_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first, weights,
-                                                                  selected);
+      softmax_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first,
+                                                                    weights, selected);
     });
   }
 
@@ -243,7 +245,7 @@ class Worker {
   /// Products of a row of a tile times the factors of its query and keys, unless those were packed
   /// with them.
   template <std::size_t Vectors>
-  HEED_INLINE static void scale(const StripOf& s, Index row, const Block& block, Index key,
+  HEED_INLINE static void scale(const QueryTileOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors]) {
     if constexpr (Tile::numbers > 1) {
       const Batch<T> factor(s.factors[row]);
@@ -258,7 +260,7 @@ class Worker {
 
   /// Scores of one row of a tile as they leave the product, through the variant's register hooks.
   template <bool Masked, std::size_t Vectors>
-  HEED_INLINE void shape_scores(const StripOf& s, Index row, const Block& block, Index key,
+  HEED_INLINE void shape_scores(const QueryTileOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors], bool scored) const {
     scale(s, row, block, key, x);
 #pragma GCC unroll 8
@@ -283,7 +285,7 @@ class Worker {
   /// q·k of a tile, to the same place of a [block_rows][block_keys] buffer. One instantiation
   /// serves every variant.
   template <int Rows, int Panels>
-  void multiply(const StripOf& s, Index g, const Block& block, Index key, T* out) const {
+  void multiply(const QueryTileOf& s, Index g, const Block& block, Index key, T* out) const {
     if (block.stored) return dot_stored(s, g, block, key, Panels * Tile::panel_keys, out);
     const Index dim = s.packed_dim(), at = key - block.first;
     const Index row = g * Tile::group_rows;
@@ -299,7 +301,7 @@ class Worker {
   }
 
   /// The same of keys as they are stored.
-  void dot_stored(const StripOf& s, Index g, const Block& block, Index key, Index keys,
+  void dot_stored(const QueryTileOf& s, Index g, const Block& block, Index key, Index keys,
                   T* out) const {
     const Index row = g * Tile::group_rows, first = key - block.first;
     if (key + keys > block.last)  // hooks meet noughts behind the last key, as in packed panels
@@ -311,7 +313,7 @@ class Worker {
         std::min(keys, block.last - key), out + row * Tile::block_keys + first, Tile::block_keys);
   }
   /// Adds what the weights of a group's rows make of values as they are stored.
-  void add_stored(const StripOf& s, Index row, Index count, const Block& block,
+  void add_stored(const QueryTileOf& s, Index row, Index count, const Block& block,
                   const KeyRange& done) {
     const Index first = done.first - block.first, keys = done.last - done.first;
     const T* const scale = block.stored->value_scale;
@@ -336,7 +338,7 @@ class Worker {
 
   /// Scores as they would enter the softmax but for what is carried, to scores_.
   template <int Rows, int Panels, bool Masked>
-  void store_scores(StripOf& s, Index g, const Block& block, Index key, bool scored) {
+  void store_scores(QueryTileOf& s, Index g, const Block& block, Index key, bool scored) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     multiply<Rows, Panels>(s, g, block, key, scores_);
     const Index count = s.group_count(g);
@@ -354,8 +356,8 @@ class Worker {
 
   /// What is hidden stays so, whatever stands where nothing was carried.
   template <bool Masked, std::size_t Vectors>
-  HEED_INLINE void carry(const StripOf& s, Index row, const Block& block, Index key,
-                         Batch<T> (&x)[Vectors]) const {
+  HEED_INLINE void add_scan_bias(const QueryTileOf& s, Index row, const Block& block, Index key,
+                                 Batch<T> (&x)[Vectors]) const {
 #pragma GCC unroll 8
     for (int v = 0; v < int(Vectors); ++v) {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
@@ -369,7 +371,7 @@ class Worker {
     }
   }
   template <bool Masked>
-  HEED_INLINE auto changes(const StripOf& s, Index row, const Block& block, Index key) const {
+  HEED_INLINE auto changes(const QueryTileOf& s, Index row, const Block& block, Index key) const {
     if constexpr (hook::Weight::in<V>) {
       return [this, &s, &block, row, key](const Batch<T>& weight, int v) {
         const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
@@ -383,8 +385,8 @@ class Worker {
   /// A whole tile that every row sees whole: from the product to the weights in registers. This is
   /// where the time goes, so it is written out; all other tiles go by way of memory, row by row,
   /// which costs them a few per cent and the compiler a tenth.
-  [[gnu::noinline]] void weigh_full_tile(StripOf& s, Index g, const Block& block, Index key,
-                                         Index first, Packed* weights) {
+  [[gnu::noinline]] void softmax_full_tile(QueryTileOf& s, Index g, const Block& block, Index key,
+                                           Index first, Packed* weights) {
     constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
     Batch<T> acc[std::size_t(rows)][std::size_t(vectors)];
     const Index dim = s.packed_dim();
@@ -395,7 +397,7 @@ class Worker {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       shape_scores<false>(s, row0 + r, block, key, acc[r], true);
-      carry<false>(s, row0 + r, block, key, acc[r]);
+      add_scan_bias<false>(s, row0 + r, block, key, acc[r]);
     }
     OnlineSoftmax::raise(s, row0, acc, weight_at(weights, 0, at), Tile::block_keys / Tile::numbers,
                          key - first);
@@ -406,8 +408,8 @@ class Worker {
   }
 
   template <int Rows, int Panels, bool Masked, class Softmax, class W>
-  [[gnu::noinline]] void weigh_tile(StripOf& s, Index g, const Block& block, Index key, Index first,
-                                    W* weights, bool selected) {
+  [[gnu::noinline]] void softmax_tile(QueryTileOf& s, Index g, const Block& block, Index key,
+                                      Index first, W* weights, bool selected) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     const Index row0 = g * Tile::group_rows, at = key - block.first;
     const T* products = scores_;  // the selecting head's, finished
@@ -422,7 +424,7 @@ class Worker {
       Batch<T> x[std::size_t(vectors)];
       load_row(products + (row0 + r) * Tile::block_keys + at, x);
       if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);
-      carry<Masked>(s, row0 + r, block, key, x);
+      add_scan_bias<Masked>(s, row0 + r, block, key, x);
       Softmax::template row<Masked>(s, row0 + r, x, weight_at(weights, r, at), key - first,
                                     changes<Masked>(s, row0 + r, block, key));
     }

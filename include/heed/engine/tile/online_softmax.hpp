@@ -20,7 +20,7 @@ struct OnlineSoftmax {
   /// Raises the maximum of one row, given its largest scores, lane by lane; `done` are the weights
   /// of the row that are there already, whole registers.
   template <class T, class B, class W>
-  [[gnu::noinline]] static void raise(Strip<T, B>& s, Index row, const Batch<T>& top, W* done,
+  [[gnu::noinline]] static void raise(QueryTile<T, B>& s, Index row, const Batch<T>& top, W* done,
                                       Index count) {
     const T max = simd::reduce_max(top);
     simd::Operand<W>::fade_weights(done, count, s.state.rescale(row, max));
@@ -34,14 +34,15 @@ struct OnlineSoftmax {
     return top;
   }
   template <class T, class B>
-  HEED_INLINE static Mask<T> exceeds(const Strip<T, B>& s, Index row, const Batch<T>& top) {
+  HEED_INLINE static Mask<T> exceeds(const QueryTile<T, B>& s, Index row, const Batch<T>& top) {
     return top > Batch<T>(s.state.max[row] + slack<T>);
   }
 
   /// Raises what maxima of a tile must be raised; `done` weights of a row stand before the tile's.
   template <std::size_t Rows, std::size_t Vectors, class T, class B, class W>
-  HEED_INLINE static void raise(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Rows][Vectors],
-                                W* weights, Index stride, Index done) {
+  HEED_INLINE static void raise(QueryTile<T, B>& s, Index row,
+                                const Batch<T> (&scores)[Rows][Vectors], W* weights, Index stride,
+                                Index done) {
     Mask<T> any = exceeds(s, row, largest(scores[0]));
 #pragma GCC unroll 16
     for (int r = 1; r < int(Rows); ++r) any = any | exceeds(s, row + r, largest(scores[r]));
@@ -55,7 +56,7 @@ struct OnlineSoftmax {
     raise_rows(s, row, Index(Rows), tops, weights, stride, done);
   }
   template <class T, class B, class W>
-  [[gnu::noinline]] static void raise_rows(Strip<T, B>& s, Index row, Index rows, const T* tops,
+  [[gnu::noinline]] static void raise_rows(QueryTile<T, B>& s, Index row, Index rows, const T* tops,
                                            W* weights, Index stride, Index done) {
     for (Index r = 0; r < rows; ++r) {
       const Batch<T> top = simd::load(tops + r * simd::width<T>);
@@ -67,7 +68,7 @@ struct OnlineSoftmax {
   /// Weights of one row whose maximum stands: 2^(score − max), as change(weight, register) leaves
   /// them.
   template <bool Masked, std::size_t Vectors, class T, class B, class W, class Change>
-  HEED_INLINE static void weigh(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
+  HEED_INLINE static void weigh(QueryTile<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                                 W* weights, Change&& change) {
     const Batch<T> max(s.state.max[row]);
     T* sum = s.state.sum + row * simd::width<T>;
@@ -86,7 +87,7 @@ struct OnlineSoftmax {
 
   /// Both for one row.
   template <bool Masked, std::size_t Vectors, class T, class B, class W, class Change>
-  HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
+  HEED_INLINE static void row(QueryTile<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               W* weights, Index done, Change&& change) {
     const Batch<T> top = largest(scores);
     if (simd::any(exceeds(s, row, top))) [[unlikely]]
@@ -99,7 +100,7 @@ struct OnlineSoftmax {
 /// so do those so far down that a product with their weight would be subnormal, which is slow.
 struct KnownSoftmax {
   template <bool Masked, std::size_t Vectors, class T, class B, class Change>
-  HEED_INLINE static void row(Strip<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
+  HEED_INLINE static void row(QueryTile<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               T* weights, Index, Change&&) {
     const Batch<T> lse(s.state.lse[row]);
 #pragma GCC unroll 8

@@ -10,12 +10,12 @@ namespace heed::inline HEED_ABI::detail {
 /// At most block_rows rows that read one key head: a row block of one head or, where there are few
 /// queries, the rows of several heads of a group, head by head.
 template <class T, class B>
-struct Strip {
+struct QueryTile {
   using Tile = Tiles<T, B>;
   using Packed = typename Tile::Packed;
 
   /// So many are kept in rows: those that read what is stored, or all for matrix registers.
-  static constexpr Index most_query_rows = Tile::matrix_tiles ? Tile::block_rows : few_stored_rows;
+  static constexpr Index max_query_rows = Tile::matrix_tiles ? Tile::block_rows : max_gemv_rows;
 
   Index count = 0;      ///< rows
   Index head = 0;       ///< of the first row
@@ -29,7 +29,7 @@ struct Strip {
   /// have none.
   const Packed* queries = nullptr;
   T* factors = nullptr;  ///< [block_rows] what scales them, of pairs
-  /// [most_query_rows][query_stride()], if they are no more; scaled as `queries` are. For matrix
+  /// [max_query_rows][query_stride()], if they are no more; scaled as `queries` are. For matrix
   /// registers noughts stand behind the last, up to a whole group.
   Packed* query_rows = nullptr;
   RowStates<T> state;  ///< of block_rows
@@ -38,19 +38,20 @@ struct Strip {
   KeyRange* group_hull = nullptr;  ///< [groups]
   KeyRange* group_full = nullptr;  ///< [groups] keys that all rows of the group see
 
-  Strip() = default;
-  Strip(Index head_dim, Index value_dim, Arena& arena)
-      : Strip(head_dim, RowStates<T>(Tile::block_rows, round_up(value_dim, simd::width<T>), arena),
-              arena) {
+  QueryTile() = default;
+  QueryTile(Index head_dim, Index value_dim, Arena& arena)
+      : QueryTile(head_dim,
+                  RowStates<T>(Tile::block_rows, round_up(value_dim, simd::width<T>), arena),
+                  arena) {
     queries = own_queries_ =
         arena.take<Packed>(Tile::matrix_tiles ? 0 : Tile::block_rows * packed_dim());
     factors = arena.take<T>(Tile::numbers > 1 ? Tile::block_rows : 0);
-    query_rows = arena.take<Packed>(most_query_rows * query_stride());
+    query_rows = arena.take<Packed>(max_query_rows * query_stride());
   }
 
   /// A strip that only scores: its packed queries are elsewhere, its lse is known.
-  static Strip scoring(Index head_dim, Arena& arena) {
-    return Strip(head_dim, RowStates<T>::known(Tile::block_rows, arena), arena);
+  static QueryTile scoring(Index head_dim, Arena& arena) {
+    return QueryTile(head_dim, RowStates<T>::known(Tile::block_rows, arena), arena);
   }
 
   /// Operands of a query, see simd::Operand.
@@ -99,7 +100,7 @@ struct Strip {
   /// Packs the rows: row_of(row, r) points to the D numbers of a group's row r, factor(row) scales
   /// them. `room` is for a group.
   template <class RowOf, class Factor>
-  void pack(RowOf&& row_of, Factor&& factor, const PanelRoom<T, Packed>& room = {}) {
+  void pack(RowOf&& row_of, Factor&& factor, const PackScratch<T, Packed>& room = {}) {
     if constexpr (!Tile::matrix_tiles)
       for (Index g = 0; g < groups(); ++g) {
         const Index first = g * Tile::group_rows;
@@ -109,7 +110,7 @@ struct Strip {
                    own_queries_ + first * packed_dim(),
                    Tile::numbers > 1 ? factors + first : nullptr);
       }
-    if (count <= most_query_rows) pack_rows(row_of, factor);
+    if (count <= max_query_rows) pack_rows(row_of, factor);
   }
 
   /// Nothing seen yet, but for each head's sink, if it counts here.
@@ -126,7 +127,7 @@ struct Strip {
   }
 
   /// Adds what another strip of the same rows gathered from other keys.
-  void add(const Strip& other) {
+  void add(const QueryTile& other) {
     for (Index r = 0; r < count; ++r) state.merge(r, other.state);
   }
 
@@ -141,7 +142,7 @@ struct Strip {
 
  private:
   /// What every strip has.
-  Strip(Index head_dim, const RowStates<T>& states, Arena& arena)
+  QueryTile(Index head_dim, const RowStates<T>& states, Arena& arena)
       : dim(head_dim),
         rows(arena.take<Row>(Tile::block_rows)),
         ranges(arena.take<KeyRange>(Tile::block_rows)),
