@@ -23,6 +23,6 @@ struct WorkStats {
     return *this;
   }
 };
-using Visited = WorkStats;  ///< its name until 0.1
+using WorkStats = WorkStats;  ///< its name until 0.1
 
 }  // namespace heed::inline HEED_ABI

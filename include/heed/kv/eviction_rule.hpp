@@ -31,7 +31,8 @@ struct HeldToken {
 };
 
 /// A rule: the token with the largest claim goes. It does not ask whether a token is protected or
-/// recent, and need not settle ties: see detail::victim().
+/// recent, and need not settle ties: see detail::victim(). A claim depends on the token alone, and
+/// may be asked for where it does not matter.
 ///
 ///     struct Mine {
 ///       static constexpr const char* name = "mine";
@@ -87,10 +88,15 @@ const R& rule_at(const void* rule) {
 template <class R, class T>
 void rule_claims(const void* rule, const HeldTokens<T>& tokens, T* to) {
   const R& r = rule_at<R>(rule);
-  for (Index j = 0; j < tokens.slots; ++j)
-    if (tokens.position[j] >= 0)
-      to[j] = r.claim(HeldToken<T>{tokens.position[j], -tokens.carry[j] * simd::ln2<T>,
-                                   tokens.weight ? tokens.weight[j] : T(0)});
+  const auto claim = [&](Index j, T weight) {
+    // A slot without a token claims too, without a branch, and is not looked at.
+    const Index position = tokens.position[j] < 0 ? 0 : tokens.position[j];
+    to[j] = r.claim(HeldToken<T>{position, -tokens.carry[j] * simd::ln2<T>, weight});
+  };
+  if (tokens.weight != nullptr)
+    for (Index j = 0; j < tokens.slots; ++j) claim(j, tokens.weight[j]);
+  else
+    for (Index j = 0; j < tokens.slots; ++j) claim(j, T(0));
 }
 
 template <class R>

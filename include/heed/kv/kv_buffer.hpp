@@ -383,6 +383,7 @@ class KvBuffer {
 
   void release(KvSequence<T, S>& s, Index slot) {
     s.position[std::size_t(slot)] = nobody;
+    s.marks[std::size_t(slot)] = 0;
     if (s.first == slot) s.first = nobody;
     s.free.push_back(slot);
   }

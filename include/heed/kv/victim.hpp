@@ -10,7 +10,8 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// When the slots of a sequence are seen. Rows count from the start of a step.
+/// When the slots of a sequence are seen; those without a token never. Rows count from the start of
+/// a step.
 template <class T>
 struct Lifetimes {
   const T *born, *dies;  ///< [slots] the first row that sees a slot, the first that no longer does
@@ -32,22 +33,30 @@ Index victim(const KvSequence<T, S>& s, const EvictionRule& rule, Index last,
   const T* const evidence = rule.evidence() == Evidence::age ? nullptr
                             : weights != nullptr             ? weights
                                                              : s.carry.data();
+  const auto older = [&](Index a, Index b) {
+    return b == Sequence::nobody || s.position[std::size_t(a)] < s.position[std::size_t(b)];
+  };
+  const auto may_go = [&](Index j) {
+    return lives.include(j, row) && s.position[std::size_t(j)] <= last &&
+           (s.marks[std::size_t(j)] & Sequence::never_goes) == 0;
+  };
   Index best = Sequence::nobody;
-  bool best_is_bad = false;
+  if (evidence != nullptr) {
+    std::uint8_t marks = 0;
+    for (Index j = 0; j < s.slots; ++j) marks |= s.marks[std::size_t(j)];
+    if ((marks & Sequence::bad_key) != 0 || !simd::all_finite(evidence, 0, 1, s.slots))
+      for (Index j = 0; j < s.slots; ++j)
+        if (((s.marks[std::size_t(j)] & Sequence::bad_key) != 0 ||
+             !simd::is_finite(evidence + j)) &&
+            may_go(j) && older(j, best))
+          best = j;
+    if (best != Sequence::nobody) return best;
+  }
+  T most = T(0);
   for (Index j = 0; j < s.slots; ++j) {
-    const Index position = s.position[std::size_t(j)];
-    const std::uint8_t marks = s.marks[std::size_t(j)];
-    if (position == Sequence::nobody || position > last || (marks & Sequence::never_goes) != 0 ||
-        !lives.include(j, row))
-      continue;
-    const bool bad =
-        evidence != nullptr && ((marks & Sequence::bad_key) != 0 || !simd::is_finite(evidence + j));
-    bool sooner = best == Sequence::nobody || (bad && !best_is_bad);
-    if (!sooner && bad == best_is_bad) {
-      const bool older = position < s.position[std::size_t(best)];
-      sooner = bad || claims[j] == claims[best] ? older : claims[j] > claims[best];
-    }
-    if (sooner) best = j, best_is_bad = bad;
+    const bool some = best != Sequence::nobody;
+    if ((some && claims[j] < most) || !may_go(j)) continue;
+    if (!some || claims[j] > most || older(j, best)) best = j, most = claims[j];
   }
   assert(best != Sequence::nobody && "the budget exceeds what may not go");
   return best;
