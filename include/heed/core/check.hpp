@@ -4,6 +4,7 @@
 #pragma once
 
 #include "heed/core/storage.hpp"
+#include "heed/core/views.hpp"
 
 #include <algorithm>
 #include <bit>
