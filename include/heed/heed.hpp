@@ -32,6 +32,7 @@
 #include "heed/score/position_temperature.hpp"
 #include "heed/score/prefix_lm.hpp"
 #include "heed/score/query_offset.hpp"
+#include "heed/score/relative_bias.hpp"
 #include "heed/score/score_rule.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/sinks.hpp"

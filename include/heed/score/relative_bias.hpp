@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// A learned bias per distance, in buckets.
+#pragma once
+
+#include "heed/score/stage.hpp"
+
+#include <cmath>
+
+namespace heed::inline HEED_ABI {
+
+/// How distances share buckets.
+struct RelativeBuckets {
+  Index max_distance = 128;  ///< All distances from here on share the last bucket.
+  bool bidirectional =
+      false;  ///< Do keys after the query have buckets of their own, the second half?
+};
+
+/// s(i, j) += table[h, bucket(j − p)], p the position of row i, as T5 has it (Raffel et al.,
+/// arXiv:1910.10683). Of n buckets for one direction, distances below n / 2 have one each; beyond,
+/// the width of buckets grows by a constant factor up to max_distance:
+///
+///     bucket(d) = |d|                                                   if |d| < n / 2
+///               = min(n − 1, ⌊n/2 (1 + log(2|d|/n) / log(2 max_distance/n))⌋)   else
+///
+/// Without `bidirectional` keys after the query share bucket 0.
+///
+/// @param table  [H, buckets].
+/// @throws ShapeError unless the table has a row per head; ValueError unless there are 2 buckets
+/// for
+///     a direction, and max_distance is beyond half of them.
+/// @note A register whose keys are all max_distance away or more costs one addition; nearer ones a
+///     look-up per key.
+template <class T>
+struct RelativeBias : StageOf<Rank::bias> {
+  static constexpr Reads reads = Reads::distance;
+
+  View<const T, 2> table;
+  RelativeBuckets buckets;
+  View<T, 2> gradient{};
+  const Index* bucket = nullptr;  ///< [max_distance + 1] of a distance to the past
+  double* sums = nullptr;         ///< [H][buckets] the gradient as it accumulates
+
+  /// ∂L/∂table, [H, buckets], overwritten by backward().
+  RelativeBias grad(std::type_identity_t<View<T, 2>> to) const {
+    RelativeBias stage = *this;
+    stage.gradient = to;
+    return stage;
+  }
+
+  template <class U>
+  RelativeBias bind(const Problem& p, Arena& arena) const {
+    static_assert(std::is_same_v<T, U>, "heed: relative_bias must have the number type of out");
+    RelativeBias bound = *this;
+    Index* of = arena.take<Index>(buckets.max_distance + 1);
+    if (!arena.measuring())
+      for (Index d = 0; d <= buckets.max_distance; ++d) of[d] = bucket_of(d);
+    bound.bucket = of;
+    if (gradient) bound.sums = arena.take<double>(p.heads * table.dim(1));
+    return bound;
+  }
+  void check(const Problem& p) const {
+    expect_dims("relative_bias", table.dims(), {p.heads, table.dim(1)}, "a row per head");
+    detail::reads(p.tensors, "relative_bias", table);
+    if (one_way() < 2 || buckets.max_distance <= one_way() / 2)
+      throw ValueError("relative_bias: ", one_way(), " buckets for a direction and max_distance ",
+                       buckets.max_distance,
+                       ": there must be 2, and max_distance beyond half of "
+                       "them");
+    if (!gradient) return;
+    expect_dims("relative_bias' gradient", gradient.dims(), table.dims(),
+                "the dimensions of the table");
+    if (p.backward) detail::writes(p.tensors, "relative_bias' gradient", gradient);
+  }
+
+  template <class U>
+  HEED_INLINE Batch<U> score(const Batch<U>& s, const Lanes<U>& at) const {
+    const Batch<U> distance = at.distance(), last(U(buckets.max_distance));
+    if (!simd::any(distance > Batch<U>(U(0)) - last))  // the far past
+      return s + Batch<U>(table(at.head, bucket[buckets.max_distance]) * simd::log2e<U>);
+    U lanes[std::size_t(simd::width<U>)];
+    distance.store_unaligned(lanes);
+    for (U& x : lanes) x = table(at.head, bucket_at(Index(x))) * simd::log2e<U>;
+    return s + simd::load(lanes);
+  }
+
+  bool shares_gradients() const { return bool(gradient); }
+  void clear_gradients() {
+    for (Index i = 0; gradient && i < table.dim(0) * table.dim(1); ++i) sums[i] = 0;
+    for (Index h = 0; h < gradient.dim(0); ++h)
+      for (Index i = 0; i < gradient.dim(1); ++i) gradient(h, i) = T(0);
+  }
+  template <class U>
+  HEED_INLINE Batch<U> grad_score(const Batch<U>& grad, const Batch<U>&, const Lanes<U>& at) {
+    if (!gradient) return grad;
+    U distance[std::size_t(simd::width<U>)], lanes[std::size_t(simd::width<U>)];
+    at.distance().store_unaligned(distance);
+    grad.store_unaligned(lanes);
+    for (Index lane = 0; lane < std::min(simd::width<U>, at.keys); ++lane)
+      sums[at.head * table.dim(1) + bucket_at(Index(distance[lane]))] += double(lanes[lane]);
+    return grad;
+  }
+  void end_gradients(Index, Index) {
+    for (Index h = 0; h < gradient.dim(0); ++h)
+      for (Index i = 0; i < gradient.dim(1); ++i) gradient(h, i) = T(sums[h * table.dim(1) + i]);
+  }
+
+ private:
+  Index one_way() const { return buckets.bidirectional ? table.dim(1) / 2 : table.dim(1); }
+  /// Of a key so far back.
+  Index bucket_of(Index distance) const {
+    const Index n = one_way(), exact = n / 2;
+    if (distance < exact) return distance;
+    const double grown = std::log(double(distance) / double(exact)) /
+                         std::log(double(buckets.max_distance) / double(exact));
+    return std::min(n - 1, exact + Index(grown * double(n - exact)));
+  }
+  Index bucket_at(Index distance) const {
+    const Index last = buckets.max_distance;
+    if (distance <= 0) return bucket[std::min(-distance, last)];
+    return buckets.bidirectional ? one_way() + bucket[std::min(distance, last)] : 0;
+  }
+};
+
+/// From a table [H, buckets].
+template <TensorLike<2> X>
+auto relative_bias(X&& table, const RelativeBuckets& buckets = {}) {
+  using T = ScalarOf<X>;
+  return RelativeBias<T>{{}, View<const T, 2>(std::forward<X>(table)), buckets};
+}
+
+}  // namespace heed::inline HEED_ABI
