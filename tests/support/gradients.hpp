@@ -4,7 +4,7 @@
 #pragma once
 
 #include "heed/engine/backward.hpp"
-#include "heed/score/position_temperature.hpp"
+#include "heed/score/temperatures.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/window.hpp"
 #include "reference/backward.hpp"
