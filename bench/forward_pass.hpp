@@ -32,22 +32,24 @@ using ComputedIn = std::conditional_t<std::is_same_v<S, Eigen::bfloat16>, float,
 /// forward() under the variant, q, k and v of S.
 /// @param pairs  visible pairs (query, key) of one head.
 /// @param options  but for the threads and the workspace.
+/// @param of_heads  query heads, and as many key heads.
 template <class S, class Variant>
 void forward_pass(benchmark::State& state, const Variant& variant, Index tokens, Index dim,
-                  double pairs, int threads = 1, heed::Options options = {}) {
+                  double pairs, int threads = 1, heed::Options options = {},
+                  Index of_heads = heads) {
   using T = ComputedIn<S>;
   const auto tensor = [&](unsigned seed) -> Tensor<S, 4> {
-    return random<T, 4>(seed, 1, heads, tokens, dim).template cast<S>();
+    return random<T, 4>(seed, 1, of_heads, tokens, dim).template cast<S>();
   };
   const Tensor<S, 4> q = tensor(1), k = tensor(2), v = tensor(3);
-  Tensor<T, 4> out(1, heads, tokens, dim);
+  Tensor<T, 4> out(1, of_heads, tokens, dim);
   heed::Workspace workspace;
   Eigen::ThreadPool pool(threads);
   if (threads > 1) options.executor = heed::executor(pool);
   options.workspace = &workspace;
 
   heed::WorkStats visited;
-  const double all = pairs * double(heads);
+  const double all = pairs * double(of_heads);
   const Work work{.flop = 4 * double(dim) * all, .pairs = all, .threads = threads};
   const auto call = [&] { visited = heed::forward(q, k, v, variant, out, options); };
   // The peak of what is multiplied; of matrix registers, which are far beyond, that of float.

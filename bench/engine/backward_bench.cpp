@@ -6,9 +6,7 @@
 //
 // Eight heads of 64, float, one thread or two. FLOP/s count the five products of the backward pass,
 // of which the scores are one already computed by the forward pass.
-#include "forward_pass.hpp"
-#include "heed/core/thread_pool.hpp"
-#include "heed/engine/backward.hpp"
+#include "backward_pass.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/standard.hpp"
@@ -19,26 +17,7 @@ namespace {
 template <class Variant>
 void run(benchmark::State& state, const Variant& variant, std::optional<double> negligible = {},
          int threads = 1) {
-  constexpr Index dim = 64;
-  const Index tokens = state.range(0);
-  const auto numbers = [&](unsigned seed) { return random<float, 4>(seed, 1, heads, tokens, dim); };
-  const auto q = numbers(1), k = numbers(2), v = numbers(3), grad_out = numbers(4);
-  Tensor<float, 4> out(1, heads, tokens, dim), grad_q = out, grad_k = out, grad_v = out;
-  Tensor<float, 3> lse(1, heads, tokens);
-  heed::Workspace workspace;
-  Eigen::ThreadPool pool(threads);
-  const heed::Options options{threads > 1 ? heed::executor(pool) : heed::serial(), &workspace,
-                              negligible};
-  heed::forward(q, k, v, variant, out, lse, options);
-
-  const double pairs = causal_pairs(tokens) * double(heads);
-  heed::WorkStats visited;
-  measure<float>(
-      state, {.flop = 10 * double(dim) * pairs, .pairs = pairs, .threads = threads}, the_peak, [&] {
-        visited =
-            heed::backward(q, k, v, variant, out, lse, grad_out, grad_q, grad_k, grad_v, options);
-      });
-  state.counters["computed%"] = 100 * double(visited.pairs) / pairs;  // 100: no pair in vain
+  backward_pass(state, variant, state.range(0), negligible, threads);
 }
 
 void Causal(benchmark::State& state) {
