@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The tests of the library, from a bare Debian: sets up what is missing, builds and runs.
 #
-#   sh tests/test.sh            release, headers, sanitize, threads, clang and instructions
+#   sh tests/test.sh            release, sanitize, clang, headers, threads and instructions
 #   sh tests/test.sh all        every part
 #   sh tests/test.sh PART...    some of them:
 #
@@ -23,13 +23,14 @@
 #     neon       64-bit Arm, by a cross compiler and an emulator: registers, forward, backward and
 #                buffer in a program of their own, and the package's kernels
 #
-# It goes on after a part that fails, and ends with a line for each and one for all.
+# Two parts run at a time, the longest should come first; what a part says is shown when it ends, and
+# stays in build/PART.log. It goes on after a part that fails, and ends with a line for each and one for all.
 # CXX names another g++. HEED_WERROR=1 makes a warning an error. HEED_SKIP_SETUP=1 installs nothing.
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
-every_part="release headers sanitize threads clang instructions baseline avx2 neon"
-[ $# -gt 0 ] || set -- release headers sanitize threads clang instructions
+every_part="release sanitize clang baseline avx2 headers threads instructions neon"
+[ $# -gt 0 ] || set -- release sanitize clang headers threads instructions
 [ "$*" != all ] || set -- $every_part
 for part in "$@"; do
   case " $every_part " in
@@ -69,6 +70,10 @@ configure() {
   cmake --preset "$1" -Wno-dev $options $own
 }
 
+build() {
+  cmake --build --preset "$1" --parallel "$jobs"
+}
+
 # GoogleTest for Arm, from the source that Debian brings.
 googletest_for_arm() {
   googletest=build/neon/googletest
@@ -96,33 +101,64 @@ fixed_addresses() {
 run() {
   [ "$1" != neon ] || googletest_for_arm || return 1
   case $1 in
-    headers) configure release &&
-             cmake --build --preset release --target all_verify_interface_header_sets ;;
-    threads) configure threads && cmake --build --preset threads &&
-             fixed_addresses ctest --preset threads ;;
-    *) configure "$1" && cmake --build --preset "$1" && ctest --preset "$1" --parallel "$jobs" ;;
+    headers) configure headers && build headers ;;
+    threads) configure threads && build threads && fixed_addresses ctest --preset threads ;;
+    *) configure "$1" && build "$1" && ctest --preset "$1" --parallel "$jobs" ;;
   esac
 }
 
-failed= table= began=$(date +%s)
-for part in "$@"; do
-  start=$(date +%s) failures=build/$part/Testing/Temporary/LastTestsFailed.log
+# A part, from start to end; its line of the table to build/PART.result.
+take() {
+  start=$(date +%s) failures=build/$1/Testing/Temporary/LastTestsFailed.log
   rm -f "$failures"
   echo
-  echo "== $part"
-  reason=$(hindrance "$part")
+  echo "== $1"
+  reason=$(hindrance "$1")
   if [ -n "$reason" ]; then
     result="skipped: $reason"
-  elif run "$part"; then
+  elif run "$1"; then
     result=passed
   else
-    result=FAILED failed="$failed $part"
+    result=FAILED
     [ ! -f "$failures" ] || result="FAILED $(cut -d: -f2 "$failures" | tr '\n' ' ')"
   fi
-  table="$table$(printf '  %-12s %s, %s s' "$part" "${result% }" $(($(date +%s) - start)))
+  printf '  %-12s %s, %s s\n' "$1" "${result% }" $(($(date +%s) - start)) >"build/$1.result"
+}
+
+# Takes the parts that nobody has taken yet. What a part says is shown when it ends.
+lane() {
+  for part in "$@"; do
+    mkdir "$taken/$part" 2>/dev/null || continue
+    echo "-- $part begins, see build/$part.log"
+    take "$part" >"build/$part.log" 2>&1
+    cat "build/$part.log"
+  done
+}
+
+began=$(date +%s)
+mkdir -p build
+for part in "$@"; do rm -f "build/$part.result"; done
+if [ $# -eq 1 ]; then
+  take "$1"
+else
+  # Two at a time: while one configures, links, compiles its last file or runs its longest test, the
+  # other keeps the cores busy.
+  jobs=$((jobs / 2 + 1))
+  taken=$(mktemp -d)
+  trap 'rm -rf "$taken"' EXIT
+  trap 'trap - INT TERM; kill 0' INT TERM
+  lane "$@" &
+  lane "$@" &
+  wait
+fi
+
+failed= table=
+for part in "$@"; do
+  line=$(cat "build/$part.result" 2>/dev/null || echo "  $part FAILED: it did not end")
+  case $line in *FAILED*) failed="$failed $part" ;; esac
+  table="$table$line
 "
 done
-
 minutes=$((($(date +%s) - began + 30) / 60))
 echo
 printf '%s' "$table"
