@@ -19,7 +19,7 @@
 #include "heed/score/sinks.hpp"
 #include "heed/score/softcap.hpp"
 #include "heed/score/standard.hpp"
-#include "heed/score/temperature.hpp"
+#include "heed/score/temperatures.hpp"
 #include "heed/score/window.hpp"
 
 #include <gtest/gtest.h>
