@@ -186,5 +186,6 @@ int main() {
   stored_row<Eigen::half>("float16");
   stored_row<Eigen::bfloat16>("bfloat16");
   stored_row<std::int8_t>("int8, a scale a token");
+  stored_row<Int4Pair>("int4, a scale for 32 numbers");
   stored_row<Fp8E4M3>("fp8 (E4M3), a scale a token");
 }

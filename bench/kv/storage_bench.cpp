@@ -109,11 +109,13 @@ BENCHMARK(Tensors<Eigen::bfloat16, Eigen::bfloat16>)->Apply(groups);
 BENCHMARK(Tensors<Eigen::half>)->Apply(groups);
 BENCHMARK(Tensors<std::int8_t>)->Apply(groups);
 BENCHMARK(Tensors<heed::Fp8E4M3>)->Apply(groups);
+BENCHMARK(Tensors<heed::Int4Pair>)->Apply(groups);
 BENCHMARK(Buffer<float>)->Apply(groups);
 BENCHMARK(Buffer<Eigen::bfloat16>)->Apply(groups);
 BENCHMARK(Buffer<Eigen::half>)->Apply(groups);
 BENCHMARK(Buffer<std::int8_t>)->Apply(groups);
 BENCHMARK(Buffer<heed::Fp8E4M3>)->Apply(groups);
+BENCHMARK(Buffer<heed::Int4Pair>)->Apply(groups);
 
 }  // namespace
 }  // namespace bench

@@ -5,5 +5,6 @@
 #include "heed/simd/codec/bfloat16.hpp"
 #include "heed/simd/codec/binary16.hpp"
 #include "heed/simd/codec/fp8.hpp"
+#include "heed/simd/codec/int4.hpp"
 #include "heed/simd/codec/int8.hpp"
 #include "heed/simd/codec/plain.hpp"
