@@ -2,6 +2,7 @@
 /// @file Keys and values to eight bits or fewer.
 #pragma once
 
+#include "heed/core/check.hpp"
 #include "heed/engine/pack/stored_tensor.hpp"
 
 namespace heed::inline HEED_ABI {
