@@ -109,10 +109,6 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
       }
       length = lanes;
     }
-    const auto load_key = [&](int c, Index d) {
-      return load_operands<Packed>(key[c], d,
-                                   has_groups<S> ? scale[c] + scale_of<S>(behind) : nullptr);
-    };
     // Of rows and keys the fewer stay in registers while the others come one by one.
     for (Index d = 0; d < length; d += lanes) {
       if constexpr (Rows < Keys) {
@@ -121,14 +117,15 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
         for (int r = 0; r < Rows; ++r) rows[r] = query(r, d);
 #pragma GCC unroll 8
         for (int c = 0; c < Keys; ++c) {
-          const Register x = load_key(c, d);
+          const Register x = load_operands<Packed>(key[c], d, scale[c] + scale_of<S>(behind));
 #pragma GCC unroll 8
           for (int r = 0; r < Rows; ++r) sums[r][c] = Of::multiply_add(rows[r], x, sums[r][c]);
         }
       } else {
         Register keys[std::size_t(Keys)];
 #pragma GCC unroll 8
-        for (int c = 0; c < Keys; ++c) keys[c] = load_key(c, d);
+        for (int c = 0; c < Keys; ++c)
+          keys[c] = load_operands<Packed>(key[c], d, scale[c] + scale_of<S>(behind));
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
           const Register x = query(r, d);
@@ -144,7 +141,7 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
 /// keys go `together` as give a register of sums; `at_once` of them are multiplied, as many as
 /// registers hold.
 template <int Rows, class Packed, class T, class S>
-[[gnu::noinline]] void dot_some_rows(const Packed* q, Index q_stride, const StoredRows<T, S>& k,
+[[gnu::noinline]] void dot_some_rows(const Packed* q, Index q_stride, StoredRows<T, S> k,
                                      Index keys, Index dim, const T* scale, T* out,
                                      Index out_stride) {
   constexpr int lanes = int(width<T>), together = Rows < lanes ? lanes / Rows : 1,
@@ -156,10 +153,11 @@ template <int Rows, class Packed, class T, class S>
 #pragma GCC unroll 16
     for (int first = 0; first < together; first += at_once) {
       const S* key[std::size_t(at_once)];
-      const T* key_scale[std::size_t(at_once)];
+      const T* key_scale[std::size_t(at_once)] = {};
       for (int c = 0; c < at_once; ++c) {
         const Index at = std::min(j + first + c, keys - 1);  // behind the last, the last again
-        key[c] = k.row(at), key_scale[c] = k.row_scale(at);
+        key[c] = k.row(at);
+        if constexpr (has_groups<S>) key_scale[c] = k.row_scale(at);
         fetch_ahead(key[c], units<S>(dim) * Index(sizeof(S)), prefetch_distance);
       }
       Batch<T> some[std::size_t(Rows)][std::size_t(at_once)];
@@ -258,8 +256,8 @@ template <int Rows, int Vectors, class T, class S>
 /// The operands of `Vectors` registers of columns from d on: numbers of key j or, in pairs, of it
 /// and the next, unless it is `alone`.
 template <class Packed, std::size_t Vectors, class T, class S, class Register>
-HEED_INLINE void load_columns(const StoredRows<T, S>& v, Index j, Index d,
-                              [[maybe_unused]] bool alone, Register (&values)[Vectors]) {
+HEED_INLINE void load_columns(StoredRows<T, S> v, Index j, Index d, [[maybe_unused]] bool alone,
+                              Register (&values)[Vectors]) {
   using Of = Operand<Packed>;
   const S* const row = v.row(j);
 #pragma GCC unroll 8
@@ -277,8 +275,8 @@ HEED_INLINE void load_columns(const StoredRows<T, S>& v, Index j, Index d,
 /// 0 · NaN is NaN, and what is hidden must not be seen even then. One row leaves out keys without
 /// weight; several look at their sums, and where one is not finite go one by one.
 template <int Rows, int Vectors, class Packed, class T, class S>
-HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const StoredRows<T, S>& v,
-                                  Index keys, Index d, T* out, Index out_stride) {
+HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, StoredRows<T, S> v, Index keys,
+                                  Index d, T* out, Index out_stride) {
   using Of = Operand<Packed>;
   constexpr Index columns = Vectors * width<T>, bytes = units<S>(columns) * Index(sizeof(S));
   Batch<T> sums[std::size_t(Rows)][std::size_t(Vectors)];
@@ -329,7 +327,7 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, const StoredR
 
 /// From column `d` on, by the widest that fit.
 template <int Rows, int Vectors, class Packed, class T, class S>
-HEED_INLINE void add_columns(const Packed* p, Index p_stride, const StoredRows<T, S>& v, Index keys,
+HEED_INLINE void add_columns(const Packed* p, Index p_stride, StoredRows<T, S> v, Index keys,
                              Index d, Index dim, T* out, Index out_stride) {
   for (; d + Vectors * width<T> <= dim; d += Vectors * width<T>)
     add_some_columns<Rows, Vectors>(p, p_stride, v, keys, d, out, out_stride);
@@ -338,8 +336,8 @@ HEED_INLINE void add_columns(const Packed* p, Index p_stride, const StoredRows<T
 }
 
 template <int Rows, class Packed, class T, class S>
-[[gnu::noinline]] void add_rows(const Packed* p, Index p_stride, const StoredRows<T, S>& v,
-                                Index keys, Index dim, T* out, Index out_stride) {
+[[gnu::noinline]] void add_rows(const Packed* p, Index p_stride, StoredRows<T, S> v, Index keys,
+                                Index dim, T* out, Index out_stride) {
   using Of = Operand<Packed>;
   using Stored = Codec<S>;
   add_columns<Rows, Rows == 1 ? 8 : 16 / Rows>(p, p_stride, v, keys, 0, dim, out, out_stride);
@@ -358,8 +356,8 @@ template <int Rows, class Packed, class T, class S>
 
 /// out[r · out_stride + j] = scale[j] · Σ_d q[r][d] · k[j][d] for j < keys.
 template <class Packed, class T, class S>
-void dot_rows(const Queries<Packed>& q, const StoredRows<T, S>& k, Index keys, const T* scale,
-              T* out, Index out_stride) {
+void dot_rows(const Queries<Packed>& q, StoredRows<T, S> k, Index keys, const T* scale, T* out,
+              Index out_stride) {
   by_rows(q.rows, [&](auto rows, Index first) {
     detail::dot_some_rows<rows>(q.data + first * q.stride, q.stride, k, keys, q.dim, scale,
                                 out + first * out_stride, out_stride);
@@ -381,7 +379,7 @@ void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys,
 /// seen, be its value NaN. Of pairs p_stride counts operands, and beside the last key nought
 /// weighs.
 template <class Packed, class T, class S>
-void add_rows(const Packed* p, Index p_stride, Index rows, const StoredRows<T, S>& v, Index keys,
+void add_rows(const Packed* p, Index p_stride, Index rows, StoredRows<T, S> v, Index keys,
               Index dim, T* out, Index out_stride) {
   by_rows(rows, [&](auto count, Index first) {
     detail::add_rows<count>(p + first * p_stride, p_stride, v, keys, dim, out + first * out_stride,
