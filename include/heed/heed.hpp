@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// @file Everything but core/thread_pool.hpp, whose user links threads, and core/dispatch.hpp,
-/// which is for units that call no kernel themselves.
+/// @file
+/// The whole library, without core/thread_pool.hpp, which needs a threads library at link time, and
+/// without core/dispatch.hpp, which is for translation units that call no kernel themselves.
 #pragma once
 
 #include "heed/attention/layer_plan.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// @file MASFormer's mixed spans: full attention in a few layers, a span in the rest
-/// (Zhang et al.: Efficient Long-Range Transformers, arXiv:2310.12442).
+/// @file
+/// MASFormer's mixed spans: full attention in a few layers, a limited span in the others (Zhang et
+/// al.: Efficient Long-Range Transformers, arXiv:2310.12442).
 #pragma once
 
 #include "heed/score/block_span.hpp"
@@ -11,13 +12,14 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Pairs (query, key) of one head that a causal mask shows.
+/// Pairs (query, key) of one head that are visible under a causal mask: n (n + 1) / 2.
 constexpr double causal_pairs(Index tokens) {
   return double(tokens) * double(tokens + 1) / 2;
 }
 
-/// Under a causal mask, the pairs a span shows: q b (b + 1) / 2 + r (r + 1) / 2 with n = q b + r
-/// for blocks alone, and p b keys more for each row behind the first p blocks.
+/// Visible pairs of a block span under a causal mask. Without previous blocks they are q b
+/// (b + 1) / 2 + r (r + 1) / 2 with n = q b + r. With p previous blocks, each row after the first p
+/// blocks sees p b more keys.
 constexpr double visible_pairs(const BlockSpan& span, Index tokens) {
   const Index reach = std::min(span.previous, tokens / span.size + 1) * span.size;
   const Index first = std::min(tokens, reach), rest = tokens - first;
@@ -26,17 +28,19 @@ constexpr double visible_pairs(const BlockSpan& span, Index tokens) {
          double(blocks) * causal_pairs(span.size) + causal_pairs(tail);
 }
 
-/// Σ_i min(i + 1, left + 1).
+/// Visible pairs of a window under a causal mask: Σ_i min(i + 1, left + 1).
 constexpr double visible_pairs(const Window& window, Index tokens) {
   const Index ramp = std::min(tokens, std::min(window.left, unbounded) + 1);
   return causal_pairs(ramp) + double(tokens - ramp) * double(ramp);
 }
 
-/// Which layers of a model see everything. Which ones should is left to the user.
+/// The layers of a model that attend to all keys ("full" layers). Which ones these are is for the
+/// user to choose.
 class LayerPlan {
  public:
-  /// The layers named are full.
-  /// @throws ValueError if one does not exist.
+  /// @param full  indices of the full layers, in any order.
+  /// @throws ValueError if `layers` is below 1 or above 2^20, or if a layer in `full` does not
+  /// exist.
   LayerPlan(Index layers, const std::vector<Index>& full)
       : full_(std::size_t(count(layers)), false) {
     for (Index l : full) {
@@ -44,13 +48,16 @@ class LayerPlan {
       full_[std::size_t(l)] = true;
     }
   }
-  /// The first, the last, or evenly spread `full` of them, the last among these.
+  /// The first `full` layers are full.
+  /// @throws ValueError unless 1 ≤ layers ≤ 2^20 and 0 ≤ full ≤ layers.
   static LayerPlan bottom(Index layers, Index full) {
     return chosen(layers, full, [](Index i, Index, Index) { return i; });
   }
+  /// The last `full` layers are full; throws as bottom().
   static LayerPlan top(Index layers, Index full) {
     return chosen(layers, full, [](Index i, Index n, Index) { return n - 1 - i; });
   }
+  /// `full` layers are full, evenly spread, among them the last one; throws as bottom().
   static LayerPlan spread(Index layers, Index full) {
     return chosen(layers, full, [](Index i, Index n, Index k) { return (i + 1) * n / k - 1; });
   }
@@ -64,7 +71,7 @@ class LayerPlan {
   }
   Index full_layers() const { return Index(std::count(full_.begin(), full_.end(), true)); }
 
-  /// The stage of a layer: nothing if it is full, else the span.
+  /// The stage of a layer: `span`, or nothing if the layer is full.
   /// @throws ValueError if there is no such layer.
   ///
   ///     forward(q, k, v, standard | causal | plan.stage(layer, block_span(512)), out);
@@ -73,8 +80,9 @@ class LayerPlan {
     return when(!is_full(layer), span);
   }
 
-  /// Visible pairs of all layers over those of full attention, exactly; to leading order
-  /// ℓ/L + (1 − ℓ/L) b/n for ℓ full layers of L and blocks of b (12).
+  /// Visible pairs of all layers, divided by those of as many full layers. Exact; to leading order
+  /// ℓ/L + (1 − ℓ/L) b/n for ℓ full layers of L and blocks of b, equation (12).
+  /// @throws ValueError if `tokens` is below 1 or above 2^61, or if the span is out of its domain.
   template <class Span>
   double cost_ratio(const Span& span, Index tokens) const {
     if (tokens < 1 || tokens > detail::farthest_position)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The loss that asks selective attention to forget.
+/// @file
+/// The memory loss: it trains selective attention to mask more keys.
 #pragma once
 
 #include "heed/core/check.hpp"
@@ -9,10 +10,11 @@
 
 namespace heed::inline HEED_ABI {
 
+/// Options of memory_loss().
 struct MemoryLossOptions {
-  double epsilon = 0.1;  ///< its weight beside the model's own loss
-  /// Where batch entries hold several sequences or padding in front, as the stages of these names
-  /// say it: each sequence then counts as one of a batch.
+  double epsilon = 0.1;  ///< weight of this loss, relative to the model's own
+  /// Set these where batch entries hold several sequences, or padding in front: the same tensors as
+  /// for the stages documents and starts. Each sequence then counts as one batch entry.
   View<const std::int64_t, 2> documents{};  ///< [B, N]
   View<const std::int64_t, 1> starts{};     ///< [B]
 };
@@ -28,7 +30,7 @@ Index fullest_row(const View<const T, 2>& memory, Index batch, Index first, Inde
   return best;
 }
 
-/// Calls visit(first, last) for the rows of each sequence of a batch entry.
+/// Calls visit(first, last) with the rows of each sequence of a batch entry.
 template <class Visit>
 void each_sequence(const MemoryLossOptions& options, Index batch, Index length, Visit&& visit) {
   Index first = options.starts ? std::min(Index(options.starts(batch)), length) : 0;
@@ -68,27 +70,29 @@ void check_memory_loss(const View<const T, 2>& memory, const Dims<2>& dims,
 }  // namespace detail
 
 /// The memory loss of selective attention (Leviathan, Kalman, Matias, arXiv:2410.02703), to be
-/// added to that of the model: the tokens each layer holds where it holds most, per token of the
-/// text,
+/// added to the model's own loss. It is the largest number of tokens that each layer holds at any
+/// row, per token of the text:
 ///
 ///     L = ε/B Σ_b Σ_l max_i M_l[b, i] / (layers · length[b])
 ///
-/// and its gradient. M is what selective.memory(…, τ) counts, the gradient what
-/// selective.grad_memory(…, τ) takes, with the same τ:
+/// M is what selective.memory(…, τ) writes. The gradient goes to selective.grad_memory(…, τ), with
+/// the same τ:
 ///
 ///     forward(q, k, v, standard | causal | selective.memory(memory[l]), …);        // each layer
 ///     loss += memory_loss(memory, lengths, {.epsilon = 0.1}, grad_memory);
 ///     backward(q, k, v, standard | causal | selective.grad_memory(grad_memory[l]), …);
 ///
 /// @param memory   a container of [B, N] tensors, one per layer.
-/// @param lengths  [B] where padding begins behind each batch entry; an empty view: at N. Rows
-///                 behind do not count, and a sequence of no rows adds nothing.
+/// @param lengths  [B] the length of each batch entry; an empty view: N. Rows from there on are
+/// padding and do not count. A sequence without rows adds nothing.
 /// @param options  ε, and where sequences begin. With documents, B is their number, and length[b]
-///                 that of a document.
+/// the length of a document.
 /// @param grad_memory  as memory, overwritten: ε / (B · layers · length[b]) in one row of each
-///                     layer and sequence, the first of the fullest, and 0 elsewhere.
+/// layer and sequence, the first one at which M is largest; 0 elsewhere.
 /// @return L.
-/// @throws ShapeError, ValueError before anything is written.
+/// @throws ShapeError if shapes differ or a gradient overlaps another tensor; ValueError if there
+/// are no layers, ε is not finite, or a length or start is outside 0 … N. Nothing was written then.
+/// @note Time and memory traffic O(layers · B · N).
 template <class Layers, class Grads>
 double memory_loss(const Layers& memory, const View<const std::int64_t, 1>& lengths,
                    const MemoryLossOptions& options, Grads&& grad_memory) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Rotary position embedding.
+/// @file
+/// Rotary position embedding.
 #pragma once
 
 #include "heed/attention/rotary_frequencies.hpp"
@@ -17,26 +18,25 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How a head's numbers are paired, how fast the pairs turn, and where the tokens stand. At most
-/// one of `offset` (other than 0), `offsets` and `positions` is given.
+/// How a head's elements are paired, how fast the pairs rotate, and the positions of the tokens. At
+/// most one of `offset` (other than 0), `offsets` and `positions` is given.
 struct RotaryOptions {
   enum Pairs {
     interleaved,  ///< (0, 1), (2, 3), …: the paper's, GPT-J's
     half_split,   ///< (0, d/2), (1, d/2 + 1), …: GPT-NeoX's, Llama's in Transformers
   };
   Pairs pairs = half_split;
-  double base = 10000;  ///< Finite, above 0.
-  Index dims = 0;       ///< Only the first so many of a head's numbers turn; 0: all.
-  Index offset = 0;     ///< Position of token 0; may be negative.
-  double scale = 1;     ///< Positions are multiplied by it: 1 / 4 stretches the context fourfold.
-  bool inverse =
-      false;  ///< Turn back: the adjoint, and the inverse if no attention factor is used.
+  double base = 10000;   ///< Finite, above 0.
+  Index dims = 0;        ///< Elements of a head that are rotated, the first ones; 0: all.
+  Index offset = 0;      ///< Position of token 0; may be negative.
+  double scale = 1;      ///< Positions are multiplied by it: 1 / 4 stretches the context fourfold.
+  bool inverse = false;  ///< Rotate by −θ: the adjoint; also the inverse if m = 1.
   View<const std::int64_t, 2> positions{};  ///< [B, N] in place of offset + n; any order, any sign.
-  View<const std::int64_t, 1> offsets{};    ///< [B], the position of each sequence's token 0.
-  RotaryScaling scaling{};                  ///< For texts longer than those trained on.
+  View<const std::int64_t, 1> offsets{};    ///< [B] position of token 0 of each sequence.
+  RotaryScaling scaling{};                  ///< For contexts longer than the one trained on.
 };
 
-/// What remains to be said where cosines and sines are ready: as in RotaryOptions.
+/// Options of rotary() where cosines and sines are given. The members are those of RotaryOptions.
 struct RotaryTurn {
   RotaryOptions::Pairs pairs = RotaryOptions::half_split;
   Index offset = 0;
@@ -47,7 +47,7 @@ struct RotaryTurn {
 
 namespace detail {
 
-/// The bytes from a tensor's first number to behind its last.
+/// The bytes that a tensor spans, [first, end).
 struct ByteRange {
   std::intptr_t first = 0, end = 0;
 
@@ -55,8 +55,7 @@ struct ByteRange {
   bool meets(const ByteRange& other) const { return first < other.end && other.first < end; }
 };
 
-/// Throws unless the sizes are no less than zero, the numbers are there, and their addresses are
-/// within reach.
+/// Throws if a size is negative, if the data are null, or if an address overflows.
 template <class T, std::size_t Rank>
 ByteRange expect_readable(const char* what, const View<T, Rank>& x) {
   bool empty = false;
@@ -83,9 +82,9 @@ ByteRange expect_readable(const char* what, const View<T, Rank>& x) {
   return range;
 }
 
-/// Throws unless x can be changed in place: readable, in contiguous rows, no number there twice.
-/// Dimensions must be nested in memory in some order, as they are in every slice or transposition
-/// of a tensor without gaps.
+/// Throws unless x can be changed in place: readable, rows contiguous, no element at two indices.
+/// The dimensions must be nested in memory in some order, as in every slice or transposition of a
+/// tensor without gaps.
 template <class T>
 ByteRange expect_changeable(const View<T, 4>& x) {
   const ByteRange range = expect_readable("x", x);
@@ -97,7 +96,7 @@ ByteRange expect_changeable(const View<T, 4>& x) {
   for (std::size_t d = 0; d < 4; ++d)
     axes[d] = {x.dim(d), x.dim(d) > 1 ? std::abs(x.stride(d)) : 0};
   std::sort(axes, axes + 4, [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
-  Index reach = 0;  // of the dimensions before; no overflow, since the range was within reach
+  Index reach = 0;  // of the inner dimensions; cannot overflow, as the range did not
   for (const Axis& axis : axes)
     if (axis.dim > 1) {
       if (axis.stride <= reach)
@@ -108,12 +107,12 @@ ByteRange expect_changeable(const View<T, 4>& x) {
   return range;
 }
 
-/// Throws if what is only read lies where x is written.
+/// Throws if an input overlaps x, which is written.
 inline void expect_apart(const char* what, const ByteRange& read, const ByteRange& x) {
   if (read.meets(x)) throw ValueError("rotary: ", what, " overlaps x, which is changed in place");
 }
 
-/// Where token n of sequence b stands.
+/// The position of token n of sequence b.
 class RotaryPositions {
  public:
   template <class Options, class T>
@@ -136,7 +135,7 @@ class RotaryPositions {
   }
 
   const PositionRange& range() const { return range_; }
-  /// Do all sequences stand alike?
+  /// Do all sequences have the same positions?
   bool shared() const { return !positions_ && !offsets_; }
   std::int64_t operator()(Index b, Index n) const {
     return positions_ ? positions_(b, n) : (offsets_ ? offsets_(b) : offset_) + n;
@@ -157,7 +156,7 @@ struct RotaryRow {
 
 /// (a, b) ← (a cos θ − b sin θ, a sin θ + b cos θ) of every pair of one row.
 ///
-/// @param direction  1, or −1 to turn back.
+/// @param direction  1, or −1 for the inverse rotation.
 template <RotaryOptions::Pairs pairs, class C, class S>
 HEED_INLINE void turn_row(S* x, const RotaryRow<C>& row, Index half, C direction) {
   using simd::load;
@@ -189,14 +188,14 @@ HEED_INLINE void turn_row(S* x, const RotaryRow<C>& row, Index half, C direction
   }
 }
 
-/// Tokens whose cosines and sines are in the first cache while all heads are turned.
+/// Tokens per block. Their cosines and sines stay in the L1 cache while all heads are rotated.
 inline constexpr Index rotary_block = 16;
 
-/// OrderedSums every row of x.
+/// Rotates every row of x.
 ///
-/// @param row_of  row_of(b, n, r): the cosines and sines of token n of sequence b, which stay until
-/// it is asked with the same r < rotary_block again; asked once a token for all heads, and once for
-/// all sequences if they share.
+/// @param row_of  row_of(b, n, r) returns the cosines and sines of token n of sequence b. They must
+/// stay valid until the next call with the same r < rotary_block. It is called once per token for
+/// all heads, and once for all sequences if they share positions.
 template <RotaryOptions::Pairs pairs, class C, class S, class RowOf>
 void turn(const View<S, 4>& x, Index half, bool inverse, bool shared, RowOf&& row_of) {
   const C direction = inverse ? C(-1) : C(1);
@@ -221,11 +220,11 @@ void turn(const View<S, 4>& x, Index half, RotaryOptions::Pairs pairs, bool inve
     turn<RotaryOptions::interleaved, C>(x, half, inverse, shared, row_of);
 }
 
-/// What numbers stored as S are turned in.
+/// The type in which elements of type S are rotated.
 template <class S>
 using TurnedIn = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-/// Rows of cosines and sines, in another type or not there before.
+/// Cosines and sines of one block of tokens, computed or converted for this call.
 template <class C>
 class RotaryBlock {
  public:
@@ -241,7 +240,7 @@ class RotaryBlock {
   Vector<C> numbers_;
 };
 
-/// By cosines and sines that are ready: row(b, n) is the index of a row in the tables' memory.
+/// Rotates x by given cosines and sines: row_of(b, n) returns those of token n of sequence b.
 template <class S, class U, class RowOf>
 void turn_by_tables(const View<S, 4>& x, Index half, const RotaryTurn& turn_, bool shared,
                     RowOf&& row_of) {
@@ -260,7 +259,7 @@ void turn_by_tables(const View<S, 4>& x, Index half, const RotaryTurn& turn_, bo
   }
 }
 
-/// Throws unless cosines and sines are alike and fit x.
+/// Throws unless cosines and sines have the same shape and fit x. Returns the number of pairs.
 template <class S, class U, std::size_t Rank>
 Index expect_tables(const View<S, 4>& x, const ByteRange& written,
                     const View<const U, Rank>& cosines, const View<const U, Rank>& sines) {
@@ -278,7 +277,7 @@ Index expect_tables(const View<S, 4>& x, const ByteRange& written,
   return half;
 }
 
-/// By tables of positions `first`, first + 1, …
+/// Rotates x by tables of which row r is for position first + r.
 template <class S, class U>
 void turn_by_positions(const View<S, 4>& x, const View<const U, 2>& cosines,
                        const View<const U, 2>& sines, std::int64_t first, const RotaryTurn& turn_) {
@@ -298,7 +297,7 @@ void turn_by_positions(const View<S, 4>& x, const View<const U, 2>& cosines,
   });
 }
 
-/// By tables that have a row for each token.
+/// Rotates x by tables with one row per token.
 template <class S, class U>
 void turn_by_tokens(const View<S, 4>& x, const View<const U, 3>& cosines,
                     const View<const U, 3>& sines, const RotaryTurn& turn_) {
@@ -318,40 +317,41 @@ void turn_by_tokens(const View<S, 4>& x, const View<const U, 3>& cosines,
   });
 }
 
-/// May x be of these?
+/// The types that x may be of.
 template <class S>
 inline constexpr bool turns =
     std::is_same_v<S, float> || std::is_same_v<S, double> || is_bfloat16<S> || is_binary16<S>;
 
 }  // namespace detail
 
-/// OrderedSums each pair of numbers of x by an angle that grows with the token's position p, in
-/// place:
+/// Rotary position embedding, in place. Rotates each pair of elements of x by an angle that grows
+/// with the token's position p:
 ///
 ///     (a, b) ← m · (a cos θ − b sin θ, a sin θ + b cos θ),   θ = scale · p · f_i, pair i of d / 2
 ///
-/// where f_i = base^(−2 i / d), m = 1 unless options.scaling says otherwise, so that q_i · k_j
-/// depends on i − j alone. For q and k alike, before attention. arXiv:2104.09864
+/// with f_i = base^(−2 i / d) and m = 1, unless options.scaling changes them. q_i · k_j then
+/// depends on i − j alone. Apply it to q and k alike, before attention. arXiv:2104.09864
 ///
-/// Turning back (`inverse`) takes the sine's sign: the adjoint, which takes the gradient of what
-/// was turned to that of x. It undoes the turn if m = 1; else what is turned there and back is m²
-/// times what it was.
+/// `inverse` negates the sine. That is the adjoint, which takes the gradient of the rotated tensor
+/// to the gradient of x. It is also the inverse if m = 1; otherwise rotating there and back
+/// multiplies x by m².
 ///
-/// Angles, cosines and sines are computed in double, once a position for all heads (for all
-/// sequences too where they share positions) and depend on the position alone, bit for bit. x of
-/// float or 16 bits is turned in float, x of double in double; 16 bits are rounded once, at the
-/// end.
+/// Angles, cosines and sines are computed in double, once per position for all heads, and for all
+/// sequences too if they share positions. They depend on the position alone, bit for bit. x of
+/// float or 16 bits is rotated in float, x of double in double; 16-bit results are rounded once, at
+/// the end.
 ///
-/// @param x  [B, H, N, D], rows contiguous; float, double or 16 bits.
+/// @param x_  [B, H, N, D], rows contiguous; float, double or 16 bits.
 /// @throws ShapeError if positions are not [B, N] or offsets not [B], if the caller's own
-/// frequencies are not d / 2, if rows of x are not contiguous or lie on one another; ValueError if
-/// d is odd, negative or beyond D, if base is not finite and above 0, if scale is not finite, if a
-/// parameter of the scaling is out of its domain, if a position is beyond ±2^53, or if more than
-/// one of offset, offsets and positions is given. Nothing was changed then.
-/// @note 6 B H N d / 2 operations, and one pass over x in memory. A cosine and a sine per pair for
-/// every 64th position and for six more; 4 products per pair for any other. Takes memory for about
-/// 80 rows of d doubles, whatever N is. RotaryTable saves q's angles for k and for the next
-/// layer.
+/// frequencies are not d / 2, if rows of x are not contiguous, or if elements of x overlap;
+/// ValueError if d is odd, negative or above D, if base is not finite and above 0, if scale is not
+/// finite, if a parameter of the scaling is out of its domain, if a position is beyond ±2^53, if
+/// positions or offsets overlap x, or if more than one of offset, offsets and positions is given.
+/// Nothing was changed then.
+/// @note 6 B H N d / 2 operations, and one pass over x in memory. Every 64th position and six
+/// others cost a cosine and a sine per pair, any other position 4 products per pair. Memory for
+/// about 80 rows of d doubles, for any N. A RotaryTable computes the angles once for q, k and all
+/// layers.
 template <TensorLike<4> X>
 requires detail::turns<ScalarOf<X>>
 void rotary(X&& x_, const RotaryOptions& options = {}) {
@@ -376,25 +376,26 @@ void rotary(X&& x_, const RotaryOptions& options = {}) {
                   });
 }
 
-/// The same with cosines and sines of a table, of which d = 2 · table.cosines().dim(1).
+/// rotary() with the cosines and sines of a table; d = 2 · table.cosines().dim(1).
 ///
 /// @throws also ValueError if a position is not in the table.
-/// @note Takes no memory if the table is of float, and x of float or 16 bits, or both of double.
+/// @note Allocates nothing if the table is of float and x of float or 16 bits, or both are of
+/// double.
 template <TensorLike<4> X, class U>
 requires detail::turns<ScalarOf<X>>
 void rotary(X&& x, const RotaryTable<U>& table, const RotaryTurn& turn = {}) {
   detail::turn_by_positions<ScalarOf<X>, U>(x, table.cosines(), table.sines(), table.first(), turn);
 }
 
-/// The same with the caller's own cosines and sines, which may hold a factor: ONNX's
-/// RotaryEmbedding, its cos_cache and sin_cache, its position_ids as `positions`, `interleaved` as
-/// `pairs`.
+/// rotary() with the caller's own cosines and sines, which may include a factor. This is ONNX's
+/// RotaryEmbedding: cos_cache and sin_cache are the tables, position_ids is `positions`,
+/// `interleaved` is `pairs`.
 ///
 /// @param cosines, sines  [positions, d / 2], row p for position p; or [B, N, d / 2] or
-/// [1, N, d / 2], a row for each token. Rows contiguous; float, double or 16 bits, both alike, and
-/// converted to what x is turned in. Only the first d of a head's numbers turn.
-/// @throws also ShapeError if they differ or fit x in neither way; ValueError if they overlap x,
-/// if a position is not in them, or if there is a row for each token and positions are given.
+/// [1, N, d / 2], one row per token. Rows contiguous; float, double or 16 bits, both of one type,
+/// converted to the type in which x is rotated. Only the first d elements of a head are rotated.
+/// @throws also ShapeError if their shapes differ or do not fit x; ValueError if they overlap x, if
+/// a position is not in them, or if there is one row per token and positions are given.
 template <TensorLike<4> X, class Cosines, class Sines>
 requires detail::turns<ScalarOf<X>> &&
     ((TensorLike<Cosines, 2> && TensorLike<Sines, 2>) ||

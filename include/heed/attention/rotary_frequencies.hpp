@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file How far each pair of a head's numbers turns from one position to the next.
+/// @file
+/// The angle by which each pair of a head's elements rotates from one position to the next.
 #pragma once
 
 #include "heed/core/views.hpp"
@@ -29,7 +30,7 @@ inline void powers_of_base(double base, Index dims, double* out) {
   for (Index i = 0; i < dims / 2; ++i) out[i] = std::pow(base, -2.0 * double(i) / double(dims));
 }
 
-/// base · stretch^(d / (d − 2)): the last pair then turns `stretch` times slower, the first as
+/// base · stretch^(d / (d − 2)): the last pair then rotates `stretch` times slower, the first as
 /// fast as before.
 inline double stretched_base(const char* scaling, double base, double stretch, Index dims) {
   if (dims <= 2)
@@ -42,7 +43,7 @@ inline double stretched_base(const char* scaling, double base, double stretch, I
 
 }  // namespace detail
 
-/// θ_i = base^(−2 i / d): the paper's own. arXiv:2104.09864
+/// No scaling, as in the paper: θ_i = base^(−2 i / d). arXiv:2104.09864
 struct UnscaledRotary {
   void write(double base, Index dims, double* out) const {
     detail::powers_of_base(base, dims, out);
@@ -50,9 +51,9 @@ struct UnscaledRotary {
   double attention() const { return 1; }
 };
 
-/// θ_i / factor: positions are interpolated. arXiv:2306.15595
+/// Position interpolation: θ_i / factor. arXiv:2306.15595
 struct LinearRotary {
-  double factor = 1;  ///< How many times longer texts are than those trained on; above 0.
+  double factor = 1;  ///< Context length over the length trained on; above 0.
 
   void write(double base, Index dims, double* out) const {
     detail::expect_positive("the factor of linear scaling", factor);
@@ -62,8 +63,8 @@ struct LinearRotary {
   double attention() const { return 1; }
 };
 
-/// θ_i of the base b · factor^(d / (d − 2)): fast pairs turn as before, slow ones `factor` times
-/// slower ("NTK-aware"; given as equation 16 of arXiv:2309.00071). d is above 2.
+/// NTK-aware scaling: θ_i of the base b · factor^(d / (d − 2)). Fast pairs rotate as before, slow
+/// ones `factor` times slower (equation 16 of arXiv:2309.00071). d is above 2.
 struct NtkRotary {
   double factor = 1;  ///< Above 0.
 
@@ -75,10 +76,10 @@ struct NtkRotary {
   double attention() const { return 1; }
 };
 
-/// θ_i of the base b · (factor · L / C − (factor − 1))^(d / (d − 2)), where C is the context that
-/// was trained on and L the tokens there are now, no less than C: nothing changes before a text
-/// outgrows C ("dynamic NTK", as in Transformers). d is above 2. Keys that were turned for another
-/// L do not fit: turn them anew when L changes.
+/// Dynamic NTK scaling, as in Transformers: θ_i of the base
+/// b · (factor · L / C − (factor − 1))^(d / (d − 2)). C is the context length trained on, L the
+/// number of tokens now, at least C: nothing changes until a text is longer than C. d is above 2.
+/// Keys that were rotated for another L do not fit: rotate them anew when L changes.
 struct DynamicNtkRotary {
   double factor = 1;           ///< Above 0.
   Index original_context = 0;  ///< C, above 0.
@@ -103,25 +104,24 @@ struct DynamicNtkRotary {
 ///     low = max(⌊pair(beta_fast)⌋, 0),   high = min(⌈pair(beta_slow)⌉, d − 1),
 ///     pair(β) = d ln(C / (2π β)) / (2 ln base)
 ///
-/// so that pairs which turn more than beta_fast times in the context C that was trained on stay as
-/// they are, and those which turn less than beta_slow times are interpolated. Where high is not
-/// above low, it is low + 0.001. Cosines and sines are multiplied by the attention factor, and
-/// scores by its square. The base is above 1.
+/// Pairs that rotate more than beta_fast times within C, the context length trained on, stay as
+/// they are. Pairs that rotate less than beta_slow times are interpolated. If high ≤ low, high is
+/// low + 0.001. Cosines and sines are multiplied by the attention factor, and so scores by its
+/// square. The base is above 1.
 struct YarnRotary {
   double factor = 1;           ///< Above 0.
   Index original_context = 0;  ///< C, above 0.
   double beta_fast = 32;       ///< Above beta_slow.
   double beta_slow = 1;        ///< Above 0.
-  /// Unless given: m(mscale) / m(mscale_all_dim) if both are given, else m(1), where
-  /// m(x) = 0.1 x ln(factor) + 1, and 1 if factor ≤ 1.
+  /// Default: m(mscale) / m(mscale_all_dim) if both are given, else m(1), where m(x) = 0.1 x
+  /// ln(factor) + 1, and 1 if factor ≤ 1.
   std::optional<double> attention_factor{};
-  std::optional<double> mscale{},
-      mscale_all_dim{};  ///< DeepSeek's; not negative, and both or none.
-  bool truncate = true;  ///< Round low down and high up. gpt-oss does not.
+  std::optional<double> mscale{}, mscale_all_dim{};  ///< DeepSeek's; not negative; both or neither.
+  bool truncate = true;  ///< Round low down and high up; gpt-oss does not.
 
   void write(double base, Index dims, double* out) const {
     check(base);
-    // Which pair, a fraction for what lies between two, turns so many times in C.
+    // Index of the pair that rotates `turns` times within C; fractional between two pairs.
     const auto pair = [&](double turns) {
       return double(dims) * std::log(double(original_context) / (turns * two_pi)) /
              (2 * std::log(base));
@@ -162,15 +162,16 @@ struct YarnRotary {
   }
 };
 
-/// Llama 3.1's, by the wavelength λ_i = 2π / θ_i of a pair, C the context that was trained on:
+/// Llama 3.1's scaling, by the wavelength λ_i = 2π / θ_i of a pair; C is the context length trained
+/// on:
 ///
 ///     θ_i                                   λ_i < C / high_frequency
 ///     θ_i / factor                          λ_i > C / low_frequency
 ///     (1 − s) θ_i / factor + s θ_i          between,
 ///     s = (C / λ_i − low_frequency) / (high_frequency − low_frequency)
 ///
-/// The Llama 3 Herd of Models, arXiv:2407.21783; the formula is its published code's, defaults
-/// those of Llama 3.1.
+/// The Llama 3 Herd of Models, arXiv:2407.21783. The formula is that of its published code, the
+/// defaults are those of Llama 3.1.
 struct Llama3Rotary {
   double factor = 8;          ///< Above 0.
   double low_frequency = 1;   ///< low_freq_factor, above 0.
@@ -196,8 +197,8 @@ struct Llama3Rotary {
   double attention() const { return 1; }
 };
 
-/// The caller's own, from any formula: LongRoPE's, or what a checkpoint holds as inv_freq. The base
-/// is not read.
+/// The caller's own frequencies, from any formula: LongRoPE's, or the inv_freq of a checkpoint. The
+/// base is not used.
 struct GivenRotary {
   View<const double, 1> frequencies{};  ///< [d / 2], finite.
   double attention_factor = 1;          ///< Cosines and sines are multiplied by it; above 0.
@@ -213,21 +214,21 @@ struct GivenRotary {
   double attention() const { return attention_factor; }
 };
 
-/// What is done to the paper's frequencies for texts longer than those trained on.
+/// How the paper's frequencies are changed for contexts longer than the one trained on.
 using RotaryScaling = std::variant<UnscaledRotary, LinearRotary, NtkRotary, DynamicNtkRotary,
                                    YarnRotary, Llama3Rotary, GivenRotary>;
 
-/// The angle by which each pair turns from one position to the next (often called inverse
-/// frequencies), and a factor for all cosines and sines.
+/// The angle by which each pair rotates from one position to the next (often called inverse
+/// frequency), and a factor for all cosines and sines.
 struct RotaryFrequencies {
   double base = 10000;      ///< Finite, above 0.
   double scale = 1;         ///< Every position is multiplied by it; finite.
-  RotaryScaling scaling{};  ///< Of what base^(−2 i / d) comes to.
+  RotaryScaling scaling{};  ///< Applied to base^(−2 i / d).
 
   /// out[i] = scale · scaled(base^(−2 i / dims)) for i < dims / 2.
   ///
-  /// @throws ValueError if a parameter is out of its domain, or if a pair would turn so fast that
-  /// an angle overflowed; ShapeError if the caller's own frequencies are not dims / 2.
+  /// @throws ValueError if a parameter is out of its domain, or if a frequency is so large that an
+  /// angle would overflow; ShapeError if the caller's own frequencies are not dims / 2.
   void write(Index dims, double* out) const {
     detail::expect_positive("base", base);
     if (!detail::rotary_finite(scale))
@@ -235,14 +236,14 @@ struct RotaryFrequencies {
     std::visit([&](const auto& way) { way.write(base, dims, out); }, scaling);
     for (Index i = 0; i < dims / 2; ++i) {
       out[i] *= scale;
-      // The largest position a double counts to.
+      // 2^53 is the largest position, see PositionRange.
       if (!detail::rotary_finite(out[i] * 0x1p53))
         throw ValueError("rotary: the frequency of pair ", i, " is ", out[i],
                          ", angles would not be finite");
     }
   }
 
-  /// What cosines and sines are multiplied by.
+  /// The factor of all cosines and sines.
   /// @throws ValueError if it is not finite and above 0.
   double attention_factor() const {
     const double factor = std::visit([](const auto& way) { return way.attention(); }, scaling);
