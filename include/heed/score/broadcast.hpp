@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-/// @file [B, H, Nq, Nk] tensors whose dimensions may be 1.
+/// @file
+/// [B, H, Nq, Nk] tensors with dimensions that may be 1.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The view with the strides of its dimensions of size 1 set to 0.
-/// @throws ShapeError if another dimension differs from the call's.
+/// The view with sizes of the call, and stride 0 along dimensions of size 1.
+/// @throws ShapeError if another dimension differs from the call.
 template <class T>
 View<T, 4> broadcast(const char* what, const View<T, 4>& x, const Shape& s) {
   const Dims<4> wanted{s.batch, s.heads, s.queries, s.keys};
@@ -20,7 +21,7 @@ View<T, 4> broadcast(const char* what, const View<T, 4>& x, const Shape& s) {
   return {x.data(), wanted, strides};
 }
 
-/// The first element of a row from `key` on.
+/// Pointer to element `key` of a row.
 template <class T>
 HEED_INLINE T* row_at(const View<T, 4>& x, Index batch, Index head, Index row, Index key) {
   return x.data() + batch * x.stride(0) + head * x.stride(1) + row * x.stride(2) +

@@ -7,19 +7,19 @@
 
 namespace heed::inline HEED_ABI {
 
-/// When a stage acts. Ranks may not fall along `a | b | c`: a selection that came before the mask
-/// would count keys that are masked, a cap that came after it would bring masked keys back.
+/// The place of a stage in the pipeline. Ranks must not decrease along `a | b | c`: a selection
+/// before the mask would count masked keys, a cap after the mask would make them visible again.
 enum class Rank { place, rescale, scale, cap, bias, mask, scan, weight };
 
-/// One stage says when it acts, a chain says where it begins and ends.
+/// A stage, or a chain of stages, which has the ranks of its first and last one.
 template <class S>
 concept Stage = std::copy_constructible<S> && requires {
   { S::first_rank } -> std::convertible_to<Rank>;
   { S::last_rank } -> std::convertible_to<Rank>;
 };
 
-/// The stage as one call sees it. A stage that needs tensors of the call's number type, or scratch,
-/// offers bind<T>(problem, arena); the others serve as they are.
+/// The stage, bound to one call. A stage that needs tensors of the number type of the call, or
+/// scratch memory, defines bind<T>(problem, arena). Other stages are returned unchanged.
 template <class T, Stage S>
 auto bound(const S& stage, const Problem& problem, Arena& arena) {
   if constexpr (requires { stage.template bind<T>(problem, arena); })
@@ -33,7 +33,7 @@ using BoundOf = decltype(bound<T>(std::declval<const S&>(), std::declval<const P
 
 namespace detail {
 
-/// The I-th stage of a chain: a base, so that a chain is an aggregate of its stages.
+/// The I-th stage of a chain. A base class, so that a chain is an aggregate of its stages.
 template <std::size_t I, class S>
 struct Link {
   S stage;
@@ -78,7 +78,7 @@ struct Links<std::index_sequence<I...>, S...> : Link<I, S>... {
 
 }  // namespace detail
 
-/// Stages that act one after the other; made by `|`.
+/// Stages in order; made by `|`.
 template <Stage... S>
 struct Chain : detail::Links<std::index_sequence_for<S...>, S...> {
   template <class T>
@@ -89,7 +89,7 @@ struct Chain : detail::Links<std::index_sequence_for<S...>, S...> {
  private:
   template <class T, std::size_t... I>
   auto bind_links(const Problem& p, Arena& arena, std::index_sequence<I...>) const {
-    // In braces, which evaluate in order: stages take from the arena.
+    // Braces evaluate in order: stages allocate from the arena.
     return Chain<BoundOf<T, S>...>{{{bound<T>(this->template link<I>(), p, arena)}...}};
   }
 };
@@ -137,7 +137,8 @@ constexpr Chain<A..., B...> joined(const Chain<A...>& a, const Chain<B...>& b) {
 
 }  // namespace detail
 
-/// `a | b`: a, then b.
+/// `a | b`: first a, then b. Does not compile if b has a lower rank than a, or if both scan the
+/// rows.
 template <Stage A, Stage B>
 constexpr auto operator|(const A& a, const B& b) {
   static_assert(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// How hooks are found in stages and called: what a stage defines is used, and nothing else says
-/// so.
+/// How hooks are found in stages and called. A hook is used if the stage defines it; there are no
+/// flags.
 #pragma once
 
 #include "heed/simd/exp2.hpp"
@@ -12,7 +12,8 @@
 
 namespace heed::inline HEED_ABI::hook {
 
-/// The stages of a variant. Chain and When specialise it; every other stage is its own only one.
+/// The stages of a variant as a type list. Chain and When specialise it; any other stage is a list
+/// of one.
 template <class... S>
 struct StageList {};
 template <class V>
@@ -22,7 +23,7 @@ struct StagesOf {
 template <class V>
 struct StagesOf<const V> : StagesOf<V> {};
 
-/// Calls f(stage) for every stage of a variant that is not switched off, first to last.
+/// Calls f(stage) for each active stage of a variant, first to last. A When that is off is skipped.
 template <class V, class F>
 HEED_INLINE constexpr void each_stage(V& variant, F&& f) {
   if constexpr (requires { variant.each_stage(f); })
@@ -31,7 +32,7 @@ HEED_INLINE constexpr void each_stage(V& variant, F&& f) {
     f(variant);
 }
 
-/// The parts of a variant between which adjoints run backwards: the links of a chain, or itself.
+/// The number of parts of a variant that adjoints traverse in reverse: the links of a chain, or 1.
 template <class V>
 inline constexpr std::size_t links = 1;
 template <class V>
@@ -51,7 +52,7 @@ consteval bool any_defines(StageList<S...>) {
   return (H::template defined_by<S> || ...);
 }
 
-/// Can a hook be called with these arguments, and does it give what it should?
+/// Can the hook be called with these arguments, and does it return this type?
 template <class H, class S, class Type>
 inline constexpr bool fits = false;
 template <class H, class S, class R, class... A>
@@ -63,14 +64,14 @@ inline constexpr bool fits<H, S, R(A...) const> = fits<H, const S, R(A...)>;
 
 }  // namespace detail
 
-/// What hooks of every kind have in common.
+/// Base of all hooks.
 template <class H>
 struct Hook {
-  /// Does some stage of the variant define it, be it switched off?
+  /// Does any stage of the variant define the hook, active or not?
   template <class V>
   static constexpr bool in = detail::any_defines<H>(typename StagesOf<V>::type{});
 
-  /// Does a stage define it that is not switched off?
+  /// Does any active stage define the hook?
   template <class V>
   static constexpr bool acts_in(const V& variant) {
     bool acts = false;
@@ -81,7 +82,7 @@ struct Hook {
   }
 };
 
-/// Hands a value from stage to stage: x ← stage.hook(x, …).
+/// A hook that passes a value through all stages: x ← stage.hook(x, …).
 template <class H>
 struct Through : Hook<H> {
   template <class V, class X, class... A>
@@ -95,7 +96,7 @@ struct Through : Hook<H> {
   }
 };
 
-/// Calls every stage that has the hook.
+/// A hook that is called on each stage that defines it.
 template <class H>
 struct Each : Hook<H> {
   template <class V, class... A>
@@ -110,9 +111,9 @@ struct Each : Hook<H> {
 
 }  // namespace heed::inline HEED_ABI::hook
 
-/// Finds the hook HOOK by its NAME: whatever kind of member it is, a template or overloaded, the
-/// name of a second base makes it ambiguous. check() refuses a member of that name that is not of
-/// TYPE, in which T is the number type.
+/// Defines how HOOK finds its member function NAME. With a second base that has a member of that
+/// name, the name is ambiguous if the stage has it too, whether as function, template or overload
+/// set. check() rejects a member of another type than TYPE, in which T is the number type.
 #define HEED_HOOK(HOOK, NAME, TYPE, TEXT)                                                    \
   struct Decoy {                                                                             \
     int NAME;                                                                                \

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// The hooks a stage may define, in groups. The engine calls them as `hook::score(variant, …)`.
+/// The hooks that a stage may define, in groups. The engine calls them as `hook::score(variant,
+/// …)`.
 ///
-/// Scores are in log2 units: the natural score times log2 e, so that the softmax is a power of two.
-/// Register hooks (score, visible, scan_bias, weight and their adjoints) see one register of keys
-/// of one row. Lanes at.keys and above hold no key: what a hook gives there is not used, and it
-/// must not read memory for them. Past check(), no hook may throw.
+/// Units: scores are in log2 units, the natural score times log2 e, so that the softmax is a power
+/// of two. Register hooks (score, visible, scan_bias, weight and their adjoints) process one
+/// register of keys of one row. Lanes at.keys and above hold no key: their results are ignored, and
+/// a hook must not read memory for them. After check(), no hook may throw.
 #pragma once
 
 #include "heed/core/workspace.hpp"
@@ -15,54 +16,57 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What a stage looks at of the keys. A stage whose hooks meet keys is taken to read their index
-/// unless it says `static constexpr Reads reads = …`.
+/// What a stage depends on. A stage with hooks that process keys is taken to depend on their index,
+/// unless it declares `static constexpr Reads reads = …`.
 enum class Reads {
-  score,     ///< Scores alone: any order of the keys will do, and keys may be left out.
-  distance,  ///< Also Lanes::distance(): any order will do. What a KvBuffer needs.
-  index,     ///< The key's index, or memory found by it.
+  score,     ///< Scores alone: keys may come in any order, and some may be missing.
+  distance,  ///< Also Lanes::distance(): keys may come in any order. KvBuffer takes no more than
+             ///< this.
+  index,     ///< The key's index, or memory addressed by it.
 };
 
 namespace hook {
 
-// --- The call: what it is about. Called on the stage itself, before it is bound.
+// --- The call. Called on the stage itself, before it is bound.
 
-/// Says where rows sit, where sequences begin, or that queries and keys are of the same tokens.
+/// Sets the positions of rows, the starts of sequences, and whether queries and keys are of the
+/// same tokens.
 struct Place : Each<Place> {
   HEED_HOOK(Place, place, void(Problem&) const, "void place(Problem& problem) const")
 };
 inline constexpr Place place;
 
-/// Throws what is wrong with the stage's own numbers and tensors.
+/// Throws ShapeError or ValueError if the numbers or tensors of the stage do not fit the call.
 struct Check : Each<Check> {
   HEED_HOOK(Check, check, void(const Problem&) const, "void check(const Problem& problem) const")
 };
 inline constexpr Check check;
 
-// --- A worker's walk over one batch entry, or over one task of it if no stage scans the rows.
+// --- One worker's pass over one batch entry, or over one task of it if no stage scans the rows.
 
-/// Of the workers that walk over one batch entry exactly one is the leader: it alone may write to
-/// the stage's output tensors.
+/// Begins a pass. Exactly one worker per batch entry has leader = true; only that one may write to
+/// the output tensors of the stage.
 struct Begin : Each<Begin> {
   HEED_HOOK(Begin, begin, void(Index, bool), "void begin(Index batch, bool leader)")
 };
 inline constexpr Begin begin;
 
+/// Ends a pass.
 struct End : Each<End> {
   HEED_HOOK(End, end, void(), "void end()")
 };
 inline constexpr End end;
 
-// --- Scale: factors of queries, keys and values. Each returns the factor given times its own.
+// --- Scale: factors of queries, keys and values. A hook returns the given factor times its own.
 
-/// Once a row and head: multiplies q. Finite for rows that see a key.
+/// Once per row and head: the factor of q. Must be finite for rows that see a key.
 struct QueryFactor : Through<QueryFactor> {
   HEED_HOOK(QueryFactor, query_factor, T(T, const Row&) const,
             "template <class T> T query_factor(T factor, const Row& row) const")
 };
 inline constexpr QueryFactor query_factor;
 
-/// Once a key and key head: multiplies k.
+/// Once per key and key head: the factor of k.
 struct KeyFactor : Through<KeyFactor> {
   HEED_HOOK(
       KeyFactor, key_factor, T(T, Index, Index, Index) const,
@@ -70,7 +74,7 @@ struct KeyFactor : Through<KeyFactor> {
 };
 inline constexpr KeyFactor key_factor;
 
-/// Once a key and key head: multiplies v.
+/// Once per key and key head: the factor of v.
 struct ValueFactor : Through<ValueFactor> {
   HEED_HOOK(ValueFactor, value_factor, T(T, Index, Index, Index) const,
             "template <class T> T value_factor(T factor, Index batch, Index key_head, Index key) "
@@ -80,7 +84,7 @@ inline constexpr ValueFactor value_factor;
 
 namespace detail {
 
-/// The product rule: a factor's gradient is the product's gradient times the other factors.
+/// Product rule: the gradient of a factor is the product's gradient times the other factors.
 template <class H, class Factor>
 struct GradFactor : Hook<H> {
   template <class V, class T, class... A>
@@ -109,14 +113,14 @@ struct GradFactor : Hook<H> {
 
 }  // namespace detail
 
-/// What backward() found as ∂L/∂ this stage's factor of q.
+/// Once per row and head: receives ∂L/∂ this stage's factor of q, in backward().
 struct GradQueryFactor : detail::GradFactor<GradQueryFactor, QueryFactor> {
   HEED_HOOK(GradQueryFactor, grad_query_factor, void(T, const Row&),
             "template <class T> void grad_query_factor(T grad, const Row& row)")
 };
 inline constexpr GradQueryFactor grad_query_factor;
 
-/// ∂L/∂ its factor of k.
+/// Once per key and key head: receives ∂L/∂ this stage's factor of k.
 struct GradKeyFactor : detail::GradFactor<GradKeyFactor, KeyFactor> {
   HEED_HOOK(
       GradKeyFactor, grad_key_factor, void(T, Index, Index, Index),
@@ -124,7 +128,7 @@ struct GradKeyFactor : detail::GradFactor<GradKeyFactor, KeyFactor> {
 };
 inline constexpr GradKeyFactor grad_key_factor;
 
-/// ∂L/∂ its factor of v.
+/// Once per key and key head: receives ∂L/∂ this stage's factor of v.
 struct GradValueFactor : detail::GradFactor<GradValueFactor, ValueFactor> {
   HEED_HOOK(GradValueFactor, grad_value_factor, void(T, Index, Index, Index),
             "template <class T> void grad_value_factor(T grad, Index batch, Index key_head, Index "
@@ -134,23 +138,23 @@ inline constexpr GradValueFactor grad_value_factor;
 
 // --- Score.
 
-/// Once a register: changes scores. Lanes of masked keys may hold anything, NaN included. The
-/// result is finite where its key is visible; masked<T> masks a key.
+/// Once per register: changes scores. Lanes of masked keys may hold anything, also NaN. Results
+/// must be finite for visible keys; masked<T> masks a key, −∞ must not be used.
 struct Score : Through<Score> {
   HEED_HOOK(Score, score, Batch<T>(const Batch<T>&, const Lanes<T>&) const,
             "template <class T> Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const")
 };
 inline constexpr Score score;
 
-/// The adjoint of score(): from ∂L/∂ its result to ∂L/∂s, both of natural scores. A stage that
-/// defines score() must define it too before backward() takes it, or say that it only adds to the
-/// score, by `static constexpr bool adds_to_score = true`.
+/// The adjoint of score(): takes ∂L/∂ its result and returns ∂L/∂s, both with respect to natural
+/// scores; s is as in score(). backward() requires it of a stage that defines score(), unless the
+/// stage declares that ∂score/∂s = 1: `static constexpr bool adds_to_score = true`.
 struct GradScore : Hook<GradScore> {
   HEED_HOOK(GradScore, grad_score, Batch<T>(const Batch<T>&, const Batch<T>&, const Lanes<T>&),
             "template <class T> Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const "
             "Lanes<T>& at)")
 
-  /// Backwards through the stages, each with the score that it was given.
+  /// Last stage first; each is given the score that its score() was given.
   template <class V, class T>
   HEED_INLINE Batch<T> operator()(V& variant, const Batch<T>& grad, const Batch<T>& s,
                                   const Lanes<T>& at) const {
@@ -176,24 +180,24 @@ struct GradScore : Hook<GradScore> {
 };
 inline constexpr GradScore grad_score;
 
-// --- Mask: which keys a row sees. What all heads' rows of a tile do not see is not computed.
+// --- Mask: the keys that a row sees. A tile that is masked for all rows and heads is not computed.
 
-/// Once a row: narrows the interval of keys that it sees.
+/// Once per row: narrows the interval of visible keys.
 struct Keys : Through<Keys> {
   HEED_HOOK(Keys, keys, KeyRange(const KeyRange&, const Row&) const,
             "KeyRange keys(const KeyRange& range, const Row& row) const")
 };
 inline constexpr Keys keys;
 
-/// Once a register: narrows the lanes that are visible.
+/// Once per register: clears the lanes of masked keys.
 struct Visible : Through<Visible> {
   HEED_HOOK(Visible, visible, Mask<T>(const Mask<T>&, const Lanes<T>&) const,
             "template <class T> Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const")
 };
 inline constexpr Visible visible;
 
-/// Once a tile: `empty` skips it, `full` says that visible() has nothing to add and score() masks
-/// nothing. A stage that defines visible() alone is asked for every tile.
+/// Once per tile: `empty` skips the tile; `full` says that neither visible() nor score() masks a
+/// key in it. For a stage that defines visible() without block_mask(), every tile is `partial`.
 struct MaskOfBlock : Hook<MaskOfBlock> {
   HEED_HOOK(MaskOfBlock, block_mask, BlockMask(const TileRange&) const,
             "BlockMask block_mask(const TileRange& tile) const")
@@ -214,29 +218,30 @@ struct MaskOfBlock : Hook<MaskOfBlock> {
 };
 inline constexpr MaskOfBlock block_mask;
 
-/// Claim: the stage masks no key j ≤ p of a row at position p, so that keys which selection has
-/// masked for good may be pruned. Derived for stages that mask nothing and read scores alone.
+/// True if the stage masks no key j ≤ p for a row at position p: a precondition for pruning keys
+/// that selection has masked. Derived for stages that mask nothing and depend on scores alone.
 struct KeepsCausalPast;
 
 // --- Sink.
 
-/// Once a row: the logit of a head's sink, a natural score; masked<T> if there is none.
+/// Once per row: the logit of the sink of a head, a natural score; masked<T> for no sink.
 struct Sink : Through<Sink> {
   HEED_HOOK(Sink, sink, T(T, Index, Index) const,
             "template <class T> T sink(T logit, Index batch, Index head) const")
 };
 inline constexpr Sink sink;
 
+/// Once per row: receives ∂L/∂ the logit of the sink.
 struct GradSink : Each<GradSink> {
   HEED_HOOK(GradSink, grad_sink, void(T, Index, Index),
             "template <class T> void grad_sink(T grad, Index batch, Index head)")
 };
 inline constexpr GradSink grad_sink;
 
-// --- Scan: what is carried down the rows of a batch entry, from the selecting head's scores to a
-// bias of every head's. Rows then run in order.
+// --- Scan: a state that runs down the rows of a batch entry. It is updated from the selecting
+// head's scores and is added to the scores of all heads as a bias. Rows then run in order.
 
-/// The query head whose scores are scanned; −1 where none is. Needed beside scan_tile().
+/// The query head whose scores are scanned; −1 if there is none. Required with scan_tile().
 struct SelectingHead : Hook<SelectingHead> {
   HEED_HOOK(SelectingHead, selecting_head, Index() const, "Index selecting_head() const")
 
@@ -251,7 +256,7 @@ struct SelectingHead : Hook<SelectingHead> {
 };
 inline constexpr SelectingHead selecting_head;
 
-/// Scores of queries and keys of their own, in place of a head's.
+/// Queries and keys that replace the selecting head's, only for the scan.
 struct OwnProjection : Hook<OwnProjection> {
   HEED_HOOK(OwnProjection, projection, Projection<T>() const, "Projection<T> projection() const")
 
@@ -265,22 +270,22 @@ struct OwnProjection : Hook<OwnProjection> {
   }
 };
 
-/// A tile of the selecting head's scores, before any head goes on with the tile.
+/// Processes a tile of the selecting head's scores, before the tile is processed for any head.
 struct ScanTile : Each<ScanTile> {
   HEED_HOOK(ScanTile, scan_tile, void(const ScoreTile<T>&),
             "void scan_tile(const ScoreTile<T>& tile)")
 };
 inline constexpr ScanTile scan_tile;
 
-/// Once a register, behind the masks: adds what was carried to the scores of the tile at hand.
+/// Once per register, after the masks: adds the scanned bias of the current tile to the scores.
 struct ScanBias : Through<ScanBias> {
   HEED_HOOK(ScanBias, scan_bias, Batch<T>(const Batch<T>&, const Lanes<T>&) const,
             "Batch<T> scan_bias(const Batch<T>& s, const Lanes<T>& at) const")
 };
 inline constexpr ScanBias scan_bias;
 
-/// Is scan_tile() to be called for tiles that no row sees? Taken to be true unless a stage that
-/// defines scan_tile() says otherwise.
+/// Must scan_tile() be called for tiles that are masked for every row? Default for a stage that
+/// defines scan_tile(): true.
 struct VisitsMaskedTiles : Hook<VisitsMaskedTiles> {
   HEED_HOOK(VisitsMaskedTiles, visits_masked_tiles, bool() const,
             "bool visits_masked_tiles() const")
@@ -300,10 +305,10 @@ struct VisitsMaskedTiles : Hook<VisitsMaskedTiles> {
 };
 inline constexpr VisitsMaskedTiles visits_masked_tiles;
 
-/// The per-key bias that scan_bias() adds for all later rows (log2 units), or null if it may rise
-/// again or if its exact value is needed below `threshold`. The engine may prune keys whose bias is
-/// below, and then compacts the array in place: the stage's key j is from then on the j-th key
-/// left.
+/// Per-key bias that scan_bias() adds for all later rows (log2 units), or null if it may increase
+/// or if its exact value is needed below `threshold`. The engine may prune keys whose bias is below
+/// `threshold`. It then compacts this array in place: key j of the stage is from then on the j-th
+/// remaining key.
 struct MonotoneKeyBias : Hook<MonotoneKeyBias> {
   HEED_HOOK(MonotoneKeyBias, monotone_key_bias, T*(T), "T* monotone_key_bias(T threshold)")
 
@@ -318,50 +323,53 @@ struct MonotoneKeyBias : Hook<MonotoneKeyBias> {
 };
 inline constexpr MonotoneKeyBias monotone_key_bias;
 
-// Its adjoint. Key blocks are outermost: for each, rows first descend, so that what is carried is
-// known at every row block, and then ascend. In a tile every head passes grad_scan_bias(), the
-// selecting head last; then scan_tile_backward() gives it what its votes did.
+// The adjoint of the scan. Key blocks are the outer loop. For each, rows first run downwards, to
+// save the scan state of every row block, and then upwards. In each tile, every head calls
+// grad_scan_bias(), the selecting head last; then scan_tile_backward() returns the gradient of the
+// votes.
 
-/// What is carried for these keys, [keys], and back again.
+/// Copies the scan state of `keys` keys, [keys], out of the stage; restore_scan() copies it back.
 struct SaveScan : Each<SaveScan> {
   HEED_HOOK(SaveScan, save_scan, void(Index, Index, T*) const,
             "void save_scan(Index key, Index keys, T* to) const")
 };
 inline constexpr SaveScan save_scan;
+/// Copies a saved scan state back into the stage.
 struct RestoreScan : Each<RestoreScan> {
   HEED_HOOK(RestoreScan, restore_scan, void(Index, Index, const T*),
             "void restore_scan(Index key, Index keys, const T* from)")
 };
 inline constexpr RestoreScan restore_scan;
 
-/// A key block is about to ascend.
+/// Begins the upward run of a key block.
 struct BeginGradients : Each<BeginGradients> {
   HEED_HOOK(BeginGradients, begin_gradients, void(Index, Index),
             "void begin_gradients(Index key, Index keys)")
 };
 inline constexpr BeginGradients begin_gradients;
 
-/// A tile begins: no head has added to its gradient.
+/// Begins a tile: clears the sum that grad_scan_bias() adds to.
 struct ClearScanGradient : Each<ClearScanGradient> {
   HEED_HOOK(ClearScanGradient, clear_scan_gradient, void(), "void clear_scan_gradient()")
 };
 inline constexpr ClearScanGradient clear_scan_gradient;
 
-/// Once a register and head: ∂L/∂ the score behind scan_bias().
+/// Once per register and head: receives ∂L/∂ the result of scan_bias().
 struct GradScanBias : Each<GradScanBias> {
   HEED_HOOK(GradScanBias, grad_scan_bias, void(const Batch<T>&, const Lanes<T>&),
             "void grad_scan_bias(const Batch<T>& grad, const Lanes<T>& at)")
 };
 inline constexpr GradScanBias grad_scan_bias;
 
-/// grads[r · stride + c] ← what the votes add to ∂L/∂ the selecting head's score (r, c).
+/// grads[r · stride + c] ← the part of ∂L/∂ the selecting head's score (r, c) that comes from
+/// votes.
 struct ScanTileBackward : Each<ScanTileBackward> {
   HEED_HOOK(ScanTileBackward, scan_tile_backward, void(const ScoreTile<T>&, T*),
             "void scan_tile_backward(const ScoreTile<T>& tile, T* grads)")
 };
 inline constexpr ScanTileBackward scan_tile_backward;
 
-/// Where the gradients of a projection() go.
+/// Where the gradients of projection() are written.
 struct GradOwnProjection : Hook<GradOwnProjection> {
   HEED_HOOK(GradOwnProjection, grad_projection, GradProjection<T>() const,
             "GradProjection<T> grad_projection() const")
@@ -378,8 +386,9 @@ struct GradOwnProjection : Hook<GradOwnProjection> {
 
 // --- Weight.
 
-/// Once a register: what becomes of a softmax weight before it meets its value. Linear in the
-/// weight, lane by lane, so that it is its own adjoint; the sum of the row does not change.
+/// Once per register: changes softmax weights before they multiply values. Must be linear in the
+/// weight, lane by lane: the hook is its own adjoint. The denominator of the softmax does not
+/// change.
 struct Weight : Through<Weight> {
   HEED_HOOK(Weight, weight, Batch<T>(const Batch<T>&, const Lanes<T>&) const,
             "template <class T> Batch<T> weight(const Batch<T>& w, const Lanes<T>& at) const")
@@ -388,13 +397,13 @@ inline constexpr Weight weight;
 
 // --- Gradients of the stage's own tensors.
 
-/// Once a call, before all.
+/// Once per call of backward(), before everything else.
 struct ClearGradients : Each<ClearGradients> {
   HEED_HOOK(ClearGradients, clear_gradients, void(), "void clear_gradients()")
 };
 inline constexpr ClearGradients clear_gradients;
 
-/// A key block is done.
+/// Once per key block, after its gradients are complete.
 struct EndGradients : Each<EndGradients> {
   HEED_HOOK(EndGradients, end_gradients, void(Index, Index),
             "void end_gradients(Index key, Index keys)")
@@ -403,7 +412,7 @@ inline constexpr EndGradients end_gradients;
 
 namespace detail {
 
-/// Does a stage have memory of its own to which adjoints may add?
+/// Has the stage data members, to which an adjoint may add?
 template <class S>
 inline constexpr bool may_add_gradients =
     !std::is_empty_v<S> && (GradScore::defined_by<S> || GradQueryFactor::defined_by<S> ||
@@ -411,8 +420,8 @@ inline constexpr bool may_add_gradients =
 
 }  // namespace detail
 
-/// Does a gradient of the stage's own sum over heads or batch entries? Those then run one after the
-/// other. Taken to be so of a stage that has members and an adjoint, unless it says otherwise.
+/// Does a gradient of the stage sum over heads or batch entries? These then run one after the
+/// other. Default: true for a stage with data members and an adjoint.
 struct SharesGradients : Hook<SharesGradients> {
   HEED_HOOK(SharesGradients, shares_gradients, bool() const, "bool shares_gradients() const")
 
@@ -431,8 +440,8 @@ struct SharesGradients : Hook<SharesGradients> {
 };
 inline constexpr SharesGradients shares_gradients;
 
-/// Does it sum over keys? Key blocks then run one after the other, where a stage scans the rows.
-/// Taken to be as shares_gradients() is.
+/// Does a gradient of the stage sum over keys? If a stage scans the rows, key blocks then run one
+/// after the other. Default: shares_gradients().
 struct SharesGradientsOverKeys : Hook<SharesGradientsOverKeys> {
   HEED_HOOK(SharesGradientsOverKeys, shares_gradients_over_keys, bool() const,
             "bool shares_gradients_over_keys() const")
@@ -523,17 +532,17 @@ struct KeepsCausalPast : Hook<KeepsCausalPast> {
 };
 inline constexpr KeepsCausalPast keeps_causal_past;
 
-/// The most that a stage of a bound variant looks at.
+/// What the stages of a bound variant depend on: the maximum over them.
 template <class V>
 inline constexpr Reads reads = detail::reads_of(typename StagesOf<V>::type{});
 
-/// Do rows depend on the rows above them?
+/// Do rows depend on earlier rows?
 template <class V>
 inline constexpr bool scans_rows = ScanTile::in<V>;
 
 template <class... H>
 struct HookList {};
-/// Every hook that a bound stage may define.
+/// All hooks of a bound stage.
 using OfBoundStage =
     HookList<Begin, End, QueryFactor, KeyFactor, ValueFactor, GradQueryFactor, GradKeyFactor,
              GradValueFactor, Score, GradScore, Keys, Visible, MaskOfBlock, KeepsCausalPast, Sink,
@@ -541,7 +550,7 @@ using OfBoundStage =
              MonotoneKeyBias, SaveScan, RestoreScan, BeginGradients, ClearScanGradient,
              GradScanBias, ScanTileBackward, GradOwnProjection, Weight, ClearGradients,
              EndGradients, SharesGradients, SharesGradientsOverKeys>;
-/// And those of the stage before it is bound.
+/// All hooks of a stage before it is bound.
 using OfCall = HookList<Place, Check>;
 
 }  // namespace hook

@@ -9,19 +9,19 @@
 
 namespace heed::inline HEED_ABI {
 
-/// largest[b, h] = max over the visible pairs (i, j) of s(i, j), a natural score as the stages
-/// before this one leave it; −∞ where a head sees nothing. Changes nothing else: what QK-clip
-/// rescales the projections by (Kimi Team: Kimi K2, arXiv:2507.20534).
+/// largest[b, h] = max of s(i, j) over the visible pairs (i, j), where s is the natural score after
+/// the preceding stages; −∞ if a head sees no key. Changes nothing else. QK-clip rescales the
+/// projections by it (Kimi Team: Kimi K2, arXiv:2507.20534).
 ///
 ///     standard | causal | largest_score(largest)
 ///
-/// @param largest  [B, H], overwritten by forward(); backward() leaves it as it is.
-/// @throws ShapeError if it is not one number per head of each batch entry.
-/// @note A maximum a register of scores.
+/// @param largest  [B, H], overwritten by forward(); backward() does not write it.
+/// @throws ShapeError unless it is [B, H].
+/// @note One maximum per register of scores.
 template <class T>
 struct LargestScore : StageOf<Rank::mask> {
   View<T, 2> largest;
-  T* lanes = nullptr;  ///< [H][width] of this worker; null: nothing is asked for
+  T* lanes = nullptr;  ///< [H][width], per worker; null in backward()
   Index heads = 0, batch = 0;
 
   template <class U>
@@ -47,7 +47,7 @@ struct LargestScore : StageOf<Rank::mask> {
     batch = entry;
     if (lanes != nullptr) std::fill_n(lanes, heads * simd::width<T>, masked<T>);
   }
-  /// Behind the masks, where what is masked is masked<T>.
+  /// After the masks: masked scores are masked<T>.
   HEED_INLINE Batch<T> scan_bias(const Batch<T>& s, const Lanes<T>& at) const {
     if (lanes != nullptr && !at.fills_tile) {
       T* const most = lanes + at.head * simd::width<T>;
@@ -55,7 +55,7 @@ struct LargestScore : StageOf<Rank::mask> {
     }
     return s;
   }
-  /// Workers share heads; a maximum does not depend on their order.
+  /// Workers may share a head. The maximum does not depend on their order.
   void end() {
     for (Index h = 0; lanes != nullptr && h < heads; ++h) {
       const T most = simd::reduce_max(simd::load(lanes + h * simd::width<T>));
@@ -69,6 +69,8 @@ struct LargestScore : StageOf<Rank::mask> {
   }
 };
 
+/// Writes the largest visible natural score of each head to `largest`, [B, H], in forward().
+/// ShapeError for other shapes.
 template <TensorLike<2> X>
 auto largest_score(X&& largest) {
   using T = ScalarOf<X>;

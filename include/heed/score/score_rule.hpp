@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
-/// @file A caller's own rule.
+/// @file
+/// A score modification written by the user.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// s ← rule(s, at), s a register of natural scores, `at` the Lanes it belongs to:
+/// s ← rule(s, at), where s is a register of natural scores and `at` the Lanes it belongs to:
 ///
 ///     standard | score_rule([](auto s, const auto& at) { return s + at.distance() * 0.1f; }) |
 ///     causal
 ///
-/// Any arithmetic of xsimd batches will do, as long as the result is finite: to mask a key is for a
-/// mask, which also saves the work. Nothing is written to memory. To train, name the adjoint too,
-/// adjoint(grad, s, at) = ∂L/∂s from ∂L/∂rule(s):
+/// The rule may use any arithmetic of xsimd batches. Its result must be finite; to mask keys, use a
+/// mask, which also skips the work. Nothing is written to memory. backward() also needs the
+/// adjoint, adjoint(grad, s, at), which returns ∂L/∂s given grad = ∂L/∂rule(s):
 ///
 ///     score_rule(rule, [](auto grad, auto s, const auto& at) { return grad; })
 template <class Rule, class Adjoint = void*>
@@ -27,7 +28,7 @@ struct ScoreRule : StageOf<Rank::bias> {
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
     const Batch<T> ruled =
         Batch<T>(rule(s * Batch<T>(simd::ln2<T>), at)) * Batch<T>(simd::log2e<T>);
-    return simd::select(s < Batch<T>(masked_below<T>), s, ruled);  // a bias of −∞ stays masked
+    return simd::select(s < Batch<T>(masked_below<T>), s, ruled);  // masked scores stay masked
   }
 
   bool shares_gradients() const { return false; }
@@ -36,15 +37,18 @@ struct ScoreRule : StageOf<Rank::bias> {
     static_assert(
         !std::is_same_v<Adjoint, void*>,
         "heed: backward through a score_rule needs its adjoint: score_rule(rule, adjoint)");
-    const Batch<T> zero(T(0));  // of a masked key, whose score may be NaN
+    const Batch<T> zero(T(0));  // for masked keys, whose score may be NaN
     return simd::select(grad == zero, zero,
                         Batch<T>(adjoint(grad, s * Batch<T>(simd::ln2<T>), at)));
   }
 };
+/// Changes each score: s ← rule(s, at), natural scores, a register at a time. Forward only; see
+/// ScoreRule.
 template <class Rule>
 ScoreRule<Rule> score_rule(Rule rule) {
   return {{}, std::move(rule)};
 }
+/// The same, with adjoint(grad, s, at) = ∂L/∂s for backward().
 template <class Rule, class Adjoint>
 ScoreRule<Rule, Adjoint> score_rule(Rule rule, Adjoint adjoint) {
   return {{}, std::move(rule), std::move(adjoint)};

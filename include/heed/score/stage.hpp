@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// What an attention variant is: a stage, or stages joined by `|`.
+/// Attention variants: a variant is a stage, or several stages joined by `|`.
 ///
-/// A stage is a value derived from StageOf that defines the hooks it needs, and only those; see
-/// hooks.hpp for each. The engine calls them in this order, for every batch entry:
+/// A stage is a value type derived from StageOf that defines the hooks it needs, and no others. See
+/// hooks.hpp for their contracts. The engine calls them in this order for every batch entry:
 ///
-///     begin                          what is carried is cleared
+///     begin                          resets the scan state
 ///     for each row block, ascending
-///       query_factor, keys, sink     once a row: its scale, the interval of keys it sees
-///       for each key block           value_factor was applied when it was packed, key_factor too,
-///                                    or to the product, where pairs of bfloat16 are multiplied
-///         block_mask                 empty: skipped for this head; full: `visible` is not asked
-///         selecting head             its scores, then scan_tile, then
+///       query_factor, keys, sink     once per row: its scale, its interval of visible keys
+///       for each key block           value_factor and key_factor were applied when it was packed;
+///                                    key_factor to the product, if it multiplies bfloat16 pairs
+///         block_mask                 empty: skipped for this head; full: `visible` is not called
+///         selecting head             computes its scores, then calls scan_tile
 ///         for each head              score → visible → scan_bias → online softmax
 ///     end
 ///
-/// The register hooks (score, visible, scan_bias, weight) see one register of scores, still in
-/// flight between the product and the exponential; nothing is written to memory. scan_tile sees a
-/// whole tile of the selecting head's scores before any other head goes on: what a scan down the
-/// rows needs.
+/// The register hooks (score, visible, scan_bias, weight) process one register of scores between
+/// the product and the exponential; nothing is written to memory. scan_tile receives a whole tile
+/// of the selecting head's scores before any head continues, as a scan down the rows requires.
 ///
-/// A hook with another signature does not compile, and neither does a member whose name is nearly a
+/// A hook with a wrong signature does not compile. Neither does a member with a name close to a
 /// hook's (well_formed.hpp).
 #pragma once
 
@@ -29,7 +28,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Base of a stage of the given rank.
+/// Base of a stage of rank R.
 template <Rank R>
 struct StageOf {
   static constexpr Rank first_rank = R, last_rank = R;

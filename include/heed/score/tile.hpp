@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// What hooks are handed: a row, an interval of keys, a register of keys, a tile of scores.
+/// The arguments of hooks: an interval of keys, a register of keys, a tile of scores.
 #pragma once
 
 #include "heed/score/problem.hpp"
@@ -22,10 +22,10 @@ struct KeyRange {
   }
 };
 
-/// How much of a tile a mask shows, beyond what intervals of keys say already.
+/// How much of a tile is visible, beyond what the intervals of keys() say.
 enum class BlockMask { empty, partial, full };
 
-/// Rows by keys of one head.
+/// A tile of one head: rows × keys.
 struct TileRange {
   Index batch, head;
   Index row, rows;  ///< rows [row, row + rows)
@@ -33,51 +33,52 @@ struct TileRange {
   Index position;   ///< of the first row
 };
 
-/// A masked score: finite, so that no arithmetic under -ffast-math goes wrong with it, and so low
-/// that no visible score, which the library keeps above −max / 2, is taken for it.
+/// The score of a masked key. It is finite, so that arithmetic under -ffast-math is safe. Visible
+/// scores, which the library keeps above −max / 2, are never as low: a score below masked_below is
+/// masked.
 template <class T>
 inline constexpr T masked = std::numeric_limits<T>::lowest();
 template <class T>
 inline constexpr T masked_below = std::numeric_limits<T>::lowest() / 4 * 3;
 
-/// Adjacent keys of one row: what a register of scores belongs to.
+/// Consecutive keys of one row: the lanes of a register of scores.
 template <class T>
 struct Lanes {
   Index batch, head;
   Index row, position;         ///< of the query
-  Index key, keys;             ///< the key in lane 0, and how many lanes hold a key
-  Index block_row, block_key;  ///< both counted from the start of the tile
-  bool fills_tile = false;     ///< no query: the row only fills a tile, and repeats the last one's
-  const T* offsets = nullptr;  ///< positions of keys less `origin`, where keys are not in order
+  Index key, keys;             ///< the key in lane 0; the number of lanes that hold a key
+  Index block_row, block_key;  ///< relative to the start of the tile
+  bool fills_tile = false;     ///< padding row: a copy of the last query row
+  const T* offsets = nullptr;  ///< positions of keys minus `origin`, if keys are not in order
   Index origin = 0;
 
-  /// Position of each key less that of the query: 0 is the query itself, negative the past.
+  /// Position of each key minus that of the query: 0 is the query itself, negative is the past.
   HEED_INLINE Batch<T> distance() const {
     if (offsets != nullptr) return simd::load(offsets + key) + Batch<T>(T(origin - position));
     return simd::iota<T>() + Batch<T>(T(key - position));
   }
 };
 
-/// The selecting head's scores on a tile, masked ones at masked<T>.
+/// The selecting head's scores on a tile; masked ones are masked<T>.
 template <class T>
 struct ScoreTile {
   const T* scores;  ///< scores[r · stride + c]
   Index stride;
   Index row, rows;  ///< rows [row, row + rows)
   Index position;   ///< of the first row
-  Index key, keys;  ///< keys [key, key + keys); columns up to the next register hold anything
+  Index key, keys;  ///< keys [key, key + keys); later columns of the last register are undefined
 };
 
-/// No tile is larger.
+/// Upper bounds of the tile size.
 inline constexpr Index largest_tile_rows = 96, largest_tile_keys = 192;
 
-/// Queries and keys of a selection function of its own; empty if a head selects.
+/// Queries and keys of a separate selection function; empty if a head selects.
 template <class T>
 struct Projection {
   View<const T, 3> queries, keys;  ///< [B, Nq, Ds], [B, Nk, Ds]
 };
 
-/// Where the gradients of a Projection go.
+/// Where the gradients of a Projection are written.
 template <class T>
 struct GradProjection {
   View<T, 3> queries, keys;

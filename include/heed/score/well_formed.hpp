@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// What must hold of stages before they are compiled into a pass: signatures, and names that are
-/// nearly a hook's.
+/// Compile-time checks of stages: signatures of hooks, and names that are close to a hook name.
 #pragma once
 
 #include "heed/score/hooks.hpp"
@@ -9,8 +8,9 @@
 namespace heed::inline HEED_ABI::hook {
 namespace detail {
 
-/// Names that are nearly a hook's, or that were once a flag, and what is meant. A member of such a
-/// name would be ignored, unless it is data, which may have any name.
+/// Member names that are close to a hook name, or that were flags in earlier versions, with the
+/// name that is meant. A function of such a name would never be called. Data members may have any
+/// name.
 #define HEED_EACH_NEAR_MISS(X)                                      \
   X(scores, "is `score` meant?")                                    \
   X(score_mod, "is `score` meant?")                                 \
@@ -68,7 +68,7 @@ struct NearMisses {
 };
 #undef HEED_DECLARE
 
-/// In which the name of a member that S has too is ambiguous.
+/// Makes the name of every member that S and NearMisses share ambiguous.
 template <class S>
 struct WithNearMisses : S, NearMisses {};
 
@@ -112,8 +112,8 @@ consteval bool bound_have_hooks(StageList<S...>, StageList<B...>) {
 
 }  // namespace detail
 
-/// Refuses, with a sentence, a variant V that is not what its author meant; Bound is what it is
-/// bound to, of number type T.
+/// Rejects, with an explanation, a variant V with an ill-formed stage. Bound is the type V is bound
+/// to, T its number type.
 template <class T, class V, class Bound>
 consteval bool well_formed() {
   using Stages = typename StagesOf<V>::type;
@@ -125,7 +125,7 @@ consteval bool well_formed() {
   return detail::stages_fit<T>(Stages()) && detail::bound_stages_fit<T>(BoundStages());
 }
 
-/// Refuses a variant whose gradient would be wrong.
+/// Rejects a variant whose gradient would be incomplete.
 template <class Bound>
 consteval bool has_adjoints() {
   using Stages = typename StagesOf<Bound>::type;

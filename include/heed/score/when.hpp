@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// A stage, or nothing, decided at run time.
+/// Stages that are switched on or off at run time.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// `stage` if `on`, else nothing: one instantiation serves a command line with many switches. Costs
-/// a branch a register, which the processor predicts. A stage that is off may be of empty tensors,
-/// unless a lambda with a capture is part of it.
+/// `stage` if `on`, else nothing. A program with many switches needs one instantiation only. Costs
+/// a well-predicted branch per register. A stage that is off may hold empty tensors, unless it
+/// contains a lambda with a capture.
 template <Stage S>
 struct When {
   static constexpr Rank first_rank = S::first_rank, last_rank = S::last_rank;
@@ -20,7 +20,7 @@ struct When {
   template <class T>
   auto bind(const Problem& p, Arena& arena) const {
     using Bound = BoundOf<T, S>;
-    // A stage that is off may be empty: it is not bound to the call, only given its bound type.
+    // A stage that is off may hold empty tensors: only its bound type is needed.
     if constexpr (std::default_initializable<Bound>)
       if (!on) return When<Bound>{false, Bound{}};
     return When<Bound>{on, bound<T>(stage, p, arena)};
@@ -41,11 +41,12 @@ template <Stage S>
 struct StagesOf<When<S>> : StagesOf<S> {};
 }  // namespace hook
 
+/// `stage` if `on`, else nothing. No checks are made of a stage that is off.
 template <Stage S>
 constexpr When<S> when(bool on, const S& stage) {
   return {on, stage};
 }
-/// The stages of a chain are switched one by one.
+/// Each stage of a chain, if `on`, else nothing.
 template <Stage... S>
 constexpr auto when(bool on, const Chain<S...>& chain) {
   return [&]<std::size_t... I>(std::index_sequence<I...>) {
