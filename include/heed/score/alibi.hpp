@@ -1,32 +1,34 @@
 // SPDX-License-Identifier: MIT
-/// @file Attention with linear biases.
+/// @file
+/// ALiBi: attention with linear biases.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// The paper's slope of head h of H: 2^(−8 (h + 1) / H) where H is a power of two; else those of
-/// the power below, then every other one of the power above.                      arXiv:2108.12409
+/// The paper's slope of head h of H: 2^(−8 (h + 1) / H) if H is a power of two. Otherwise the
+/// slopes of the next lower power of two, then every other slope of the next higher one.
+/// arXiv:2108.12409
 inline double alibi_slope(Index head, Index heads) {
   const Index power = Index(std::bit_floor(std::size_t(heads)));
   if (head < power) return std::exp2(-8.0 * double(head + 1) / double(power));
   return std::exp2(-4.0 * (2 * double(head - power) + 1) / double(power));
 }
 
-/// s(i, j) += slope_h · (j − p), p the position of row i: the further back, the lower.
+/// s(i, j) += slope_h · (j − p), where p is the position of row i: more distant keys score lower.
 ///
 /// @throws ShapeError if there is not one slope per head.
-/// @throws ValueError if a slope is beyond ±1e18, with which no distance overflows.
+/// @throws ValueError if a slope is beyond ±1e18; within, no distance overflows.
 template <class T = void>
 struct Alibi : StageOf<Rank::bias> {
   static constexpr Reads reads = Reads::distance;
 
   View<const T, 1> slopes;
   View<T, 1> gradient{};
-  double* sums = nullptr;  ///< [H] the gradient while it gathers: as many terms as pairs
+  double* sums = nullptr;  ///< [H] the gradient in double, as it sums over all pairs
 
-  /// ∂L/∂slope_h = Σ ∂L/∂s(i, j) · (j − p), [H], overwritten by backward().
+  /// Where backward() writes ∂L/∂slope_h = Σ ∂L/∂s(i, j) · (j − p), [H]; overwritten.
   Alibi grad(std::type_identity_t<View<T, 1>> to) const { return {{}, slopes, to, nullptr}; }
 
   template <class U>
@@ -54,7 +56,7 @@ struct Alibi : StageOf<Rank::bias> {
   void clear_gradients() {
     for (Index h = 0; h < gradient.dim(0); ++h) sums[h] = 0, gradient(h) = T(0);
   }
-  void end_gradients(Index, Index) {  // shared gradients gather in one thread
+  void end_gradients(Index, Index) {  // one thread: shares_gradients()
     for (Index h = 0; h < gradient.dim(0); ++h) gradient(h) = T(sums[h]);
   }
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>&, const Lanes<T>& at) {
@@ -63,7 +65,7 @@ struct Alibi : StageOf<Rank::bias> {
   }
 };
 
-/// With the paper's slopes.
+/// ALiBi with the paper's slopes.
 template <>
 struct Alibi<void> : StageOf<Rank::bias> {
   template <class T>
@@ -86,10 +88,12 @@ struct Alibi<void> : StageOf<Rank::bias> {
   }
 };
 
+/// Adds alibi_slope(h, H) · (j − p) to the score of key j for a query at position p.
 inline Alibi<void> alibi() {
   return {};
 }
-/// With slopes of the caller's, [H], as when they are learned.
+/// Adds slopes[h] · (j − p) to scores, for slopes that are learned, say; `slopes` is [H].
+/// ShapeError for other shapes, ValueError for slopes beyond ±1e18.
 template <TensorLike<1> X>
 auto alibi(X&& slopes) {
   using T = ScalarOf<X>;

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Keys that were evicted.
+/// A mask of evicted keys.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// Key j is gone from position evict_row[b, j] on, or evict_row[b, g, j] where key heads keep
-/// different tokens: pruned attention as a mask, which is what a model trains with. Beside a causal
-/// mask.
+/// Key j is masked for rows at position evict_row[b, j] and later, or evict_row[b, g, j] if key
+/// heads keep different tokens. This is attention with eviction as a mask, to train a model for it.
+/// Use it together with a causal mask.
 ///
-/// @throws ShapeError if evict_row is neither [B, Nk] nor [B, G, Nk].
+/// @throws ShapeError if evict_row is neither [B, Nk] nor [B, G, Nk], or not contiguous along Nk.
 struct Alive : StageOf<Rank::mask> {
   View<const std::int64_t, 3> evict_row;  ///< [B, G or 1, Nk]
-  Index group = 1;                        ///< query heads per row of evict_row
+  Index group = 1;                        ///< query heads that share a row of evict_row
 
   template <class T>
   Alive bind(const Problem& p, Arena&) const {
@@ -63,14 +63,15 @@ struct Alive : StageOf<Rank::mask> {
   }
 };
 
-/// The same for all key heads, [B, Nk].
+/// Masks key j from position evict_row[b, j] on, for all key heads; [B, Nk]. ShapeError for other
+/// shapes.
 inline Alive alive(View<const std::int64_t, 2> evict_row) {
   return {{},
           {evict_row.data(),
            {evict_row.dim(0), 1, evict_row.dim(1)},
            {evict_row.stride(0), 0, evict_row.stride(1)}}};
 }
-/// Per key head, [B, G, Nk].
+/// The same per key head, [B, G, Nk].
 inline Alive alive(View<const std::int64_t, 3> evict_row) {
   return {{}, evict_row};
 }

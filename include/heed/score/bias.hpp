@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Additive bias.
+/// @file
+/// Additive bias.
 #pragma once
 
 #include "heed/score/broadcast.hpp"
@@ -7,24 +8,24 @@
 
 namespace heed::inline HEED_ABI {
 
-/// s(i, j) += bias[b, h, i, j]; dimensions of size 1 broadcast. −∞ masks a key; any finite number,
-/// −max included, only makes it unlikely.
+/// s(i, j) += bias[b, h, i, j]. Dimensions of size 1 broadcast. −∞ masks a key; a finite number,
+/// even −max, only makes it unlikely.
 ///
 /// @throws ShapeError if the bias does not broadcast to [B, H, Nq, Nk].
-/// @note Read once per visited pair. Where it holds −∞, blocks that are masked whole are skipped.
+/// @note Read once per visited pair. Tiles that are −∞ everywhere are skipped.
 template <class T>
 struct Bias : StageOf<Rank::bias> {
   View<const T, 4> values;
-  View<T, 4> gradient{};  ///< Of the bias' own dimensions.
-  /// This thread's sums, of the same dimensions, where a number gathers over rows or keys: a float
-  /// would lose the smaller of them.
+  View<T, 4> gradient{};  ///< of the dimensions of the bias
+  /// Sums of this thread, of the same dimensions, if the gradient sums over rows or keys. In
+  /// double: a float would lose small terms.
   View<double, 4> sums{};
-  View<T, 4> wide_gradient{};  ///< The two, broadcast.
+  View<T, 4> wide_gradient{};  ///< gradient and sums, broadcast
   View<double, 4> wide_sums{};
-  bool shared = false;  ///< Does the gradient sum over heads or batch entries?
+  bool shared = false;  ///< does the gradient sum over heads or batch entries?
 
-  /// ∂L/∂bias, of the bias' own dimensions, summed over those that broadcast; overwritten by
-  /// backward().
+  /// Where backward() writes ∂L/∂bias, summed over the dimensions that broadcast. `to` has the
+  /// dimensions of the bias and is overwritten.
   Bias grad(std::type_identity_t<View<T, 4>> to) const {
     Bias b = *this;
     b.gradient = to;
@@ -55,7 +56,7 @@ struct Bias : StageOf<Rank::bias> {
     if (p.backward) detail::writes(p.tensors, "bias' gradient", gradient);
   }
 
-  /// Looks at what score() is about to read, and so brings it near.
+  /// Also brings the tile into cache, which score() reads next.
   BlockMask block_mask(const TileRange& block) const {
     const T* const first = detail::row_at(values, block.batch, block.head, block.row, block.key);
     const Index rows = values.stride(2) == 0 ? 1 : block.rows,
@@ -82,8 +83,9 @@ struct Bias : StageOf<Rank::bias> {
       for (Index j = 0; j < at.keys; ++j) lanes[j] = row[j * values.stride(3)];
       x = simd::load(lanes);
     }
-    // Kept away from `masked`, which a finite bias must not be taken for, nor several: none brings
-    // a score below `least`, but what another has masked stays there. In this order NaN stays.
+    // A finite bias must not lower a score to `masked`, and neither may several: the sum is clamped
+    // at `least`, but a score that is lower already, as it is masked, stays. The operands of max
+    // are in the order that keeps NaN.
     const Batch<T> low(std::numeric_limits<T>::lowest() / 4),
         least(std::numeric_limits<T>::lowest() / 20 * 9);
     const Batch<T> sum = simd::fma(simd::max(low, x), Batch<T>(simd::log2e<T>), s);
@@ -112,7 +114,7 @@ struct Bias : StageOf<Rank::bias> {
       gather(wide_gradient);
     return grad;
   }
-  /// What this thread has summed up, of the key block that ends.
+  /// Adds the sums of this thread for the finished key block to the gradient.
   void end_gradients(Index key, Index keys) {
     if (!sums) return;
     const bool per_key = sums.dim(3) != 1;
@@ -130,7 +132,8 @@ struct Bias : StageOf<Rank::bias> {
   }
 };
 
-/// From a tensor or view of rank 4.
+/// Adds values[b, h, i, j] to natural scores; −∞ masks. [B, H, Nq, Nk], sizes of 1 broadcast.
+/// ShapeError for other shapes.
 template <TensorLike<4> X>
 auto bias(X&& values) {
   using T = ScalarOf<X>;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file An arbitrary mask.
+/// @file
+/// A mask from a boolean tensor.
 #pragma once
 
 #include "heed/score/broadcast.hpp"
@@ -9,11 +10,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// A pair is visible where mask[b, h, i, j] is not 0; dimensions of size 1 broadcast.
+/// Pair (i, j) is visible where mask[b, h, i, j] is not 0. Dimensions of size 1 broadcast.
 ///
 /// @throws ShapeError if the mask does not broadcast to [B, H, Nq, Nk].
-/// @note Blocks that are masked whole are skipped, those visible whole run unmasked. Where a window
-///       or a block span says the same, prefer it: a mask is read, pair by pair.
+/// @note Tiles that are masked everywhere are skipped, tiles that are visible everywhere run
+/// unmasked. If a window or a block span describes the mask, prefer it: a boolean mask is read pair
+/// by pair.
 template <class Flag>  // bool or std::uint8_t
 struct BooleanMask : StageOf<Rank::mask> {
   View<const Flag, 4> flags;
@@ -35,7 +37,7 @@ struct BooleanMask : StageOf<Rank::mask> {
         seen += block.keys;
       else
         for (Index j = 0; j < block.keys; ++j) seen += row[j * flags.stride(3)] != Flag(0);
-      // Some, but not all up to here.
+      // Some pairs are visible, and some are not.
       if (seen != 0 && seen != (r + 1) * block.keys) return BlockMask::partial;
     }
     return seen == 0 ? BlockMask::empty : BlockMask::full;
@@ -45,7 +47,7 @@ struct BooleanMask : StageOf<Rank::mask> {
   HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
     const Flag* row = detail::row_at(flags, at.batch, at.head, at.row, at.key);
     const Batch<T> zero(T(0));
-    if (in_order() && at.keys >= simd::width<T>)  // a byte, whatever its type
+    if (in_order() && at.keys >= simd::width<T>)  // flags are bytes
       return m & (simd::load_stored<T>(reinterpret_cast<const std::int8_t*>(row)) != zero);
     T lanes[std::size_t(simd::width<T>)] = {};
     for (Index j = 0; j < at.keys; ++j) lanes[j] = T(row[j * flags.stride(3)] != Flag(0));
@@ -56,7 +58,8 @@ struct BooleanMask : StageOf<Rank::mask> {
   bool in_order() const { return flags.stride(3) == 1; }
 };
 
-/// From a tensor or view of bool or std::uint8_t, rank 4.
+/// Masks key j for row i where flags[b, h, i, j] is 0; bool or std::uint8_t, [B, H, Nq, Nk], sizes
+/// of 1 broadcast. ShapeError for other shapes.
 template <TensorLike<4> X>
 auto boolean_mask(X&& flags) {
   using Flag = ScalarOf<X>;

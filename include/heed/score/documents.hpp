@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Packed sequences.
+/// @file
+/// Packed sequences.
 #pragma once
 
 #include "heed/score/stage.hpp"
@@ -8,18 +9,18 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Several documents in one row of tokens; a query sees the keys of its own document:
+/// Several documents in one batch entry. A query sees the keys of its own document:
 ///
 ///     visible(p, j)  ⇔  id[b][p] = id[b][j]
 ///
-/// Each is a sequence of its own for every other stage: position_temperature, block_span, prefix_lm
-/// and selective count from its first key, so that a document gives what it gives alone. What is
-/// named by pairs or positions of the call (bias, boolean_mask, alive, dropout's random numbers)
-/// is.
+/// Each document is a sequence of its own for all other stages: position_temperature, block_span,
+/// prefix_lm and selective count from its first key, so that a document gets the result that it has
+/// alone. Tensors and random numbers that are indexed by pairs or positions of the call (bias,
+/// boolean_mask, alive, dropout) are still indexed by them.
 ///
 /// @throws ShapeError if id is not [B, Nk].
-/// @throws ValueError if the ids of a batch entry fall anywhere: documents must be contiguous and
-///     numbered upwards; or if a query sits behind the last id.
+/// @throws ValueError if the ids of a batch entry decrease anywhere (documents must be contiguous
+/// and numbered upwards), or if a query is at a position without an id.
 struct Documents : StageOf<Rank::mask> {
   View<const std::int64_t, 2> id;
 
@@ -49,6 +50,8 @@ struct Documents : StageOf<Rank::mask> {
     return range & KeyRange{row.first_key, std::upper_bound(own, ids + id.dim(1), *own) - ids};
   }
 };
+/// Packed sequences: a query sees keys of its own id; `id` is [B, Nk]. ShapeError for other shapes,
+/// ValueError if ids decrease.
 inline Documents documents(View<const std::int64_t, 2> id) {
   return {{}, id};
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Dropout on attention weights.
+/// @file
+/// Dropout on attention weights.
 #pragma once
 
 #include "heed/score/stage.hpp"
@@ -8,10 +9,10 @@ namespace heed::inline HEED_ABI {
 
 /// w(i, j) ← w(i, j) / (1 − p) with probability 1 − p, else 0, after the softmax.
 ///
-/// Whether a weight stays is a function of (seed, batch, head, row, key) alone, computed by the
+/// Whether a weight is kept is a function of (seed, batch, head, row, key) alone, computed by the
 /// counter-based generator Philox 2×32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2,
-/// 3): the same in forward and backward, for any number of threads and any tiling. Take another
-/// seed each step. lse and weights() are those before the dropout.
+/// 3). It is the same in forward and backward, for any number of threads and any tiling. Use
+/// another seed for each step. lse and weights() are those before dropout.
 ///
 /// @throws ValueError unless 0 ≤ p < 1.
 struct Dropout : StageOf<Rank::weight> {
@@ -32,7 +33,7 @@ struct Dropout : StageOf<Rank::weight> {
     for (Index lane = 0; lane < simd::width<T>; ++lane)
       factors[lane] =
           draw(std::uint32_t(at.key + lane), std::uint32_t(at.row), stream) < below ? T(0) : kept;
-    // Selected, not multiplied: what is masked may be NaN on its way back.
+    // Select, not multiply: gradients of masked keys may be NaN.
     const Batch<T> factor = simd::load(factors), zero(T(0));
     return simd::select(factor > zero, w * factor, zero);
   }
@@ -49,13 +50,15 @@ struct Dropout : StageOf<Rank::weight> {
   }
 
  private:
-  /// A key for each head of each batch entry.
+  /// The Philox key of a head of a batch entry.
   std::uint32_t stream_of(Index batch, Index head) const {
     const std::uint32_t mixed =
         draw(std::uint32_t(batch), std::uint32_t(head), std::uint32_t(seed));
     return draw(mixed, std::uint32_t(seed >> 32), std::uint32_t(seed));
   }
 };
+/// Drops each softmax weight with this probability, the others are divided by 1 − p; the same
+/// weights in forward() and backward() for the same seed. ValueError unless 0 ≤ p < 1.
 inline Dropout dropout(double probability, std::uint64_t seed) {
   return {{}, probability, seed};
 }

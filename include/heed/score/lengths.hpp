@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
-/// @file Padded batches.
+/// @file
+/// Padded batches.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// Batch entry b holds length[b] tokens; what stands behind them is padding, and is never read into
-/// a result, whatever it holds. Keys j ≥ length[b] are masked. Where queries and keys are
-/// the same tokens (causal, prefix_lm, documents, a window that does not look ahead), rows at
-/// positions ≥ length[b] see nothing either: they come out zero, with lse −∞, and cast no votes.
+/// Batch entry b holds length[b] tokens. Keys j ≥ length[b] are padding: they are masked, and no
+/// result depends on what they hold. If queries and keys are the same tokens (causal, prefix_lm,
+/// documents, a window that does not look ahead), rows at positions ≥ length[b] see no key either:
+/// they are zero, with lse −∞, and cast no votes.
 ///
 /// @throws ShapeError if there is not one length per batch entry.
-/// @throws ValueError if a length is negative or beyond the keys.
+/// @throws ValueError if a length is negative or above the number of keys.
 struct Lengths : StageOf<Rank::mask> {
   View<const std::int64_t, 1> length;
   bool hides_rows = false;
@@ -35,6 +36,8 @@ struct Lengths : StageOf<Rank::mask> {
     return range & KeyRange{0, hides_rows && row.position >= n ? 0 : n};
   }
 };
+/// Padding at the end: masks keys j ≥ per_entry[b], [B]. ShapeError unless [B], ValueError unless
+/// 0 ≤ length ≤ Nk.
 inline Lengths lengths(View<const std::int64_t, 1> per_entry) {
   return {{}, per_entry, false};
 }

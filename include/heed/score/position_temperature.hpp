@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Temperatures that follow from a row's position in its sequence, computed as they are needed.
+/// Temperatures computed on the fly from the position of a row in its sequence.
 #pragma once
 
 #include "heed/score/temperature.hpp"
@@ -11,27 +11,28 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// A row's position in its sequence; 0 for rows before it, which see nothing.
+/// The position of a row in its sequence; 0 for rows before it, which see no key.
 inline Index place_in_sequence(const Row& row) {
   return std::max<Index>(row.position - row.first_key, 0);
 }
-/// log n, n = 1, 2, … in the sequence.
+/// log n for the n-th token of the sequence, n = 1, 2, …
 inline double log_place(const Row& row) {
   return std::log(double(place_in_sequence(row) + 1));
 }
 
 }  // namespace detail
 
-/// g(α), the weight of log n.
+/// g(α), the factor of log n in position_temperature.
 struct Gain {
   enum Kind {
     sigmoid,   ///< 1 / (1 + e^(−α)), the paper's
-    gompertz,  ///< exp(−e^α), the authors' code
-    linear,    ///< α itself, the authors' code without a squashing function
+    gompertz,  ///< exp(−e^α), from the authors' code
+    linear,    ///< α itself, from the authors' code without a squashing function
   };
   Kind kind = sigmoid;
   double alpha = 0;
 
+  /// g(α).
   double value() const {
     switch (kind) {
       case sigmoid:
@@ -57,13 +58,15 @@ struct Gain {
   }
 };
 
-/// τq(i) = 1 + g(α) log n, n = 1 + the position of row i in its sequence, computed as it is needed:
-/// right also in decode, where the position is not the row's index.
+/// τq(i) = 1 + g(α) log n, where row i is token n = 1, 2, … of its sequence. Also correct in
+/// decode, where the position is not the row index.
+///
+/// @throws ValueError if g(α) or its slope is beyond ±1e30.
 struct PositionTemperature : StageOf<Rank::rescale> {
   double gain = 0, slope = 0;
   double* gradient = nullptr;
 
-  /// ∂L/∂α, overwritten by backward().
+  /// Where backward() writes ∂L/∂α; overwritten.
   PositionTemperature grad(double* to) const { return {{}, gain, slope, to}; }
   void check(const Problem& p) const {
     detail::expect_within("position_temperature: g(alpha)", gain, -1e30, 1e30);
@@ -86,15 +89,17 @@ struct PositionTemperature : StageOf<Rank::rescale> {
     return x * T(1 + gain * detail::log_place(row));
   }
 };
+/// Multiplies q by 1 + g(α) log n for token n = 1, 2, … of its sequence. ValueError if g(α) or its
+/// slope is beyond ±1e30.
 inline PositionTemperature position_temperature(Gain gain) {
   return {{}, gain.value(), gain.slope()};
 }
 
-/// A temperature that rises in steps, as Llama 4 and Ministral 3 have it:
+/// A temperature that rises in steps, as in Llama 4 and Ministral 3:
 ///
 ///     q_i ← (1 + β log(1 + ⌊p / p₀⌋)) q_i,     p = 0, 1, … the position of row i in its sequence
 ///
-/// @throws ValueError unless p₀ ≥ 1 and β lies in [−1e30, 1e30].
+/// @throws ValueError unless p₀ ≥ 1 and β is in [−1e30, 1e30].
 struct StaircaseTemperature : StageOf<Rank::rescale> {
   double beta = 0;
   Index step = 1;
@@ -108,16 +113,18 @@ struct StaircaseTemperature : StageOf<Rank::rescale> {
     return x * T(1 + beta * std::log1p(double(detail::place_in_sequence(row) / step)));
   }
 };
+/// Multiplies q by 1 + β log(1 + ⌊p / p₀⌋) at position p of its sequence; see StaircaseTemperature.
+///
 /// @param beta  β, 0.1 in Llama 4.
 /// @param step  p₀, 8192 in Llama 4, 16384 in Ministral 3.
 constexpr StaircaseTemperature staircase_temperature(double beta, Index step) {
   return {{}, beta, step};
 }
 
-/// Scalable softmax (Nakanishi: Scalable-Softmax Is Superior for Attention, arXiv:2501.19399):
-/// weights do not flatten as a sequence grows,
+/// Scalable softmax (Nakanishi: Scalable-Softmax Is Superior for Attention, arXiv:2501.19399). It
+/// keeps weights from flattening as a sequence grows:
 ///
-///     s(i, j) ← s_h log n · s(i, j),     n = 1, 2, … the position of row i in its sequence
+///     s(i, j) ← s_h log n · s(i, j),     n = 1, 2, … for the n-th token of the sequence
 ///
 /// @throws ShapeError if there is not one s per head.
 template <class T>
@@ -125,7 +132,7 @@ struct ScalableSoftmax : StageOf<Rank::rescale> {
   View<const T, 1> scale;
   View<T, 1> gradient{};
 
-  /// ∂L/∂s_h, [H], overwritten by backward().
+  /// Where backward() writes ∂L/∂s_h, [H]; overwritten.
   ScalableSoftmax grad(std::type_identity_t<View<T, 1>> to) const { return {{}, scale, to}; }
 
   void check(const Problem& p) const {
@@ -149,6 +156,8 @@ struct ScalableSoftmax : StageOf<Rank::rescale> {
     if (gradient) gradient(row.head) += grad * T(detail::log_place(row));
   }
 };
+/// Multiplies the scores of token n of its sequence by scale[h] · log n; `scale` is [H]. ShapeError
+/// for other shapes.
 template <TensorLike<1> X>
 auto scalable_softmax(X&& scale) {
   using T = ScalarOf<X>;

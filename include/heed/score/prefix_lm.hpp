@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-/// @file Prefix language modelling.
+/// @file
+/// Prefix language modelling.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// The first tokens of each sequence see one another whole, the others look back only:
+/// The first tokens of each sequence see one another, all later tokens see the past only:
 ///
 ///     visible(p, j)  ⇔  j < prefix[b]  or  j ≤ p
 ///
-/// with p and j counted from the first key of the sequence.
-/// In place of a causal mask, not beside it.
+/// where p and j count from the first key of the sequence. Use it in place of a causal mask.
 /// @throws ShapeError if there is not one prefix per batch entry, or one for all.
 /// @throws ValueError if a prefix is negative.
 struct PrefixLm : StageOf<Rank::mask> {
@@ -31,11 +31,13 @@ struct PrefixLm : StageOf<Rank::mask> {
   Index prefix(Index batch) const { return each ? Index(each(batch)) : shared; }
 };
 
-/// The same prefix for every batch entry.
+/// Tokens below `prefix` see one another, later ones the past; one prefix for all batch entries.
+/// ValueError if it is negative.
 inline PrefixLm prefix_lm(Index prefix) {
   return {{}, prefix, {}};
 }
-/// One for each, [B].
+/// The same with one prefix per batch entry, [B]. ShapeError for other shapes, ValueError if one is
+/// negative.
 inline PrefixLm prefix_lm(View<const std::int64_t, 1> prefixes) {
   return {{}, 0, prefixes};
 }

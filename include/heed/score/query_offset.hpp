@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-/// @file Where the first query row sits.
+/// @file
+/// The position of the first query row.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// Row i sits at position offset + i among the keys: a chunk, or decode, with a past of `offset`
-/// tokens, at least 0 and at most 2^61. Masks, distances and position-aware temperatures count from
-/// there.
+/// Row i is at position offset + i among the keys: for a chunk, or for decode, after a past of
+/// `offset` tokens. The offset is at least 0 and at most 2^61. Masks, distances and temperatures of
+/// positions count from there.
 ///
 /// @throws ValueError if an offset is out of range; ShapeError if there is not one per batch entry.
 struct QueryOffset : StageOf<Rank::place> {
@@ -29,11 +30,12 @@ struct QueryOffset : StageOf<Rank::place> {
         throw ValueError("query_offset is ", p.first_position(b), ", must not be negative");
   }
 };
-/// The same offset for every batch entry.
+/// Puts row i at position offset + i, in all batch entries. ValueError unless 0 ≤ offset ≤ 2^61.
 constexpr QueryOffset query_offset(Index offset) {
   return {{}, offset, {}};
 }
-/// One for each, [B]: sequences of different lengths decoded together.
+/// The same with one offset per batch entry, [B], for sequences of different lengths in one call.
+/// ShapeError for other shapes.
 inline QueryOffset query_offset(View<const std::int64_t, 1> offsets) {
   return {{}, 0, offsets};
 }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
-/// @file Selective attention (Leviathan, Kalman, Matias: Selective Attention Improves Transformer,
-/// arXiv:2410.02703): tokens tell later ones which keys to forget.
+/// @file
+/// Selective attention (Leviathan, Kalman, Matias: Selective Attention Improves Transformer,
+/// arXiv:2410.02703): tokens mask keys for later tokens.
 ///
 ///     R(n, j) = max(0, s_0(n, j))  if 0 < j < n, else 0     the vote of row n against key j
 ///     F(i, j) = Σ_{n<i} R(n, j)
-///     every head's score(i, j) ← s(i, j) − F(i, j)
+///     score(i, j) of every head ← s(i, j) − F(i, j)
 ///
-/// s_0 are head 0's scores as they would enter the softmax: scaled, capped, biased, masked. Token 0
-/// and the token itself are never voted against, a masked pair casts no vote, and a vote counts for
-/// the rows below it only. The paper defines F under a causal mask. Under prefix_lm a row n sees
-/// keys j > n too; it casts no vote against them. j and n count from the first key of the row's own
-/// sequence, see documents and starts.
+/// s_0 are the scores of head 0 as they would enter the softmax: scaled, capped, biased, masked.
+/// There are no votes against token 0 or against the token itself, and none from a masked pair. A
+/// vote counts for later rows only. The paper defines F under a causal mask. Under prefix_lm, a row
+/// n also sees keys j > n; it casts no vote against them. j and n count from the first key of the
+/// sequence of the row, see documents and starts.
 #pragma once
 
 #include "heed/score/stage.hpp"
@@ -18,10 +19,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The typed part: what goes in and out beside q, k, v. Each is optional.
+/// Optional inputs and outputs of selective attention, beside q, k and v.
 template <class T>
 struct SelectTensors {
-  View<const T, 2> carry_in;  ///< [B, Nk] F of the first row, from the rows before it
+  View<const T, 2> carry_in;  ///< [B, Nk] F of the first row, from earlier rows
   View<T, 2> carry_out;       ///< [B, Nk] F of the row after the last
   View<T, 2> memory;          ///< [B, Nq] M, see Selective::memory
   double memory_tau = 1;
@@ -35,11 +36,11 @@ struct SelectTensors {
 
 namespace detail {
 
-/// One worker's walk down the rows of one batch entry.
+/// One worker's pass over the rows of one batch entry.
 template <class T>
 class Selecting : public StageOf<Rank::scan> {
  public:
-  /// Rows and keys of the largest block the engine hands to scan_tile().
+  /// The largest tile that the engine passes to scan_tile().
   static constexpr Index block_rows = largest_tile_rows, block_keys = largest_tile_keys;
 
   Selecting() = default;
@@ -53,7 +54,8 @@ class Selecting : public StageOf<Rank::scan> {
       score_grads_ = arena.take<T>(block_rows * block_keys);
       below_ = arena.take<T>(block_keys);
     }
-    // carry_out may be carry_in itself, and one worker may write while another has yet to read.
+    // Copied: carry_out may be carry_in itself, and one worker may write it before another reads
+    // it.
     if (tensors.carry_in && tensors.carry_out) {
       carry_in_ = arena.take<T>(p.batch * p.keys);
       if (!arena.measuring())
@@ -65,7 +67,7 @@ class Selecting : public StageOf<Rank::scan> {
   Index selecting_head() const { return options_.head; }
   bool keeps_causal_past() const { return true; }
   Projection<T> projection() const { return tensors_.projection; }
-  /// Without accumulation a row that casts no vote clears those of the row above.
+  /// Without accumulation, a row that casts no vote still clears the votes of the row before.
   bool visits_masked_tiles() const {
     return !options_.accumulate || tensors_.grad_memory ||
            (leader_ && (tensors_.memory || tensors_.mask_f));
@@ -82,7 +84,7 @@ class Selecting : public StageOf<Rank::scan> {
       for (Index j = 0; j < problem_.keys; ++j)
         if (problem_.first_key(batch, j) == j) first_keys_[j] = T(1);
     }
-    if (leader && tensors_.memory)  // keys that are not there are never forgotten
+    if (leader && tensors_.memory)  // keys past the last one are never masked
       for (Index i = 0; i < problem_.queries; ++i) {
         const Index p = problem_.position(batch, i);
         tensors_.memory(batch, i) =
@@ -92,9 +94,9 @@ class Selecting : public StageOf<Rank::scan> {
       for (Index i = 0; i < problem_.queries; ++i)
         for (Index j = 0; j < problem_.keys; ++j) tensors_.mask_f(batch, i, j) = 0;
   }
-  /// F only grows where votes are never negative and accumulate. The bounds on dead keys assume
-  /// that every row sees its own key, and the first one, unmasked. M does not depend on how far −F
-  /// is below −τ.
+  /// F never decreases if votes are not negative and accumulate. The bounds of pruning assume that
+  /// every row sees its own key and the first one unmasked. M does not depend on −F once it is
+  /// below −τ.
   T* monotone_key_bias(T threshold) {
     const bool f_is_wanted =
         problem_.backward ? bool(tensors_.grad_carry_out) : tensors_.carry_out || tensors_.mask_f;
@@ -114,7 +116,7 @@ class Selecting : public StageOf<Rank::scan> {
         tensors_.carry_out(batch_, j) = T(0) - carry_[j] * simd::ln2<T>;
   }
 
-  /// From the selecting head's scores to −F on the block, and the carry below it.
+  /// Turns the selecting head's scores into −F on the tile, and updates the carry.
   void scan_tile(const ScoreTile<T>& tile) {
     assert(tile.rows <= block_rows && tile.keys <= block_keys);
     const Index last_past = votes_as_in_the_paper(options_) ? past_keys(tile) : 0;
@@ -128,8 +130,8 @@ class Selecting : public StageOf<Rank::scan> {
     return s + simd::load(penalty_ + at.block_row * block_keys + at.block_key);
   }
 
-  // Backward: ∂L/∂F = −Σ_h ∂L/∂score_h gathers over the heads of a tile, runs up the rows as F ran
-  // down, and passes the votes' gate.
+  // Backward: ∂L/∂F = −Σ_h ∂L/∂score_h is accumulated over the heads of a tile, runs up the rows as
+  // F ran down, and passes through the derivative of the votes.
 
   void save_scan(Index key, Index keys, T* to) const { std::copy_n(carry_ + key, keys, to); }
   void restore_scan(Index key, Index keys, const T* from) { std::copy_n(from, keys, carry_ + key); }
@@ -158,7 +160,7 @@ class Selecting : public StageOf<Rank::scan> {
   GradProjection<T> grad_projection() const { return tensors_.grad_projection; }
 
  private:
-  /// The votes on one register of keys of the tile, rows counted from its first.
+  /// The votes on one register of keys of the tile. Rows count from the first one of the tile.
   Votes<T> votes(const ScoreTile<T>& tile, Index key) const {
     const Batch<T> place = simd::iota<T>() + Batch<T>(T(key - tile.position));
     const Mask<T> counted = first_keys_ != nullptr && options_.protect_first
@@ -167,24 +169,24 @@ class Selecting : public StageOf<Rank::scan> {
     return {options_, place, counted, !simd::any(place >= Batch<T>(T(0)))};
   }
 
-  /// Registers that descend the rows together, so that one waits less for its own last sum.
+  /// Registers processed together, to hide the latency of the additions.
   static constexpr int columns = 2;
 
-  /// Does a sequence begin among the keys of the tile?
+  /// Does a sequence begin at a key of the tile?
   bool holds_first_key(const ScoreTile<T>& tile) const {
     if (!first_keys_) return tile.key == 0;
     const T* flags = first_keys_ + tile.key;
     return std::find(flags, flags + tile.keys, T(1)) != flags + tile.keys;
   }
 
-  /// How many keys from the first on are voted on by every row: whole groups of registers.
+  /// The number of leading keys that every row may vote against, in whole groups of registers.
   Index past_keys(const ScoreTile<T>& tile) const {
     if (options_.protect_first && holds_first_key(tile)) return 0;
     const Index step = columns * simd::width<T>;
     return std::clamp<Index>(tile.position - tile.key, 0, tile.keys) / step * step;
   }
 
-  /// What select_column() does where the paper's choices stand and every row votes.
+  /// select_column() for the options of the paper and keys that every row votes on.
   void select_past(const ScoreTile<T>& tile, Index c) {
     T* carry = carry_ + tile.key + c;
     Batch<T> sum[columns];
@@ -200,7 +202,7 @@ class Selecting : public StageOf<Rank::scan> {
     for (int v = 0; v < columns; ++v) sum[v].store_unaligned(carry + v * simd::width<T>);
   }
 
-  /// One register of keys, down all rows of the block.
+  /// One register of keys, down all rows of the tile.
   void select_column(const ScoreTile<T>& tile, Index c) {
     const Votes<T> cast = votes(tile, tile.key + c);
     T* carry = carry_ + tile.key + c;
@@ -213,7 +215,7 @@ class Selecting : public StageOf<Rank::scan> {
     sum.store_unaligned(carry);
   }
 
-  /// One register of keys, up all rows.
+  /// One register of keys, up all rows of the tile.
   void deselect_column(const ScoreTile<T>& tile, Index c, T* grads) {
     const Votes<T> cast = votes(tile, tile.key + c);
     Batch<T> below = simd::load(below_ + c);
@@ -227,7 +229,7 @@ class Selecting : public StageOf<Rank::scan> {
     below.store_unaligned(below_ + c);
   }
 
-  /// M falls by min(F, τ) / τ: where F is below τ, ∂L/∂F gains −∂L/∂M / τ.
+  /// M contains −min(F, τ) / τ: where F < τ, ∂L/∂F gains −∂L/∂M / τ.
   void add_memory_gradient(const ScoreTile<T>& tile) {
     const T tau = T(tensors_.memory_tau);
     for (Index r = 0; r < tile.rows; ++r) {
@@ -240,8 +242,8 @@ class Selecting : public StageOf<Rank::scan> {
     }
   }
 
-  /// What is kept is added up, rather than what is lost taken off: M may be small where both are
-  /// large.
+  /// Sums τ − min(F, τ) over keys, rather than subtracting from i + 1: M may be small where both
+  /// are large.
   void count_memory(const ScoreTile<T>& tile) {
     const T tau = T(tensors_.memory_tau);
     for (Index r = 0; r < tile.rows; ++r) {
@@ -268,7 +270,7 @@ class Selecting : public StageOf<Rank::scan> {
     }
   }
 
-  /// The tile's columns that a row counts: its own key and those before it, of its own sequence.
+  /// The columns of the tile that are at or before a row's own key, in its own sequence.
   KeyRange keys_of_row(const ScoreTile<T>& tile, Index r) const {
     const Index position = tile.position + r;
     return {std::clamp<Index>(problem_.first_key(batch_, position) - tile.key, 0, tile.keys),
@@ -282,13 +284,13 @@ class Selecting : public StageOf<Rank::scan> {
   SelectOptions options_;
   SelectTensors<T> tensors_;
   Problem problem_;
-  T* carry_in_ = nullptr;     ///< [B][Nk] a copy, where the view may be written meanwhile
-  T* first_keys_ = nullptr;   ///< [Nk] 1 where a sequence begins; null: at key 0
+  T* carry_in_ = nullptr;     ///< [B][Nk] copy, if the view may be overwritten
+  T* first_keys_ = nullptr;   ///< [Nk] 1 where a sequence begins; null: key 0 only
   T* carry_ = nullptr;        ///< −F of the next row, in log2 units
-  T* penalty_ = nullptr;      ///< −F on the block at hand
-  T* score_grads_ = nullptr;  ///< Σ_h ∂L/∂score_h on the block at hand
-  T* below_ = nullptr;  ///< per key of the block: ∂L/∂ what is carried into the rows below
-  Index columns_ = 0;   ///< keys of the block that ascends, in whole registers
+  T* penalty_ = nullptr;      ///< −F on the current tile
+  T* score_grads_ = nullptr;  ///< Σ_h ∂L/∂score_h on the current tile
+  T* below_ = nullptr;        ///< per key of the block: ∂L/∂ the carry into later rows
+  Index columns_ = 0;         ///< keys of the current block, rounded up to registers
   Index batch_ = 0;
   bool leader_ = false;
 };
@@ -300,27 +302,27 @@ inline void check_select_options(const SelectOptions& options, const Problem& p)
 
 }  // namespace detail
 
-/// Selective attention with tensors going in and out. Made by the functions of Selective.
+/// Selective attention with input and output tensors. Made by the member functions of Selective.
 template <class T>
 struct SelectiveWith : StageOf<Rank::scan> {
   SelectOptions options;
   SelectTensors<T> tensors;
 
-  /// F of the first row, [B, Nk]: what carry_out gave for the rows before. New keys enter with 0.
+  /// Input: F of the first row, [B, Nk], as carry_out gave it for earlier rows; 0 for new keys.
   SelectiveWith carry_in(std::type_identity_t<View<const T, 2>> x) const {
     SelectiveWith s = *this;
     s.tensors.carry_in = x;
     return s;
   }
-  /// F of the row after the last, [B, Nk], overwritten; may be carry_in itself, unless backward()
-  /// follows, which wants carry_in as it was. Any split of the rows into chunks gives what one pass
-  /// gives.
+  /// Output: F of the row after the last one, [B, Nk], overwritten. May be carry_in itself, unless
+  /// backward() follows, which needs the original carry_in. Rows split into chunks in any way give
+  /// the results of one pass.
   SelectiveWith carry_out(std::type_identity_t<View<T, 2>> x) const {
     SelectiveWith s = *this;
     s.tensors.carry_out = x;
     return s;
   }
-  /// Tokens each row still holds in memory, [B, Nq], overwritten:
+  /// Output: the number of tokens that each row still holds in memory, [B, Nq], overwritten:
   ///
   ///     M(i) = i + 1 − Σ_{j≤i} min(F(i, j), τ) / τ,     τ in [1e-30, 1e30]
   SelectiveWith memory(std::type_identity_t<View<T, 2>> x, double tau = 1) const {
@@ -329,15 +331,15 @@ struct SelectiveWith : StageOf<Rank::scan> {
     s.tensors.memory_tau = tau;
     return s;
   }
-  /// F itself, [B, Nq, Nk], overwritten, zero for j > i. For looking at short texts: it is as large
-  /// as it sounds.
+  /// Output: F itself, [B, Nq, Nk], overwritten, zero for j > i. For inspection of short texts: it
+  /// takes O(Nq Nk) memory.
   SelectiveWith mask_f(std::type_identity_t<View<T, 3>> x) const {
     SelectiveWith s = *this;
     s.tensors.mask_f = x;
     return s;
   }
-  /// Scores of queries [B, Nq, Ds] and keys [B, Nk, Ds] of their own select, over √Ds, in place of
-  /// a head's.
+  /// Input: separate queries [B, Nq, Ds] and keys [B, Nk, Ds] whose scores, over √Ds, select in
+  /// place of a head's.
   SelectiveWith projection(std::type_identity_t<View<const T, 3>> queries,
                            std::type_identity_t<View<const T, 3>> keys) const {
     SelectiveWith s = *this;
@@ -345,28 +347,28 @@ struct SelectiveWith : StageOf<Rank::scan> {
     return s;
   }
 
-  // What backward() takes and gives beside the gradients of q, k and v.
+  // Inputs and outputs of backward(), beside the gradients of q, k and v.
 
-  /// ∂L/∂carry_in, [B, Nk], overwritten by backward().
+  /// Output: ∂L/∂carry_in, [B, Nk], overwritten by backward().
   SelectiveWith grad_carry_in(std::type_identity_t<View<T, 2>> x) const {
     SelectiveWith s = *this;
     s.tensors.grad_carry_in = x;
     return s;
   }
-  /// ∂L/∂carry_out, [B, Nk], from the chunk behind this one: its grad_carry_in.
+  /// Input: ∂L/∂carry_out, [B, Nk]: grad_carry_in of the next chunk.
   SelectiveWith grad_carry_out(std::type_identity_t<View<const T, 2>> x) const {
     SelectiveWith s = *this;
     s.tensors.grad_carry_out = x;
     return s;
   }
-  /// ∂L/∂M, [B, Nq], as memory_loss() gives it; τ as for memory().
+  /// Input: ∂L/∂M, [B, Nq], from memory_loss(); τ as for memory().
   SelectiveWith grad_memory(std::type_identity_t<View<const T, 2>> x, double tau = 1) const {
     SelectiveWith s = *this;
     s.tensors.grad_memory = x;
     s.tensors.memory_tau = tau;
     return s;
   }
-  /// ∂L/∂ of a projection's queries and keys, overwritten by backward().
+  /// Output: ∂L/∂ the queries and keys of projection(), overwritten by backward().
   SelectiveWith grad_projection(std::type_identity_t<View<T, 3>> queries,
                                 std::type_identity_t<View<T, 3>> keys) const {
     SelectiveWith s = *this;
@@ -412,7 +414,7 @@ struct SelectiveWith : StageOf<Rank::scan> {
   }
 
  private:
-  /// Those that the pass reads or writes.
+  /// Names the tensors that this pass reads or writes.
   void name_tensors(detail::CallTensors& call, bool backward) const {
     const auto& t = tensors;
     call.reads("carry_in", t.carry_in);
@@ -430,42 +432,52 @@ struct SelectiveWith : StageOf<Rank::scan> {
   }
 };
 
-/// Selective attention. `selective` is the paper's; selecting({...}) another setting; tensors that
-/// go in or come out are named in a chain:
+/// Selective attention. `selective` has the paper's options, selecting({...}) others. Input and
+/// output tensors are added by member functions:
 ///
 ///     standard | causal | selective
 ///     standard | causal | selecting({.head = 3}).carry_in(before).carry_out(after)
+///
+/// @throws ValueError if options.head is not a query head; ShapeError if a tensor does not fit.
 struct Selective : StageOf<Rank::scan> {
   SelectOptions options;
 
+  /// See SelectiveWith::carry_in().
   template <class X>
   auto carry_in(X&& x) const {
     return with<X>().carry_in(std::forward<X>(x));
   }
+  /// See SelectiveWith::carry_out().
   template <class X>
   auto carry_out(X&& x) const {
     return with<X>().carry_out(std::forward<X>(x));
   }
+  /// See SelectiveWith::memory().
   template <class X>
   auto memory(X&& x, double tau = 1) const {
     return with<X>().memory(std::forward<X>(x), tau);
   }
+  /// See SelectiveWith::mask_f().
   template <class X>
   auto mask_f(X&& x) const {
     return with<X>().mask_f(std::forward<X>(x));
   }
+  /// See SelectiveWith::grad_carry_in().
   template <class X>
   auto grad_carry_in(X&& x) const {
     return with<X>().grad_carry_in(std::forward<X>(x));
   }
+  /// See SelectiveWith::grad_carry_out().
   template <class X>
   auto grad_carry_out(X&& x) const {
     return with<X>().grad_carry_out(std::forward<X>(x));
   }
+  /// See SelectiveWith::grad_memory().
   template <class X>
   auto grad_memory(X&& x, double tau = 1) const {
     return with<X>().grad_memory(std::forward<X>(x), tau);
   }
+  /// See SelectiveWith::projection().
   template <class X, class Y>
   auto projection(X&& queries, Y&& keys) const {
     return with<X>().projection(std::forward<X>(queries), std::forward<Y>(keys));
@@ -484,7 +496,11 @@ struct Selective : StageOf<Rank::scan> {
   }
 };
 
+/// Selective attention with the paper's options: head 0 votes on which keys later rows mask. Comes
+/// after the causal mask.
 inline constexpr Selective selective;
+/// Selective attention with other options than the paper's; see SelectOptions. ValueError if
+/// options.head is not a query head.
 constexpr Selective selecting(const SelectOptions& options) {
   return {{}, options};
 }

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
-/// @file Attention sinks.
+/// @file
+/// Attention sinks.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// A learned logit per head joins the denominator and has no value, so that a row may attend to
-/// nothing:
+/// A learned logit per head is added to the softmax denominator. It has no value, so that a row can
+/// attend to nothing:
 ///
 ///     w(i, j) = exp s(i, j) / (exp sink_h + Σ_j exp s(i, j))
 ///
-/// The lse includes the sink. A row that sees no key is zero, with lse = sink_h. One below −1e37,
-/// −∞ say, is no sink; one of +∞, beside which nothing would be seen, is refused.
+/// The lse includes the sink. A row that sees no key is zero, with lse = sink_h. A logit below
+/// −1e37, such as −∞, means no sink. +∞ is an error: no key would get weight beside it.
 /// @throws ShapeError if there is not one logit per head.
 /// @throws ValueError if a logit is NaN or above 1e37.
 template <class T>
@@ -20,7 +21,7 @@ struct Sinks : StageOf<Rank::mask> {
   View<const T, 1> logits;
   View<T, 1> gradient{};
 
-  /// ∂L/∂sink_h, [H], overwritten by backward().
+  /// Where backward() writes ∂L/∂sink_h, [H]; overwritten.
   Sinks grad(std::type_identity_t<View<T, 1>> to) const { return {{}, logits, to}; }
 
   template <class U>
@@ -48,6 +49,8 @@ struct Sinks : StageOf<Rank::mask> {
   }
 };
 
+/// Adds exp logits[h] to the softmax denominators of head h; `logits` is [H]. ShapeError for other
+/// shapes, ValueError for NaN or above 1e37.
 template <TensorLike<1> X>
 auto sinks(X&& logits) {
   using T = ScalarOf<X>;

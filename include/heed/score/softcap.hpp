@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
-/// @file Capped scores.
+/// @file
+/// Capped scores.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// s ← c · tanh(s / c), before bias and masks, as ONNX's Attention-24 has it: a cap after the mask
-/// would bring masked keys back.                                              arXiv:2408.00118
+/// s ← c · tanh(s / c), before bias and masks, as in ONNX's Attention-24: a cap after the mask
+/// would make masked keys visible again. arXiv:2408.00118
 ///
-/// @throws ValueError unless c lies in [1e-30, 1e30].
+/// @throws ValueError unless c is in [1e-30, 1e30].
 struct Softcap : StageOf<Rank::cap> {
   static constexpr Reads reads = Reads::score;
 
@@ -21,7 +22,7 @@ struct Softcap : StageOf<Rank::cap> {
   }
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>&) const {
-    const T c = T(cap) * simd::log2e<T>;  // the cap in log2 units; the quotient has none
+    const T c = T(cap) * simd::log2e<T>;  // in log2 units, which cancel in s / c
     return Batch<T>(c) * simd::tanh(s * Batch<T>(1 / c));
   }
 
@@ -29,10 +30,11 @@ struct Softcap : StageOf<Rank::cap> {
   template <class T>
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>&) {
     const Batch<T> t = simd::tanh(s * Batch<T>(1 / (T(cap) * simd::log2e<T>)));
-    const Batch<T> zero(T(0));  // of a masked key, whose score may be NaN
+    const Batch<T> zero(T(0));  // for masked keys, whose score may be NaN
     return simd::select(grad == zero, zero, grad * (Batch<T>(T(1)) - t * t));
   }
 };
+/// Caps natural scores: s ← cap · tanh(s / cap). ValueError unless `cap` is in [1e-30, 1e30].
 constexpr Softcap softcap(double cap) {
   return {{}, cap};
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-/// @file Scaled dot product.
+/// @file
+/// Scaled dot product.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// s = factor · q·k; the factor is folded into q when q is packed.            arXiv:1706.03762
-/// @throws ValueError unless the factor lies in [−1e30, 1e30].
+/// s = factor · q·k. The factor is folded into q when q is packed. arXiv:1706.03762
+/// @throws ValueError unless the factor is in [−1e30, 1e30].
 struct Scaled : StageOf<Rank::scale> {
   double factor = 1;
 
@@ -18,7 +19,7 @@ struct Scaled : StageOf<Rank::scale> {
   }
 };
 
-/// Scores times `factor`, in place of 1/√D.
+/// Scores q·k times `factor`, in place of 1/√D. ValueError unless it is in [−1e30, 1e30].
 constexpr Scaled scaled(double factor) {
   return {{}, factor};
 }
@@ -30,6 +31,7 @@ struct Standard : StageOf<Rank::scale> {
     return scaled(1 / std::sqrt(double(p.dim)));
   }
 };
+/// Scaled dot product: scores q·k / √D.
 inline constexpr Standard standard;
 
 }  // namespace heed::inline HEED_ABI

@@ -5,8 +5,8 @@
 ///
 ///     s(i, j) = τq(i) τk(j) · q_i·k_j / √D,     o_i = Σ_j w(i, j) τv(j) v_j
 ///
-/// They are inverse temperatures: the larger, the sharper. temperatures() makes them from features
-/// of tokens and from positions; position_temperature() computes those of positions as it goes.
+/// They are inverse temperatures: a larger one sharpens. temperatures() computes them from token
+/// features and positions. position_temperature() computes those of positions on the fly.
 #pragma once
 
 #include "heed/score/stage.hpp"
@@ -15,7 +15,7 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// τ is [B, heads, N], or [B, 1, N] where the heads share it.
+/// τ is [B, heads, N], or [B, 1, N] if the heads share it.
 template <class T>
 T temperature_at(const View<const T, 3>& tau, Index batch, Index head, Index token) {
   return tau(batch, tau.dim(1) == 1 ? 0 : head, token);
@@ -50,7 +50,7 @@ struct QueryTemperature : StageOf<Rank::rescale> {
   View<const T, 3> tau;
   View<T, 3> gradient{};
 
-  /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
+  /// Where backward() writes ∂L/∂τ, of the dimensions of τ; overwritten.
   QueryTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
@@ -81,7 +81,7 @@ struct KeyTemperature : StageOf<Rank::rescale> {
   View<const T, 3> tau;
   View<T, 3> gradient{};
 
-  /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
+  /// Where backward() writes ∂L/∂τ, of the dimensions of τ; overwritten.
   KeyTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
@@ -111,7 +111,7 @@ struct ValueTemperature : StageOf<Rank::rescale> {
   View<const T, 3> tau;
   View<T, 3> gradient{};
 
-  /// ∂L/∂τ, of τ's dimensions, overwritten by backward().
+  /// Where backward() writes ∂L/∂τ, of the dimensions of τ; overwritten.
   ValueTemperature grad(std::type_identity_t<View<T, 3>> to) const { return {{}, tau, to}; }
   void clear_gradients() { detail::clear(gradient); }
   bool shares_gradients() const { return gradient && gradient.dim(1) == 1; }
@@ -135,14 +135,20 @@ struct ValueTemperature : StageOf<Rank::rescale> {
   }
 };
 
+/// Multiplies each query row by its τ: [B, H, Nq], or [B, 1, Nq] for all heads. ShapeError for
+/// other shapes.
 template <TensorLike<3> X>
 auto query_temperature(X&& tau) {
   return QueryTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(std::forward<X>(tau)), {}};
 }
+/// Multiplies each key by its τ: [B, G, Nk], or [B, 1, Nk] for all key heads. ShapeError for other
+/// shapes.
 template <TensorLike<3> X>
 auto key_temperature(X&& tau) {
   return KeyTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(std::forward<X>(tau)), {}};
 }
+/// Multiplies each value by its τ: [B, G, Nk], or [B, 1, Nk] for all key heads. ShapeError for
+/// other shapes.
 template <TensorLike<3> X>
 auto value_temperature(X&& tau) {
   return ValueTemperature<ScalarOf<X>>{{}, View<const ScalarOf<X>, 3>(std::forward<X>(tau)), {}};

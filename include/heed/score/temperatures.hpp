@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Temperatures made from features of tokens and from positions (arXiv:2411.12892):
+/// Temperatures from token features and positions (arXiv:2411.12892):
 ///
 ///     τ(x, n) = tanh f(x) + 1 + g(α) log n,     n = 1, 2, … the position
 #pragma once
@@ -11,11 +11,11 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What temperatures() computes from.
+/// How temperatures() uses positions.
 struct TemperatureRule {
-  std::optional<Gain> position{};  ///< None: the position plays no part, τ = tanh f + 1.
-  Index offset = 0;  ///< The position of token 0, as query_offset says it for a stage.
-  /// [B, N] positions in place of offset + i, each counted from the first token of its sequence.
+  std::optional<Gain> position{};  ///< None: τ = tanh f + 1.
+  Index offset = 0;                ///< Position of token 0, see query_offset; not negative.
+  /// [B, N] positions in place of offset + i, counted from the first token of each sequence.
   View<const std::int64_t, 2> positions{};
 
   Index place(Index batch, Index token) const {
@@ -45,9 +45,11 @@ inline void check_temperature_rule(const TemperatureRule& rule, Index batch, Ind
 
 /// tau[b, h, i] = tanh f[b, h, i] + 1 + g(α) log(offset + i + 1).
 ///
-/// @param f    [B, heads or 1, N], or View{}: no token-aware part.
+/// @param f    [B, heads or 1, N], or View{}: τ depends on positions only.
 /// @param tau  as f, overwritten; may be f itself.
-/// @throws ShapeError if the two differ, ValueError if the offset is negative.
+/// @throws ShapeError if shapes differ; ValueError if the offset or a position is negative, or if
+/// g(α) is beyond ±1e30. Nothing was written then.
+/// @note B · heads · N tanh and B · N log.
 template <class T>
 void temperatures(std::type_identity_t<View<const T, 3>> f, const TemperatureRule& rule,
                   View<T, 3> tau) {
@@ -69,13 +71,13 @@ void temperatures(const F& f, const TemperatureRule& rule, X&& tau) {
   temperatures<ScalarOf<X>>(View<const ScalarOf<X>, 3>(f), rule, View<ScalarOf<X>, 3>(tau));
 }
 
-/// The adjoint of temperatures(): ∂L/∂f = ∂L/∂τ (1 − tanh² f), and returns
-/// ∂L/∂α = g′(α) Σ ∂L/∂τ log n.
+/// The adjoint of temperatures(). Writes ∂L/∂f = ∂L/∂τ (1 − tanh² f), and returns ∂L/∂α = g′(α) Σ
+/// ∂L/∂τ log n.
 ///
-/// @param f       as given to temperatures(), or View{}.
-/// @param grad_tau  as backward() gave it.
-/// @param grad_f  as f, overwritten; View{} if f is.
-/// @throws ShapeError if they differ.
+/// @param f_         as given to temperatures(), or View{}.
+/// @param grad_tau_  as written by backward().
+/// @param grad_f_    as f, overwritten; View{} if f is.
+/// @throws ShapeError if shapes differ; ValueError as temperatures().
 template <TensorLike<3> F, TensorLike<3> G, TensorLike<3> GF>
 double temperatures_backward(const F& f_, const TemperatureRule& rule, const G& grad_tau_,
                              GF&& grad_f_) {
@@ -101,10 +103,10 @@ double temperatures_backward(const F& f_, const TemperatureRule& rule, const G& 
   return rule.position ? rule.position->slope() * grad_gain : 0;
 }
 
-/// What of a token enters its feature.
+/// The input of a token feature.
 enum class Feature {
   linear,  ///< x itself
-  gelu,    ///< GELU(x) = x Φ(x), Φ the normal distribution's, number by number
+  gelu,    ///< GELU(x) = x Φ(x), Φ the normal distribution function, elementwise
 };
 
 namespace detail {
@@ -121,13 +123,14 @@ inline double gelu_slope(double x) {
 }  // namespace detail
 
 /// f[b, h, i] = w[h] · x[b, h, i], or w[h] · GELU(x[b, h, i]): the weight-shared token feature, D
-/// numbers per head in place of a network of its own. x is a projection that exists already, so
-/// that with GELU it is the paper's two-layer network w · GELU(W x) whose first layer is shared.
+/// weights per head in place of a separate network. x is a projection that exists already. With
+/// GELU this is the paper's two-layer network w · GELU(W x) with a shared first layer.
 ///
-/// @param x  [B, heads, N, D]: q for τq, k for τk, v for τv.
-/// @param w  [heads, D], or [1, D] shared by the heads.
-/// @param f  [B, heads, N], overwritten.
-/// @throws ShapeError if they do not fit.
+/// @param x_  [B, heads, N, D]: q for τq, k for τk, v for τv.
+/// @param w_  [heads, D], or [1, D] shared by the heads.
+/// @param f_  [B, heads, N], overwritten.
+/// @throws ShapeError if the shapes do not fit.
+/// @note B · heads · N · D multiply-adds.
 template <TensorLike<4> X, TensorLike<2> W, TensorLike<3> F>
 void token_feature(const X& x_, const W& w_, F&& f_, Feature feature = Feature::linear) {
   using T = ScalarOf<X>;
@@ -151,10 +154,10 @@ void token_feature(const X& x_, const W& w_, F&& f_, Feature feature = Feature::
       }
 }
 
-/// The adjoint of token_feature(): grad_x += ∂L/∂f w (x has other uses, whose gradient is there
-/// already), grad_w = Σ ∂L/∂f x; with GELU, grad_x += ∂L/∂f w GELU′(x), grad_w = Σ ∂L/∂f GELU(x).
+/// The adjoint of token_feature(). grad_x += ∂L/∂f w, added because x has other uses; grad_w = Σ
+/// ∂L/∂f x. With GELU: grad_x += ∂L/∂f w GELU′(x), grad_w = Σ ∂L/∂f GELU(x).
 ///
-/// @throws ShapeError if they do not fit.
+/// @throws ShapeError if the shapes do not fit.
 template <TensorLike<4> X, TensorLike<2> W, TensorLike<3> F, TensorLike<4> GX, TensorLike<2> GW>
 void token_feature_backward(const X& x_, const W& w_, const F& grad_f_, GX&& grad_x_, GW&& grad_w_,
                             Feature feature = Feature::linear) {

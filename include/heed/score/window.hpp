@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
-/// @file The sliding window.
+/// @file
+/// Sliding-window mask.
 #pragma once
 
 #include "heed/score/stage.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// As far as the keys reach.
+/// A side of a window without a limit.
 inline constexpr Index unbounded = std::numeric_limits<Index>::max() / 4;
 
 /// The query at position p sees keys p − left ≤ j ≤ p + right: left + 1 keys under a causal mask.
-/// Costs what it shows: keys outside are not read. arXiv:2310.12442, (11).
+/// arXiv:2310.12442 (11)
 ///
 /// @throws ValueError if a side is negative.
+/// @note Cost O(Nq (left + right + 1)): keys outside are not read.
 struct Window : StageOf<Rank::mask> {
   Index left = unbounded, right = unbounded;
 
@@ -27,11 +29,13 @@ struct Window : StageOf<Rank::mask> {
                             row.position + std::min(right, unbounded) + 1};
   }
 };
+/// The query at position p sees keys p − left ≤ j ≤ p + right; `unbounded` lifts a limit.
+/// ValueError if a side is negative.
 constexpr Window window(Index left, Index right) {
   return {{}, left, right};
 }
 
-/// As many keys on either side.
+/// The same number of keys on both sides: window(side, side).
 constexpr Window window(Index side) {
   return window(side, side);
 }
