@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// @file Registers. The one place that knows which xsimd it is compiled against, or that there is
-/// none for this processor.
+/// @file
+/// SIMD registers. The only header that depends on the version of xsimd, or on whether xsimd
+/// supports this processor at all.
 #pragma once
 
 #include "heed/core/views.hpp"
@@ -19,13 +20,13 @@
 
 namespace heed::inline HEED_ABI::simd {
 
-/// The signed integer as wide as T.
+/// The signed integer of the size of T.
 template <class T>
 using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
 #ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE
 
-/// A register of one lane, where xsimd has no registers to offer.
+/// A register of one lane, for processors that xsimd does not support.
 template <class T>
 struct Batch {
   static constexpr std::size_t size = 1;
@@ -50,7 +51,7 @@ using Mask = bool;
 
 template <class T>
 Batch<T> fma(Batch<T> a, Batch<T> b, Batch<T> c) {
-#ifdef __FP_FAST_FMA  // said outright, for else the compiler fuses here and not there
+#ifdef __FP_FAST_FMA  // explicit: the compiler would contract some of them
   return Batch<T>(std::fma(a.lane, b.lane, c.lane));
 #else
   return Batch<T>(a.lane * b.lane + c.lane);
@@ -58,7 +59,7 @@ Batch<T> fma(Batch<T> a, Batch<T> b, Batch<T> c) {
 }
 template <class T>
 Batch<T> max(Batch<T> a, Batch<T> b) {
-  return a.lane > b.lane ? a : b;  // the second if either is NaN, as on x86
+  return a.lane > b.lane ? a : b;  // b if either is NaN, as on x86
 }
 template <class T>
 Batch<T> min(Batch<T> a, Batch<T> b) {
@@ -103,6 +104,7 @@ void hold(Batch<T>&) {}
 
 #else
 
+/// A register of T.
 template <class T>
 using Batch = xsimd::batch<T>;
 template <class T>
@@ -115,8 +117,8 @@ using xsimd::min;
 using xsimd::select;
 using xsimd::tanh;
 
-/// a·b + c. xsimd 8 knows no fused instruction for AVX-512 and writes a product and a sum, which
-/// g++ joins and clang++ does not.
+/// a·b + c, fused where the instruction set can. xsimd 8 has no fused instruction for AVX-512: it
+/// writes a product and a sum, which g++ contracts and clang++ does not.
 template <class T>
 HEED_INLINE Batch<T> fma(const Batch<T>& a, const Batch<T>& b, const Batch<T>& c) {
 #ifdef __AVX512F__
@@ -141,7 +143,7 @@ HEED_INLINE T reduce_add(const Batch<T>& x) {
 #ifdef __AVX512F__
 namespace detail {
 
-/// Of every quarter of each of four rows, or two of double, the sum.
+/// Sums of quarters (128 bits) of four rows of float, or of two rows of double, interleaved.
 HEED_INLINE Batch<float> quarter_sums(const Batch<float>* rows) {
   const auto pairs = [](const Batch<float>& a, const Batch<float>& b) {
     return _mm512_castps_pd(
@@ -168,8 +170,8 @@ HEED_INLINE Batch<double> half_sums(const Batch<double>& a, const Batch<double>&
 }  // namespace detail
 #endif
 
-/// Lane i is the sum of rows[i]'s lanes, for as many rows as there are lanes. xsimd 8's for AVX-512
-/// gives them in another order.
+/// Lane i is the sum of the lanes of rows[i], for as many rows as there are lanes. For AVX-512,
+/// xsimd 8 returns them in another order.
 template <class T>
 HEED_INLINE Batch<T> sums_of(const Batch<T>* rows) {
 #ifdef __AVX512F__
@@ -193,8 +195,8 @@ HEED_INLINE Batch<To> reinterpret(const Batch<From>& x) {
 #endif
 }
 
-/// The same value, but the compiler forgets where it came from. Under -ffast-math it would
-/// otherwise cancel (x + magic) − magic, which rounds.
+/// Hides the value of x from the optimiser. Under -ffast-math it would cancel (x + magic) − magic,
+/// which rounds.
 template <class T>
 HEED_INLINE void forget(Batch<T>& x) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -211,7 +213,7 @@ HEED_INLINE void forget(Batch<T>& x) {
 #endif
 }
 
-/// Keeps x in a register, where the compiler would read it from memory at each use.
+/// Keeps x in a register. The compiler would otherwise reload it from memory at each use.
 template <class T>
 HEED_INLINE void hold([[maybe_unused]] Batch<T>& x) {
 #if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__)
@@ -221,9 +223,9 @@ HEED_INLINE void hold([[maybe_unused]] Batch<T>& x) {
 
 }  // namespace detail
 
-/// `hidden` where x is −∞, else `otherwise`. By bits: a comparison with infinity is folded away
-/// under -ffast-math. Elsewhere than with AVX in memory: integers are compared under other names in
-/// every xsimd.
+/// `hidden` where x is −∞, else `otherwise`. Compares bits: -ffast-math folds comparisons with
+/// infinity away. Without AVX it goes through memory, as the names of integer comparisons differ
+/// between versions of xsimd.
 template <class T>
 HEED_INLINE Batch<T> where_minus_infinity(const Batch<T>& x, T hidden, const Batch<T>& otherwise) {
   constexpr auto minus_infinity = std::bit_cast<Int<T>>(-std::numeric_limits<T>::infinity());
@@ -257,11 +259,11 @@ HEED_INLINE Batch<T> where_minus_infinity(const Batch<T>& x, T hidden, const Bat
 
 #endif
 
-/// Lanes in a register.
+/// Lanes of a register.
 template <class T>
 inline constexpr Index width = Index(Batch<T>::size);
 
-/// How many registers a micro-kernel can count on.
+/// Registers that a micro-kernel can use.
 #if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int registers = 32;
 #else
@@ -273,7 +275,7 @@ HEED_INLINE Batch<T> load(const T* p) {
   return Batch<T>::load_unaligned(p);
 }
 
-/// The first `count` lanes from p, `fill` in the others; reads nothing past p[count − 1].
+/// Loads `count` lanes from p and fills the others with `fill`. Reads nothing past p[count − 1].
 template <class T>
 HEED_INLINE Batch<T> load_first(const T* p, Index count, T fill) {
   if (count >= width<T>) return load(p);
@@ -292,8 +294,8 @@ HEED_INLINE Batch<T> iota() {
 
 namespace detail {
 
-/// Lane i is number pick(i) of a's lanes and, behind them, b's. The compiler's own vectors: xsimd 8
-/// has no shuffle of two registers.
+/// Lane i is element Pick::of(i) of the lanes of a followed by those of b. Uses the compiler's
+/// vectors: xsimd 8 has no shuffle of two registers.
 template <class T, class Pick, std::size_t... I>
 HEED_INLINE Batch<T> shuffled(const Batch<T>& a, const Batch<T>& b, Pick,
                               std::index_sequence<I...>) {
@@ -311,12 +313,12 @@ HEED_INLINE Batch<T> shuffled(const Batch<T>& a, const Batch<T>& b, Pick pick) {
   return shuffled(a, b, pick, std::make_index_sequence<Batch<T>::size>());
 }
 
-/// Every second number from `first` on.
+/// Elements first, first + 2, …
 template <int first>
 struct EverySecond {
   static constexpr int of(std::size_t i) { return first + 2 * int(i); }
 };
-/// Of the first register and of the second in turn, from number `first` on.
+/// Alternates elements of the first and the second register, starting at `first`.
 template <int first, int width>
 struct InTurn {
   static constexpr int of(std::size_t i) { return first + int(i / 2) + (i % 2 == 0 ? 0 : width); }
@@ -330,7 +332,7 @@ struct BatchPair {
   Batch<T> first, second;
 };
 
-/// (x₀, x₂, x₄, …) and (x₁, x₃, x₅, …) of numbers that lie in two registers, one behind the other.
+/// Splits consecutive elements x₀, x₁, … of two registers into (x₀, x₂, x₄, …) and (x₁, x₃, x₅, …).
 template <class T>
 HEED_INLINE BatchPair<T> unzip(const BatchPair<T>& x) {
   if constexpr (width<T> == 1)
@@ -340,7 +342,7 @@ HEED_INLINE BatchPair<T> unzip(const BatchPair<T>& x) {
             detail::shuffled(x.first, x.second, detail::EverySecond<1>())};
 }
 
-/// What unzip() took apart, put together.
+/// The inverse of unzip().
 template <class T>
 HEED_INLINE BatchPair<T> zip(const BatchPair<T>& x) {
   constexpr int lanes = int(width<T>);
@@ -351,7 +353,7 @@ HEED_INLINE BatchPair<T> zip(const BatchPair<T>& x) {
             detail::shuffled(x.first, x.second, detail::InTurn<lanes / 2, lanes>())};
 }
 
-/// Lanes i with first ≤ i < last; any integers will do.
+/// The lanes i with first ≤ i < last. Both may be any integers.
 template <class T>
 HEED_INLINE Mask<T> lanes_between(Index first, Index last) {
   const T low = T(std::clamp<Index>(first, 0, width<T>)),

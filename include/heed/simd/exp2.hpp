@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file 2^x: the exponential every softmax here is computed with.
+/// @file
+/// 2^x, the exponential of every softmax of the library.
 #pragma once
 
 #include "heed/simd/batch.hpp"
@@ -13,8 +14,8 @@ inline constexpr T ln2 = T(0.693147180559945309417232121458176568L);
 
 namespace detail {
 
-/// 2^r = 1 + r (c₀ + c₁ r + …) on [−½, ½]: float by minimax of the relative error, double
-/// interpolated at the Chebyshev nodes, which at degree 11 is already below rounding.
+/// 2^r = 1 + r (c₀ + c₁ r + …) on [−½, ½]. float: minimax polynomial of the relative error. double:
+/// interpolated at Chebyshev nodes, which at degree 11 is below rounding already.
 template <class T>
 struct Exp2Coefficients;
 template <>
@@ -33,32 +34,33 @@ struct Exp2Coefficients<double> {  // relative error 8e-18
 
 }  // namespace detail
 
-/// The least power exp2() gives. Its products with numbers of a usual size are normal numbers: sums
-/// of subnormal ones are slow, and where much is masked a row's first keys give nothing else.
-/// Beside a weight of 1 it is nothing, 1e-28 of float and 1e-230 of double, unless its value is as
-/// much larger.
+/// exp2() clamps its result at 2^least_exponent (1e-28 in float, 1e-230 in double). That is
+/// negligible beside a weight of 1, unless its value is larger by as much. It is large enough for
+/// products with values of usual size to stay normal. Subnormal arithmetic is slow, and in heavily
+/// masked rows all early keys have such weights.
 template <class T>
 inline constexpr int least_exponent = std::numeric_limits<T>::min_exponent / 4 * 3;
-/// That power.
+/// 2^least_exponent.
 template <class T>
 inline constexpr T least_power =
     std::bit_cast<T>(Int<T>(least_exponent<T> + std::numeric_limits<T>::max_exponent - 1)
                      << (std::numeric_limits<T>::digits - 1));
 
-/// 2^x for x at most the largest exponent of T; below least_exponent, that power. Nothing is
-/// subnormal and nothing is zero: who hides a score writes the zero himself. NaN is NaN.
+/// 2^x, for x up to the largest exponent of T; 2^least_exponent for x below least_exponent. The
+/// result is neither zero nor subnormal: to mask a score, the caller writes the zero. NaN gives
+/// NaN.
 ///
-/// @note Relative error below 2e-7 for float, 4e-16 for double. Holds under -ffast-math.
+/// @note Relative error below 2e-7 for float, 4e-16 for double, also under -ffast-math.
 template <class T>
 HEED_INLINE Batch<T> exp2(Batch<T> x) noexcept {
-  // In this order x86 gives the second where either is NaN: NaN comes out as NaN.
+  // Operand order: x86 returns the second operand if either is NaN, so that NaN stays NaN.
   x = max(Batch<T>(T(least_exponent<T>)), x);
 #ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE
   return Batch<T>(std::exp2(x.lane));
 #else
   constexpr int mantissa = std::numeric_limits<T>::digits - 1;
-  // Adding 1.5 · 2^mantissa rounds x to an integer n and leaves n in the low bits, without touching
-  // the conversion or multiplication ports.
+  // Adding 1.5 · 2^mantissa rounds x to an integer n and leaves n in the low bits. It avoids the
+  // conversion instructions and their ports.
   const Batch<T> magic(T(1.5) * T(Int<T>(1) << mantissa));
   Batch<T> shifted = x + magic;
   detail::forget(shifted);
@@ -76,14 +78,14 @@ HEED_INLINE Batch<T> exp2(Batch<T> x) noexcept {
 #endif
 }
 
-/// The same for one number.
+/// exp2() of one number.
 template <class T>
 inline T exp2(T x) noexcept {
   return std::exp2(std::max(x, T(least_exponent<T>)));
 }
 
-/// The factor that lowers what was summed by 2^x: zero below least_exponent, for nothing of it
-/// counts any more, and factors of one after the other would make it subnormal. NaN is NaN.
+/// The correction factor 2^x for sums whose maximum rises. Zero for x below least_exponent: the sum
+/// is negligible then, and repeated small factors would make it subnormal. NaN gives NaN.
 template <class T>
 inline T fading(T x) noexcept {
   return x < T(least_exponent<T>) ? T(0) : std::exp2(x);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Products of bfloat16 in the matrix registers of AMX: sixteen rows of sixteen operands.
+/// @file
+/// bfloat16 products in AMX tile registers: sixteen rows of sixteen operands.
 #pragma once
 
 #include "heed/core/instruction_set.hpp"
@@ -15,17 +16,18 @@
 
 namespace heed::inline HEED_ABI::simd {
 
-/// Rows of a tile, operands of a row, and sums of a row; keys of a panel.
+/// A tile has tile_rows rows of tile_rows operands or sums. A panel has tile_panel_keys keys.
 inline constexpr Index tile_rows = 16, tile_panel_keys = 2 * tile_rows;
 
 #ifdef HEED_MATRIX_TILES
 
-/// Is this compiled for them?
+/// Is this compilation for a processor with AMX?
 inline constexpr bool multiplies_tiles = true;
 
-/// Has the processor matrix registers, and lets the system this process use them? A process asks
-/// once, for all of its threads, and for good: a signal's stack must have room for them from then
-/// on (sigaltstack() refuses less than 12 kB, and where there is less already, the system does).
+/// Does the processor have AMX, and does the system let this process use it? The permission is
+/// requested once per process, for all threads, and for good. From then on signal stacks must have
+/// room for the tiles: sigaltstack() rejects less than 12 kB, and the system refuses the permission
+/// if a smaller stack exists.
 inline bool offers_tiles() {
   constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
   static const bool offered = heed::detail::ask_whether_amx_bf16() &&
@@ -37,16 +39,16 @@ static_assert(Operand<Bfloat16Pair>::together == tile_rows);
 
 namespace detail {
 
-/// What was written is in memory: g++'s intrinsics do not say that they read it.
+/// Compiler barrier. The tile intrinsics of g++ do not tell the compiler that they read memory.
 HEED_INLINE void compiler_barrier() {
   asm volatile("" ::: "memory");
 }
 
 }  // namespace detail
 
-/// While it lives, this thread's matrix registers hold what multiply_tiles() and accumulate_tiles()
-/// take: two tiles of sums; tiles of a whole step along the sum, one of the left side, two of the
-/// right; and the same for the rest of `operands`.
+/// Configures the tile registers of this thread, for its lifetime, as multiply_tiles() and
+/// accumulate_tiles() need them: 0 and 1 for sums; 2 for the left operands, 3 and 4 for the right
+/// ones, of a whole step of the reduction; 5, 6 and 7 likewise for the tail of `operands`.
 class MatrixTiles {
  public:
   explicit MatrixTiles(Index operands) noexcept {
@@ -60,7 +62,7 @@ class MatrixTiles {
     shape(5, tile_rows, rest);
     shape(6, rest, tile_rows);
     shape(7, rest, tile_rows);
-    asm volatile("" : "+m"(shapes));  // whole: see compiler_barrier()
+    asm volatile("" : "+m"(shapes));  // in memory: see compiler_barrier()
     _tile_loadconfig(&shapes);
   }
   MatrixTiles(const MatrixTiles&) = delete;
@@ -68,7 +70,7 @@ class MatrixTiles {
   ~MatrixTiles() { _tile_release(); }
 
  private:
-  /// What LDTILECFG reads.
+  /// The operand of LDTILECFG.
   struct alignas(64) Shapes {
     std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
     std::uint16_t row_bytes[16] = {};
@@ -76,8 +78,8 @@ class MatrixTiles {
   };
 };
 
-/// out[r · out_stride + c] = Σ_d q[r · q_stride + d] · panel[d · 32 + c] for r < 16, c < 32, under
-/// MatrixTiles(operands).
+/// out[r · out_stride + c] = Σ_d q[r · q_stride + d] · panel[d · 32 + c] for r < 16, c < 32. Needs
+/// a live MatrixTiles(operands).
 inline void multiply_tiles(const Bfloat16Pair* q, Index q_stride, const Bfloat16Pair* panel,
                            Index operands, float* out, Index out_stride) noexcept {
   constexpr Index size = sizeof(Bfloat16Pair), panel_bytes = tile_panel_keys * size;
@@ -103,11 +105,11 @@ inline void multiply_tiles(const Bfloat16Pair* q, Index q_stride, const Bfloat16
   _tile_stored(1, out + tile_rows, out_stride * Index(sizeof(float)));
 }
 
-/// out[r][d] += Σ_j p[r · p_stride + j] · v[j · v_stride + d] for r < 16, d < columns, under any
-/// MatrixTiles.
+/// out[r][d] += Σ_j p[r · p_stride + j] · v[j · v_stride + d] for r < 16, d < columns. Needs any
+/// live MatrixTiles.
 ///
 /// @param operands  along j, a multiple of sixteen.
-/// @param columns   a multiple of sixteen, and what rows of `out` are apart.
+/// @param columns   a multiple of sixteen, and the row stride of `out`.
 inline void accumulate_tiles(const Bfloat16Pair* p, Index p_stride, const Bfloat16Pair* v,
                              Index v_stride, Index operands, Index columns, float* out) noexcept {
   constexpr Index size = sizeof(Bfloat16Pair);
@@ -138,7 +140,7 @@ inline bool offers_tiles() {
   return false;
 }
 class MatrixTiles;
-// Nowhere.
+// Declared only.
 void multiply_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, Index, float*, Index) noexcept;
 void accumulate_tiles(const Bfloat16Pair*, Index, const Bfloat16Pair*, Index, Index, Index,
                       float*) noexcept;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What the products of attention multiply: numbers, or pairs of bfloat16.
+/// @file
+/// Operands of the micro-kernels: numbers, or pairs of bfloat16.
 #pragma once
 
 #include "heed/simd/exp2.hpp"
@@ -12,8 +13,8 @@ namespace heed::inline HEED_ABI::simd {
 
 namespace detail {
 
-/// x · factor, where what comes to less than `least`, a normal number, is replaced. That is known
-/// before the product is made: none is subnormal, which would be slow. NaN is NaN.
+/// Computes x · factor with products below `least`, a normal number, replaced. The test is made on
+/// x, before the product: no result is subnormal, which would be slow. NaN gives NaN.
 template <class T>
 class Fading {
  public:
@@ -23,11 +24,11 @@ class Fading {
         below_(std::min(least / std::max(factor, std::numeric_limits<T>::min()),
                         std::numeric_limits<T>::max())) {}
 
-  /// By zero.
+  /// For sums: small products become zero.
   HEED_INLINE Batch<T> sum(const Batch<T>& x) const {
     return select(is_small(x), Batch<T>(T(0)), x) * factor_;
   }
-  /// By `least`: only what is hidden weighs zero, see exp2().
+  /// For weights: small products become `least`. Only masked keys have weight zero, see exp2().
   HEED_INLINE Batch<T> weight(const Batch<T>& x) const {
     return select(is_small(x) & (x != Batch<T>(T(0))), least_, sum(x));
   }
@@ -42,13 +43,14 @@ class Fading {
 
 }  // namespace detail
 
-/// How a product reads its operands and sums them up: `numbers` of a sum's terms at once.
+/// Operand traits of the micro-kernels. An operand packs `numbers` consecutive elements of the
+/// reduction dimension.
 template <class T>
 struct Operand {
   using Sum = T;
   using Register = Batch<T>;
   static constexpr Index numbers = 1;
-  static constexpr Index together = 1;  ///< rows of values come in so many, the last of noughts
+  static constexpr Index together = 1;  ///< packed V has a multiple of this many rows
 
   HEED_INLINE static Register load(const T* p) { return simd::load(p); }
   HEED_INLINE static Register broadcast(T x) { return Register(x); }
@@ -56,22 +58,24 @@ struct Operand {
                                            const Batch<T>& sum) {
     return fma(a, b, sum);
   }
-  /// Sums: x[i] *= factor for i < count, whole registers. What would be subnormal becomes zero.
+  /// Rescales sums: x[i] *= factor for i < count, rounded up to registers. Results that would be
+  /// subnormal become zero.
   static void fade(T* x, Index count, T factor) {
     const detail::Fading<T> by(factor, std::numeric_limits<T>::min());
     for (Index i = 0; i < count; i += width<T>) by.sum(simd::load(x + i)).store_unaligned(x + i);
   }
-  /// The same for weights, as operands: what is not zero comes to least_power at least.
+  /// Rescales weights, packed as operands: results that are not zero are at least least_power.
   static void fade_weights(T* x, Index count, T factor) {
     const detail::Fading<T> by(factor, least_power<T>);
     for (Index i = 0; i < count; i += width<T>) by.weight(simd::load(x + i)).store_unaligned(x + i);
   }
-  /// The i-th of an operand's numbers.
+  /// Element i of an operand.
   static T number(T x, Index /*i*/) { return x; }
   static bool is_nought(T x) { return x == T(0); }
-  /// What of `values` a weight that is not nought lets be seen.
+  /// `values`, with the elements whose weight is zero cleared, given that not all are: NaN in a
+  /// masked value must not propagate as 0 · NaN.
   HEED_INLINE static const Register& seen(const Register& values, T) { return values; }
-  /// Registers one behind the other.
+  /// Stores the registers one after the other.
   template <std::size_t Vectors>
   HEED_INLINE static void store(const Batch<T> (&x)[Vectors], T* out) {
 #pragma GCC unroll 8
@@ -79,14 +83,14 @@ struct Operand {
   }
 };
 
-/// Two numbers of bfloat16, the first in the lower half. AVX512_BF16 multiplies them by two others
-/// and adds both products to a float, in the time that one product of floats takes. It takes
-/// subnormal numbers for nought.
+/// Two bfloat16 numbers, the first in the lower half. AVX512_BF16 multiplies them by two others and
+/// adds both products to a float, in the time of one product of floats. It treats subnormal numbers
+/// as zero.
 struct Bfloat16Pair {
   std::uint32_t bits;
 };
 
-/// So many operands hold `count` numbers.
+/// The number of operands that hold `count` numbers.
 template <class Packed>
 constexpr Index operands(Index count) {
   return (count + Operand<Packed>::numbers - 1) / Operand<Packed>::numbers;
@@ -94,17 +98,17 @@ constexpr Index operands(Index count) {
 
 #if defined(__AVX512BF16__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 
-/// Does the processor that this is compiled for multiply bfloat16?
+/// Does the target processor of this compilation have AVX512_BF16?
 inline constexpr bool multiplies_bfloat16 = true;
 
 namespace detail {
 
-/// As in batch.hpp.
+/// See batch.hpp.
 HEED_INLINE void hold(__m512i& x) {
   asm("" : "+v"(x));
 }
 
-/// (even[i], odd[i]), to the nearest.
+/// (even[i], odd[i]), rounded to nearest.
 HEED_INLINE __m512i interleave(__m512 even, __m512 odd) {
   const auto narrow = [](__m512 x) {
     return _mm512_cvtepu16_epi32(std::bit_cast<__m256i>(_mm512_cvtneps_pbh(x)));
@@ -119,7 +123,7 @@ struct Operand<Bfloat16Pair> {
   using Sum = float;
   using Register = __m512i;
   static constexpr Index numbers = 2;
-  static constexpr Index together = 16;  ///< see matrix_tiles.hpp
+  static constexpr Index together = 16;  ///< tile_rows of matrix_tiles.hpp
 
   HEED_INLINE static Register load(const Bfloat16Pair* p) { return _mm512_loadu_si512(p); }
   HEED_INLINE static Register broadcast(Bfloat16Pair x) { return _mm512_set1_epi32(int(x.bits)); }
@@ -139,14 +143,14 @@ struct Operand<Bfloat16Pair> {
                                                     scaled(_mm512_and_si512(pairs, upper))));
     }
   }
-  /// (first[i], second[i]) of sixteen numbers of bfloat16.
+  /// (first[i], second[i]) of sixteen bfloat16 numbers each.
   HEED_INLINE static Register load_pairs(const void* first, const void* second) {
     const auto wide = [](const void* x) {
       return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(x)));
     };
     return _mm512_or_si512(wide(first), _mm512_slli_epi32(wide(second), 16));
   }
-  /// The one or the other.
+  /// The first element for 0, else the second.
   static float number(Bfloat16Pair x, Index which) {
     return std::bit_cast<float>(which == 0 ? x.bits << 16 : x.bits & 0xffff0000);
   }
@@ -156,7 +160,7 @@ struct Operand<Bfloat16Pair> {
                         second = weight.bits & 0x7fff0000 ? 0xffff0000 : 0;
     return _mm512_and_si512(values, broadcast({first | second}));
   }
-  /// To the nearest.
+  /// Rounds to nearest.
   template <std::size_t Vectors>
   HEED_INLINE static void store(const Batch<float> (&x)[Vectors], Bfloat16Pair* out) {
     static_assert(Vectors % 2 == 0);
@@ -169,12 +173,12 @@ struct Operand<Bfloat16Pair> {
 
 namespace detail {
 
-/// The first `count` lanes, none or all if it is beyond them.
+/// The first `count` lanes; no lane or all lanes if count is out of range.
 HEED_INLINE __mmask16 first_lanes(Index count) {
   return __mmask16((1u << std::clamp<Index>(count, 0, 16)) - 1);
 }
 
-/// Sixteen numbers from x[first] on, 0 from `count` on.
+/// Loads sixteen numbers from x[first] on; zero from x[count] on.
 HEED_INLINE __m512 load_up_to(const float* x, Index first, Index count) {
   return first < count ? _mm512_maskz_loadu_ps(first_lanes(count - first), x + first)
                        : _mm512_setzero_ps();
@@ -182,7 +186,7 @@ HEED_INLINE __m512 load_up_to(const float* x, Index first, Index count) {
 
 }  // namespace detail
 
-/// out[i] = (x[2i], x[2i + 1]), to the nearest, for 2i < count; 0 behind the last.
+/// out[i] = (x[2i], x[2i + 1]), rounded to nearest, for 2i < count. A missing last element is zero.
 inline void pair_up(const float* x, Index count, Bfloat16Pair* out) {
   for (Index i = 0; i < count; i += 32) {
     const __m512 low = detail::load_up_to(x, i, count), high = detail::load_up_to(x, i + 16, count);
@@ -191,10 +195,10 @@ inline void pair_up(const float* x, Index count, Bfloat16Pair* out) {
   }
 }
 
-/// out[d] = (factor0 · x0[d], factor1 · x1[d]), to the nearest, for d < count; 0 for count ≤ d <
-/// columns, a multiple of the register width.
+/// out[d] = (factor0 · x0[d], factor1 · x1[d]), rounded to nearest, for d < count; zero for
+/// count ≤ d < columns, which is a multiple of the register width.
 ///
-/// @param x1  may be null: noughts.
+/// @param x1  null for zeros.
 inline void pair_rows(const float* x0, float factor0, const float* x1, float factor1, Index count,
                       Index columns, Bfloat16Pair* out) {
   const auto scaled = [count](const float* x, float factor, Index d) {
@@ -208,7 +212,7 @@ inline void pair_rows(const float* x0, float factor0, const float* x1, float fac
 #else
 
 inline constexpr bool multiplies_bfloat16 = false;
-void pair_up(const float*, Index, Bfloat16Pair*);  // nowhere, like pair_rows()
+void pair_up(const float*, Index, Bfloat16Pair*);  // declared only, like pair_rows()
 void pair_rows(const float*, float, const float*, float, Index, Index, Bfloat16Pair*);
 
 #endif

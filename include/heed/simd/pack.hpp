@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Rows of a tensor into the order the micro-kernels read them in.
+/// @file
+/// Packs rows of a tensor into the order in which the micro-kernels read them.
 #pragma once
 
 #include "heed/core/storage.hpp"
@@ -9,7 +10,7 @@ namespace heed::inline HEED_ABI::simd {
 
 namespace detail {
 
-/// Four numbers side by side. The compiler's own vectors: xsimd 8 has no transposition.
+/// A vector of four numbers. Uses the compiler's vectors: xsimd 8 has no transposition.
 template <class T>
 struct Four {
   typedef T Vector [[gnu::vector_size(4 * sizeof(T))]];
@@ -40,15 +41,15 @@ HEED_INLINE void pack_square(const T* const (&x)[4], const T (&scale)[4], T* out
 
 }  // namespace detail
 
-/// out[d · width + r] = factor(r) · row(r)[d] for r < rows, 0 for rows ≤ r < width: a panel, in
-/// which `width` rows lie side by side.
+/// Packs a panel: out[d · width + r] = factor(r) · row(r)[d] for r < rows, zero padding for
+/// rows ≤ r < width.
 ///
-/// @param row  row(r) points to `dim` numbers; may widen them first, hence not noexcept.
+/// @param row  row(r) points to `dim` numbers. It may convert them first, hence not noexcept.
 /// @param out  dim · width numbers, overwritten.
 template <class T, class RowOf, class Factor>
 void pack_panel(RowOf&& row, Index rows, Index dim, Index width, Factor&& factor, T* out) {
-  // By squares of four, transposed in registers: one by one a number costs more than ten times as
-  // much, as every one is a store to a line of its own.
+  // 4 × 4 blocks are transposed in registers. One by one, every number would be a store to another
+  // cache line, at more than ten times the cost.
   const Index square_dim = dim / 4 * 4;
   Index r = 0;
   for (; r + 4 <= rows; r += 4) {
@@ -82,11 +83,11 @@ void pack_rows(const T* x, Index stride, Index rows, Index dim, Factor&& factor,
   }
 }
 
-/// Is every number of the rows finite? By exponents: -ffast-math folds the comparisons away.
+/// Are all numbers of the rows finite? Tests exponent bits: -ffast-math folds comparisons away.
 template <class T>
 bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
   static_assert(sizeof(T) > 1, "numbers of one byte have no exponent here: ask their codec");
-  // Numbers of 16 bits by twos: their exponents are looked at apart, but side by side.
+  // 16-bit numbers are loaded in pairs; the exponents of the two halves are tested separately.
   constexpr bool pairs = std::is_same_v<T, Bfloat16Pair>, by_twos = pairs || sizeof(T) == 2;
   constexpr Index together = by_twos && !pairs ? 2 : 1;
   using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
@@ -95,8 +96,7 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
                             : sizeof(T) == 4        ? 0x7f800000
                                                     : Bits(0x7ff) << (8 * sizeof(Bits) - 12);
   constexpr Bits upper = by_twos ? exponent << 16 : Bits(0);
-  // As many side by side as a line of cache holds: a loop of fixed length, which g++ -O2
-  // vectorises.
+  // One cache line per step: a loop of fixed length, which g++ -O2 vectorises.
   constexpr Index lanes = 64 / sizeof(Bits);
   Bits greatest[std::size_t(lanes)] = {}, greatest_upper[std::size_t(lanes)] = {};
   const auto see = [&](Index lane, const T* numbers, Index count) {
@@ -105,7 +105,7 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
     greatest[lane] = std::max(greatest[lane], bits & exponent);
     if constexpr (by_twos) greatest_upper[lane] = std::max(greatest_upper[lane], bits & upper);
   };
-  // Known before the loops, or g++ -O3 warns of a `dim` that no memory could hold.
+  // Computed before the loops: g++ -O3 would otherwise warn of an impossibly large `dim`.
   const Index whole = dim / (lanes * together) * (lanes * together);
   for (Index r = 0; r < rows; ++r, x += stride) {
     for (Index d = 0; d < whole; d += lanes * together)
@@ -117,8 +117,8 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
   return true;
 }
 
-/// The same of one number, which is read from memory: -ffast-math may take a NaN that is passed by
-/// value for anything.
+/// Is one number finite? It is read from memory: under -ffast-math, a NaN that is passed by value
+/// is undefined.
 template <class T>
 bool is_finite(const T* x) noexcept {
   using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-/// @file The two products of attention, as register tiles.
+/// @file
+/// The two matrix products of attention, as register tiles.
 #pragma once
 
 #include "heed/simd/operand.hpp"
 
 namespace heed::inline HEED_ABI::simd {
 
-/// acc[r][v] = Σ_d q[d · q_stride + r] · k(d, v), where k(d, v) is register v of the keys: panels
-/// of `PanelVectors` registers, `panel_stride` apart, hold [dim][PanelVectors · width] each. `dim`
-/// counts operands.
+/// acc[r][v] = Σ_d q[d · q_stride + r] · k(d, v), where k(d, v) is register v of the keys. Keys are
+/// packed in panels of `PanelVectors` registers, `panel_stride` apart, each
+/// [dim][PanelVectors · width]. `dim` counts operands.
 ///
-/// Two loads and Rows broadcasts feed Rows · Vectors multiply-adds; the broadcasts are folded into
-/// them as memory operands where the instruction set can.
+/// Two loads and Rows broadcasts feed Rows · Vectors multiply-adds. Broadcasts become memory
+/// operands of the multiply-adds where the instruction set can.
 template <int Rows, int Vectors, int PanelVectors, class Packed, class T>
 HEED_INLINE void multiply(const Packed* q, Index q_stride, const Packed* k, Index panel_stride,
                           Index dim,
@@ -37,7 +38,7 @@ HEED_INLINE void multiply(const Packed* q, Index q_stride, const Packed* k, Inde
   }
 }
 
-/// The same to memory, out[r · out_stride + lane].
+/// multiply() with results in memory, out[r · out_stride + lane].
 template <int Rows, int Vectors, int PanelVectors, class Packed, class T>
 [[gnu::noinline]] void store_products(const Packed* q, Index q_stride, const Packed* k,
                                       Index panel_stride, Index dim, T* out,
@@ -83,11 +84,12 @@ template <int Rows, int Vectors, Index RowStride, Index KeyStride, class Packed,
 
 }  // namespace detail
 
-/// out[r][d] += Σ_j p(r, j) · v[j][d] for r < Rows, with p(r, j) = p[r · RowStride + j ·
-/// KeyStride]: strides (n, 1) multiply by a matrix with rows of n, (1, n) by its transpose.
+/// out[r][d] += Σ_j p(r, j) · v[j][d] for r < Rows, with p(r,
+/// j) = p[r · RowStride + j · KeyStride]. Strides (n, 1) multiply by a matrix with rows of n
+/// elements, (1, n) by its transpose.
 ///
-/// @param keys  operands: of pairs half as many as there are keys.
-/// @param dim   a multiple of the register width; v and out can be read that far.
+/// @param keys  operands along j: for pairs, half the number of keys.
+/// @param dim   a multiple of the register width; v and out are readable that far.
 template <int Rows, int Vectors, Index RowStride, Index KeyStride, class Packed, class T>
 HEED_INLINE void accumulate(const Packed* p, const Packed* v, Index v_stride, Index keys, Index dim,
                             T* out, Index out_stride) noexcept {
@@ -101,8 +103,8 @@ HEED_INLINE void accumulate(const Packed* p, const Packed* v, Index v_stride, In
                                                         out_stride);
 }
 
-/// The same for any number of rows, leaving out every key whose weight is nought: 0 · NaN is NaN,
-/// and what is hidden must not be seen even then.
+/// accumulate() for any number of rows, without the keys whose weight is zero: NaN in a masked
+/// value must not propagate as 0 · NaN.
 template <Index RowStride, Index KeyStride, class Packed, class T>
 void accumulate_seen(Index rows, const Packed* p, const Packed* v, Index v_stride, Index keys,
                      Index dim, T* out, Index out_stride) noexcept {
@@ -111,7 +113,7 @@ void accumulate_seen(Index rows, const Packed* p, const Packed* v, Index v_strid
     for (Index j = 0; j < keys; ++j) {
       const Packed weight = p[r * RowStride + j * KeyStride];
       if (Of::is_nought(weight)) continue;
-      // The same operation as above, to the last bit.
+      // The operation of accumulate(), with bit-identical results.
       Index d = 0;
       for (; d + width<T> <= dim; d += width<T>) {
         T* to = out + r * out_stride + d;

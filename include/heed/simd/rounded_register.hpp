@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file One register of numbers, rounded to 16 bits as it is written.
+/// @file
+/// Stores a register rounded to 16 bits.
 #pragma once
 
 #include "heed/core/storage.hpp"
@@ -20,14 +21,14 @@ namespace detail {
 
 #ifdef HEED_ROUNDS_IN_REGISTERS
 
-/// Is a register of float rounded to S by a few instructions?
+/// Is a register of float rounded to S in a few instructions?
 template <class S, class T>
 inline constexpr bool rounds_in_registers = std::is_same_v<T, float> && (is_bfloat16<S>
 #ifdef __F16C__
                                                                          || is_binary16<S>
 #endif
                                                                         );
-/// Do pairs of S lie in the lanes of float?
+/// Does a pair of S fill a lane of T?
 template <class S, class T>
 inline constexpr bool pairs_in_lanes = std::is_same_v<T, float>&& is_bfloat16<S>;
 
@@ -36,9 +37,9 @@ inline constexpr bool pairs_in_lanes = std::is_same_v<T, float>&& is_bfloat16<S>
 using HalfRegister = __m256i;
 using Bits = __m512i;
 
-/// The nearest bfloat16, of two as near the even one, in the upper half of each lane, and anything
-/// in the lower; NaN stays NaN. By integers: the instruction of AVX512_BF16 takes subnormal numbers
-/// for zero.
+/// Rounds to nearest even bfloat16, in the upper half of each lane; the lower half is undefined.
+/// NaN stays NaN. In integer arithmetic: the instruction of AVX512_BF16 treats subnormal numbers as
+/// zero.
 HEED_INLINE Bits upper_halves(const Batch<float>& x) {
   const Bits bits = _mm512_castps_si512(x.data),
              last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1)),
@@ -56,7 +57,7 @@ HEED_INLINE HalfRegister to_binary16(const Batch<float>& x) {
   return _mm512_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 #else
-HalfRegister to_binary16(const Batch<float>&);  // nowhere
+HalfRegister to_binary16(const Batch<float>&);  // declared only
 #endif
 HEED_INLINE BatchPair<float> halves(const Bits& x) {
   return {
@@ -73,7 +74,7 @@ HEED_INLINE Bits joined(const Bits& lower, const Bits& upper) {
 using HalfRegister = __m128i;
 using Bits = __m256i;
 
-/// As above.
+/// See the version for AVX-512.
 HEED_INLINE Bits upper_halves(const Batch<float>& x) {
   const Bits bits = _mm256_castps_si256(x.data),
              last = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1)),
@@ -92,7 +93,7 @@ HEED_INLINE HalfRegister to_binary16(const Batch<float>& x) {
   return _mm256_cvtps_ph(x.data, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 #else
-HalfRegister to_binary16(const Batch<float>&);  // nowhere
+HalfRegister to_binary16(const Batch<float>&);  // declared only
 #endif
 HEED_INLINE BatchPair<float> halves(const Bits& x) {
   return {
@@ -113,7 +114,7 @@ template <class S, class T>
 inline constexpr bool rounds_in_registers = false;
 template <class S, class T>
 inline constexpr bool pairs_in_lanes = false;
-// Nowhere.
+// Declared only.
 struct Bits {};
 template <class T>
 Bits upper_halves(const Batch<T>&);
@@ -126,7 +127,7 @@ Bits joined(const Bits&, const Bits&);
 
 }  // namespace detail
 
-/// Writes a register's lanes from `out` on, each to the nearest number of S.
+/// Stores the lanes of a register from `out` on, each rounded to nearest.
 template <class T, class S>
 HEED_INLINE void store_rounded(const Batch<T>& x, S* out) {
   if constexpr (std::is_same_v<S, T>) {
@@ -146,7 +147,7 @@ HEED_INLINE void store_rounded(const Batch<T>& x, S* out) {
   }
 }
 
-/// The numbers with even and those with odd indices, of two registers' worth from x on.
+/// Loads two registers of numbers from x on and splits them into those of even and of odd index.
 template <class T, class S>
 HEED_INLINE BatchPair<T> load_unzipped(const S* x) {
   if constexpr (detail::pairs_in_lanes<S, T>) {
@@ -158,7 +159,7 @@ HEED_INLINE BatchPair<T> load_unzipped(const S* x) {
   }
 }
 
-/// Writes what load_unzipped() read.
+/// The inverse of load_unzipped(), rounded.
 template <class T, class S>
 HEED_INLINE void store_zipped(const BatchPair<T>& x, S* out) {
   if constexpr (detail::pairs_in_lanes<S, T>) {

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT
-/// @file Numbers as they are stored, widened to memory.
+/// @file
+/// Converts stored numbers to the number type of the arithmetic, in memory.
 #pragma once
 
 #include "heed/simd/codec/codecs.hpp"
 
 namespace heed::inline HEED_ABI::simd {
 
-/// out[i] = number i of a token that begins at x, times its scale, for i < count. `scale` has the
-/// token's scales, if it has any; the numbers are exact.
+/// out[i] = number i of the token at x, times its scale, for i < count. `scale` points to the
+/// scales of the token, if it has any. The conversion itself is exact.
 ///
-/// Not noexcept, nor is what calls it: Eigen's conversions are not, and clang++ would call
-/// std::terminate by a function of one name for every instruction set in a program.
+/// Not noexcept, and neither are its callers: conversions of Eigen types are not. clang++ would
+/// call std::terminate through one function whose name is the same for all instruction sets of a
+/// program.
 template <class S, class T>
 void widen(const S* x, Index count, [[maybe_unused]] const T* scale, T* out) {
   using Of = Codec<S>;
@@ -29,14 +31,14 @@ void widen(const S* x, Index count, [[maybe_unused]] const T* scale, T* out) {
       out[i] = number;
   }
 }
-/// The same of numbers without a scale.
+/// widen() for types without scales.
 template <class S, class T>
 requires(Codec<S>::group == no_scale) void widen(const S* x, Index count, T* out) {
   widen(x, count, static_cast<const T*>(nullptr), out);
 }
 
-/// out[d · rows + r] = number d of row r, times its scale, for d < dim and r < rows: a panel, in
-/// which unit u of row r is x[u · rows + r] and its scale number g is scale[g · rows + r].
+/// out[d · rows + r] = number d of row r, times its scale, for d < dim and r < rows. x is a panel:
+/// unit u of row r is x[u · rows + r], and its scale g is scale[g · rows + r].
 template <class S, class T>
 void widen_panel(const S* x, Index dim, Index rows, [[maybe_unused]] const T* scale, T* out) {
   using Of = Codec<S>;
