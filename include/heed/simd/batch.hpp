@@ -98,7 +98,7 @@ Batch<T> where_minus_infinity(Batch<T> x, T hidden, Batch<T> otherwise) {
 namespace detail {
 
 template <class T>
-void hold(Batch<T>&) {}
+void keep_in_register(Batch<T>&) {}
 
 }  // namespace detail
 
@@ -198,7 +198,7 @@ HEED_INLINE Batch<To> reinterpret(const Batch<From>& x) {
 /// Hides the value of x from the optimiser. Under -ffast-math it would cancel (x + magic) − magic,
 /// which rounds.
 template <class T>
-HEED_INLINE void forget(Batch<T>& x) {
+HEED_INLINE void opaque(Batch<T>& x) {
 #if defined(__x86_64__) || defined(__i386__)
   asm("" : "+v"(x.data));
 #elif defined(__aarch64__)
@@ -215,9 +215,9 @@ HEED_INLINE void forget(Batch<T>& x) {
 
 /// Keeps x in a register. The compiler would otherwise reload it from memory at each use.
 template <class T>
-HEED_INLINE void hold([[maybe_unused]] Batch<T>& x) {
+HEED_INLINE void keep_in_register([[maybe_unused]] Batch<T>& x) {
 #if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__)
-  forget(x);
+  opaque(x);
 #endif
 }
 

@@ -63,9 +63,9 @@ HEED_INLINE Batch<T> exp2(Batch<T> x) noexcept {
   // conversion instructions and their ports.
   const Batch<T> magic(T(1.5) * T(Int<T>(1) << mantissa));
   Batch<T> shifted = x + magic;
-  detail::forget(shifted);
+  detail::opaque(shifted);
   Batch<T> rounded = shifted - magic;
-  detail::forget(rounded);
+  detail::opaque(rounded);
   const Batch<T> r = x - rounded;
 
   constexpr auto& c = detail::Exp2Coefficients<T>::c;

@@ -104,7 +104,7 @@ inline constexpr bool multiplies_bfloat16 = true;
 namespace detail {
 
 /// See batch.hpp.
-HEED_INLINE void hold(__m512i& x) {
+HEED_INLINE void keep_in_register(__m512i& x) {
   asm("" : "+v"(x));
 }
 

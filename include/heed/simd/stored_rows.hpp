@@ -89,7 +89,7 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
     for (auto& x : row) x = Batch<T>(T(0));
   const auto query = [&](int r, Index d) {
     Register x = Of::load(q + r * q_stride + d / Of::numbers);
-    hold(x);
+    keep_in_register(x);
     return x;
   };
   // Once over the whole registers, once over the rest: one loop for both, or the compiler keeps the
