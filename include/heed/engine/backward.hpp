@@ -15,25 +15,26 @@ inline constexpr bool all_of = (std::is_same_v<T, U> && ...);
 
 }  // namespace detail
 
-/// The gradients of forward(): from ∂L/∂out and ∂L/∂lse to ∂L/∂q, ∂L/∂k, ∂L/∂v, and those of the
-/// stages' own tensors, where a stage was told where to (`bias(x).grad(to)`,
-/// `query_temperature(tau).grad(to)`, `selective.carry_in(x).grad_carry_in(to)` …).
+/// The gradients of forward(): computes ∂L/∂q, ∂L/∂k and ∂L/∂v from ∂L/∂out and ∂L/∂lse. It also
+/// computes the gradients of the stages' own tensors for every stage that was given a destination
+/// (`bias(x).grad(to)`, `query_temperature(tau).grad(to)`,
+/// `selective.carry_in(x).grad_carry_in(to)` …).
 ///
-/// @param q, k, v, variant  as forward() got them.
-/// @param out, lse          as forward() left them.
+/// @param q, k, v, variant  the arguments of forward().
+/// @param out, lse          the results of forward().
 /// @param grad_out          [B, H, Nq, Dv]; ignored in rows that see no key.
-/// @param grad_lse          [B, H, Nq] ∂L/∂lse, of a loss that depends on it too (z-loss, or a
-/// merge
-///                          of results); likewise.
-/// @param grad_q, grad_k, grad_v  of the dimensions of q, k and v, overwritten; share no number
-///                          with one another or with what is read. Slices of one packed tensor do
-///                          not.
-/// @return what was computed; keys that selection masked for good are left out by whole blocks, see
-///         Options::negligible.
+/// @param grad_lse          [B, H, Nq] ∂L/∂lse, for a loss that also depends on lse (a z-loss, or a
+///                          merge of results); ignored in the same rows.
+/// @param grad_q, grad_k, grad_v  have the dimensions of q, k and v; overwritten. They must not
+///                          overlap one another or any input. Slices of one packed tensor do not
+///                          overlap.
+/// @return the work done. Keys that selection has masked for good are skipped by whole key blocks,
+///         see Options::negligible.
 /// @throws ShapeError, ValueError before anything is written.
-/// @note 2.5 times the forward pass' FLOP; memory O(B (H Nq + G Nk) (D + Dv)), nothing N × N.
-///       Weights are computed again, tile by tile. Key heads run in parallel, or key blocks where a
-///       variant carries rows; bit for bit the same for any number of threads.
+/// @note 2.5 times the FLOP of the forward pass; memory O(B (H Nq + G Nk) (D + Dv)), nothing N × N.
+///       The weights are recomputed tile by tile. Key heads run in parallel, or key blocks if a
+///       stage carries state from row to row. The result is bit for bit the same for any number of
+///       threads.
 template <class Q, class K, class V, Stage Variant, class Out, class Lse, class GradOut,
           class GradLse, class GradQ, class GradK, class GradV>
 requires TensorLike<GradLse, 3> && TensorLike<GradV, 4> WorkStats
@@ -46,7 +47,7 @@ backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& 
           T, ScalarOf<K>, ScalarOf<V>, ScalarOf<Out>, ScalarOf<Lse>, ScalarOf<GradOut>,
           ScalarOf<GradLse>, ScalarOf<GradQ>, ScalarOf<GradK>, ScalarOf<GradV>>;
   static_assert(of_one_type, "heed: backward takes all its tensors in float, or all in double");
-  if constexpr (of_one_type) {  // else that one message is enough
+  if constexpr (of_one_type) {  // else the compiler would add errors to the message above
     detail::BackwardTensors<T> tensors{View<const T, 4>(q),        View<const T, 4>(k),
                                        View<const T, 4>(v),        View<const T, 4>(out),
                                        View<const T, 4>(grad_out), View<const T, 3>(lse),
@@ -56,7 +57,7 @@ backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& 
   }
 }
 
-/// Of a loss that does not depend on the log-sum-exp.
+/// The same for a loss that does not depend on the log-sum-exp.
 template <class Q, class K, class V, Stage Variant, class Out, class Lse, class GradOut,
           class GradQ, class GradK, class GradV>
 WorkStats backward(const Q& q, const K& k, const V& v, const Variant& variant, const Out& out,

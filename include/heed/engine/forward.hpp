@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The fused forward pass.
+/// @file
+/// The fused forward pass.
 #pragma once
 
 #include "heed/engine/schedule/forward_pass.hpp"
@@ -13,7 +14,7 @@ template <class X>
 requires TensorLike<X, 4>
 inline constexpr bool is_of_bfloat16<X> = is_bfloat16<ScalarOf<X>>;
 
-/// Can what is stored in these be multiplied as it is?
+/// True if tensors of these types can be multiplied as bfloat16 without widening.
 template <class T, class... X>
 consteval bool have_bfloat16_products() {
   return simd::multiplies_bfloat16 && std::is_same_v<T, float> && (is_of_bfloat16<X> && ...);
@@ -41,34 +42,36 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse,
 ///                                              variant(q[b, h, i] · k[b, g, j])
 ///     lse[b, h, i] = log Σ_j exp variant(…)    (natural logarithm)
 ///
-/// with g = h div (H / G). What the variant hides is not computed where a whole tile is hidden, and
-/// never reaches a result, be it NaN. A row that sees no key is zero, its lse −∞.
+/// with g = h div (H / G). Tiles that the variant masks completely are not computed. A masked key
+/// or value never reaches a result, even if it is NaN. A row that sees no key is zero and its lse
+/// is −∞.
 ///
-/// T, float or double, is the number type of out and lse, and what is computed in. If q, k and v
-/// are all of bfloat16, this is compiled for AVX512_BF16, maybe for AMX_BF16, and the processor
-/// gains, see Options::bfloat16, both products multiply bfloat16, w rounded to the nearest, and sum
-/// in float: two to three times the speed. Rounded are also values after their temperature, unless
-/// a few rows read them as they are stored and take it in w, and the queries and keys of a
-/// selective projection. All else stays in float. A weight that rounds to nought hides its value,
-/// be it NaN.
+/// T, float or double, is the number type of out and lse and of the computation. If q, k and v are
+/// all bfloat16, this code is compiled for AVX512_BF16 (and possibly AMX_BF16), and the processor
+/// is faster with it (see Options::bfloat16), both products multiply bfloat16, with w rounded to
+/// nearest, and accumulate in float. This is two to three times as fast. Two more kinds of operands
+/// are then rounded: the values after their temperature (unless a few rows read the values unpacked
+/// and apply the temperature to w), and the queries and keys of a selective projection. Everything
+/// else stays in float. A weight that rounds to zero masks its value, even if that is NaN.
 ///
-/// @param q        [B, H, Nq, D], T or stored in 16 bits (Eigen::half, Eigen::bfloat16) and
-///                 widened where it is read; finite where visible.
-/// @param k        [B, G, Nk, D], H a multiple of G; likewise, or Quantized.
-/// @param v        [B, G, Nk, Dv], likewise.
-/// @param variant  a stage or several joined by `|`, such as `standard | causal | selective`.
-/// @param out      [B, H, Nq, Dv], overwritten; overlaps none of the others.
-/// @param lse      [B, H, Nq], overwritten.
-/// @return what was computed, for comparison with what is visible.
-/// @throws ShapeError, ValueError naming both sides; std::bad_alloc where scratch finds no memory.
-///     Nothing is written then. Tensors without numbers may be of null data, those that are read
-///     may overlap one another, and their strides may be 0.
-/// @note Time 2 (D + Dv) FLOP a visited pair; scratch O(B G Nk (D + Dv)) for packed keys and values
-///       and O(Nk) a thread. Rows are independent and run in parallel unless a stage carries
-///       something down them, when heads and batch entries do. So few queries that those of a key
-///       head make one strip, 96 rows, read each key once: nothing is packed beforehand, up to 12
-///       rows read keys and values as they are stored, and long ones are cut into spans that run
-///       in parallel. Bit for bit the same for any number of threads.
+/// @param q        [B, H, Nq, D], T or a 16-bit type (Eigen::half, Eigen::bfloat16) that is widened
+///                 as it is read; finite where visible.
+/// @param k        [B, G, Nk, D], H a multiple of G; types as for q, or Quantized.
+/// @param v        [B, G, Nk, Dv]; types as for k.
+/// @param variant  a stage, or several joined by `|`, such as `standard | causal | selective`.
+/// @param out      [B, H, Nq, Dv], overwritten; must not overlap any other tensor.
+/// @param lse      [B, H, Nq], overwritten; must not overlap any other tensor.
+/// @return the work done, to compare with the number of visible pairs.
+/// @throws ShapeError, ValueError naming both sides; std::bad_alloc if scratch memory is exhausted.
+///     Nothing is written then. Empty tensors may have null data. Inputs may overlap one another
+///     and may have strides of 0.
+/// @note Time 2 (D + Dv) FLOP per visited pair; scratch O(B G Nk (D + Dv)) for packed keys and
+///       values and O(Nk) per thread. Rows are independent and run in parallel. If a stage carries
+///       state from row to row, heads and batch entries run in parallel instead. If all queries of
+///       a key head fit one query tile (96 rows), each key is read once: nothing is packed in
+///       advance, up to 12 rows read keys and values unpacked, and long sequences are split along
+///       the keys into ranges that run in parallel. The result is bit for bit the same for any
+///       number of threads.
 template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out, class Lse>
 requires TensorLike<Q, 4> && TensorLike<Out, 4> && TensorLike<Lse, 3> WorkStats
 forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, Lse&& lse,
@@ -101,7 +104,7 @@ forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, L
   return run(Blocking<T>());
 }
 
-/// Without the log-sum-exp.
+/// The same without the log-sum-exp.
 template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out>
 WorkStats forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
                   const Options& options = {}) {

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: MIT
-/// @file Attention over two sets of keys from attention over each.
+/// @file
+/// Merges the attention over two disjoint sets of keys.
 #pragma once
 
 #include "heed/engine/forward.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// Joins partial results over disjoint sets of keys:
+/// Merges partial results over disjoint sets of keys:
 ///
 ///     lse = log(exp lse_a + exp lse_b),   out = exp(lse_a − lse) out_a + exp(lse_b − lse) out_b
 ///
-/// Associative and commutative up to rounding: any order, ring or tree will do. A sink is a key as
-/// the others are: give it to one part only.
+/// The operation is associative and commutative up to rounding: parts may be merged in any order,
+/// along a ring or a tree. A sink counts as a key: give it to one part only.
 ///
-/// @param out_a, out_b  [B, H, N, Dv].   @param lse_a, lse_b  [B, H, N]; −∞ where no key was seen.
-/// @param out, lse      overwritten; may be out_a and lse_a, or out_b and lse_b, themselves.
-/// @throws ShapeError if they differ, or if out or lse overlap anything but what they may be.
+/// @param out_a, out_b  [B, H, N, Dv].
+/// @param lse_a, lse_b  [B, H, N]; −∞ in rows that saw no key.
+/// @param out, lse      overwritten; may be the very tensors out_a and lse_a, or out_b and lse_b.
+/// @throws ShapeError if the dimensions differ, or if out or lse overlaps a tensor in any other
+///     way.
 ///                                                                          arXiv:2501.01005, 2.2
 template <class A, class LA, class B, class LB, class Out, class L>
 void merge(const A& out_a, const LA& lse_a, const B& out_b, const LB& lse_b, Out&& out, L&& lse) {
@@ -37,8 +40,8 @@ void merge(const A& out_a, const LA& lse_a, const B& out_b, const LB& lse_b, Out
   for (Index n = 0; n < rows[0]; ++n)
     for (Index h = 0; h < rows[1]; ++h)
       for (Index i = 0; i < rows[2]; ++i) {
-        // Finished states: their sums are 1, their maximum is the lse. It is made finite, so that
-        // −∞ − −∞ is never formed: a side that saw nothing weighs nothing.
+        // Each side is a finished softmax state: its sum is 1 and its maximum is its lse. An lse of
+        // −∞ is replaced by a finite number, so that −∞ − −∞ is never computed.
         const T x = la(n, h, i), y = lb(n, h, i);
         const bool saw_a = !(x < masked_below<T>), saw_b = !(y < masked_below<T>);
         const auto joint = detail::Joint<T>::of(

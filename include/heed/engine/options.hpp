@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What every call begins with: how it runs, and what the variant makes of the shapes.
+/// @file
+/// The options of a call, and the checks that every call starts with.
 #pragma once
 
 #include "heed/core/executor.hpp"
@@ -15,25 +16,26 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How a call runs; what it computes does not depend on it, but for `negligible` and `bfloat16`.
+/// How a call runs. Only `negligible` and `bfloat16` change its result.
 struct Options {
-  Executor executor{};             ///< Whose threads; serial() by default.
-  Workspace* workspace = nullptr;  ///< Kept between calls, saves taking memory in each.
-  /// Softmax weight that may be lost from a row, of 1 in all: keys that selection has masked so
-  /// much that no row to come can give all of them together more are dropped from the work. By
-  /// default half a unit in the last place of 1, 6e-8 for float; 0 drops nothing. backward() leaves
-  /// out whole blocks of such keys, of gradients that carry no more of the weight.
+  Executor executor{};             ///< The threads that run the call; serial() by default.
+  Workspace* workspace = nullptr;  ///< If kept between calls, saves an allocation in each.
+  /// Pruning tolerance in [0, 1]. Keys that selection has masked so strongly that, all together,
+  /// they can receive at most this much of the softmax weight of any later row are pruned. The
+  /// default is ulp(1) / 2 (6e-8 in float); 0 disables pruning. backward() skips whole key blocks by
+  /// the same test, so that its gradients lose no more of the weight.
   std::optional<double> negligible{};
-  /// How forward() multiplies where q, k and v are all of bfloat16. By default, and where that is
-  /// not to be had, as is fastest on the processor at hand, see fastest_bfloat16(). Tiles, unless
-  /// pairs or widened is asked for, are asked of the system once, see simd::offers_tiles().
+  /// How forward() multiplies if q, k and v are all bfloat16. The default is the fastest way on this
+  /// processor, see fastest_bfloat16(); so is the fallback if the requested way is unavailable.
+  /// Tiles need a permission that the library requests from the system once, unless `pairs` or
+  /// `widened` is set here, see simd::offers_tiles().
   std::optional<Bfloat16> bfloat16{};
 };
 
 namespace detail {
 
-/// What the variant makes of the shapes, once it has been checked, with its tensors beside those
-/// that the call has named.
+/// Checks the variant against the shapes, and its tensors against those that the call has named.
+/// Returns the problem that results.
 template <Stage V>
 Problem problem_of(const Shape& shape, const V& variant, CallTensors* tensors,
                    bool backward = false) {
@@ -48,7 +50,7 @@ Problem problem_of(const Shape& shape, const V& variant, CallTensors* tensors,
   return p;
 }
 
-/// Names queries, keys or values.
+/// Adds queries, keys or values to the tensors that the call reads.
 template <TensorLike<4> X>
 void reads_tokens(CallTensors& call, const char* what, const char*, const X& x) {
   call.reads(what, View<const ScalarOf<X>, 4>(x));
@@ -59,19 +61,19 @@ void reads_tokens(CallTensors& call, const char* what, const char* scale,
   call.reads(what, x.numbers), call.reads(scale, x.scale);
 }
 
-/// @throws ValueError unless it is one of those there are.
+/// @throws ValueError unless it is a named value of the enumeration.
 inline void check_bfloat16(const std::optional<Bfloat16>& by) {
   if (by && (*by < Bfloat16::widened || *by > Bfloat16::tiles))
     throw ValueError("Options::bfloat16 is ", int(*by), ", must be widened, pairs or tiles");
 }
 
-/// [B, N, D] as [B, 1, N, D].
+/// Views [B, N, D] as [B, 1, N, D].
 template <class T>
 View<const T, 4> as_one_head(const View<const T, 3>& x) {
   return {x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)}, {x.stride(0), 0, x.stride(1), x.stride(2)}};
 }
 
-/// `negligible` of Options or KvOptions, or what it is by default.
+/// `negligible` of Options or KvOptions, or its default.
 template <class T>
 double negligible_weight(const std::optional<double>& given) {
   const double all = given.value_or(std::numeric_limits<T>::epsilon() / 2);

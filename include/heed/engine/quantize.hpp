@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Keys and values to eight bits or fewer.
+/// @file
+/// Quantizes keys and values to eight bits or fewer.
 #pragma once
 
 #include "heed/core/check.hpp"
@@ -7,20 +8,19 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What KvBuffer<T, S> does to a token, for keys and values that a caller stores: forward() takes
-/// them as Quantized{numbers, scale}. How is said beside S: of std::int8_t
+/// Quantizes keys or values that the caller stores, as KvBuffer<T, S> quantizes its tokens.
+/// forward() takes the result as Quantized{numbers, scale}. The codec of S defines the rounding;
+/// std::int8_t gives
 ///
 ///     numbers[b, g, j, d] = round(x[b, g, j, d] / scale[b, g, j]),   scale = max_d |x| / 127
 ///
-/// so that a token is off by at most half its scale, and one that is not finite gets a scale of
-/// NaN.
+/// The error of a number is at most half its scale. A token that is not finite gets a scale of NaN.
 ///
 /// @param x        [B, G, N, D], T.
-/// @param numbers  [B, G, N, D], S, overwritten; where an S holds several numbers, as many as hold
-///                 D.
-/// @param scale    [B, G, N], T, overwritten; where groups of a token's numbers have their own,
-///                 [B, G, N, ⌈D / group⌉].
-/// @throws ShapeError if they differ, if rows are not contiguous, or if what is written overlaps.
+/// @param numbers  [B, G, N, D], S, overwritten. If an S holds several numbers, the last dimension
+///                 is the count of S that hold D numbers.
+/// @param scale    [B, G, N], T, overwritten; [B, G, N, ⌈D / group⌉] if S scales a token in groups.
+/// @throws ShapeError if dimensions differ, rows are not contiguous, or a result overlaps a tensor.
 template <class X, class Numbers, class Scale>
 requires TensorLike<X, 4> && TensorLike<Numbers, 4> &&
     TensorLike<Scale, detail::scale_rank<ScalarOf<Numbers>>>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Keys and values in eight bits or fewer, with their scales, as a caller has them.
+/// @file
+/// The caller's keys and values in eight bits or fewer, with their scales.
 #pragma once
 
 #include "heed/simd/codec/codecs.hpp"
@@ -10,21 +11,21 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// One scale a token, [B, G, N], or several, [B, G, N, ⌈D / group⌉].
+/// One scale per token, [B, G, N], or several, [B, G, N, ⌈D / group⌉].
 template <class S>
 inline constexpr std::size_t scale_rank = simd::has_groups<S> ? 4 : 3;
 
 }  // namespace detail
 
-/// Keys or values stored as S, in eight bits unless said otherwise. Number d of token j is
+/// Keys or values stored as S, eight bits by default. Number d of token j is
 ///
-///     numbers[b, g, j, d] · scale[b, g, j]               of std::int8_t
-///     numbers[b, g, j, d] · scale[b, g, j, d div group]  of what has scales of groups
+///     numbers[b, g, j, d] · scale[b, g, j]               if S has one scale per token (std::int8_t)
+///     numbers[b, g, j, d] · scale[b, g, j, d div group]  if S has one scale per group
 ///
-/// A view of stride 0 gives many tokens one scale.
+/// A scale view with stride 0 gives many tokens the same scale.
 template <class T, class S = std::int8_t>
 struct Quantized {
-  View<const S, 4> numbers;                    ///< [B, G, N, D], or as many S as hold D
+  View<const S, 4> numbers;                    ///< [B, G, N, count of S that hold D numbers]
   View<const T, detail::scale_rank<S>> scale;  ///< [B, G, N], or [B, G, N, ⌈D / group⌉]
   Index dim = numbers.dim(3) * simd::Codec<S>::numbers;  ///< D
 };
@@ -45,11 +46,11 @@ inline constexpr bool stored_for<Quantized<T, S>, T> = StorageOf<S, T> && !Direc
 
 }  // namespace detail
 
-/// What can be passed as keys or values where T is computed in.
+/// The types of keys and values that a computation in T accepts.
 template <class X, class T>
 concept StoredFor = detail::stored_for<std::remove_cvref_t<X>, T>;
 
-/// What can be passed as keys or values.
+/// The types of keys and values.
 template <class X>
 concept TokensLike = TensorLike<X, 4> || StoredFor<X, float> || StoredFor<X, double>;
 

@@ -1,26 +1,29 @@
 // SPDX-License-Identifier: MIT
-/// @file Looking at attention weights.
+/// @file
+/// Attention weights for inspection.
 #pragma once
 
 #include "heed/engine/schedule/forward_pass.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// Which weights to look at.
+/// The weights to return.
 struct WeightsOf {
   Index batch = 0, head = 0;
   Index row = 0;  ///< the first row
   Index rows = 1;
 };
 
-/// out[r, j] = w(row + r, j), the softmax weights forward() used and did not keep; 0 where hidden.
+/// out[r, j] = w(row + r, j), the softmax weights that forward() used and did not store; 0 where
+/// masked.
 ///
-/// @param lse  [B, H, Nq], as forward() returned it for the same arguments.
+/// @param lse  [B, H, Nq], the result of forward() for the same arguments.
 /// @param out  [rows, Nk], overwritten.
-/// @throws ShapeError, ValueError if something does not fit.
-/// @note Costs the rows asked for; with a variant that carries rows also the selecting head's
-/// scores
-///       down to them. No other weights are ever in memory.
+/// @throws ShapeError if a shape does not match, ValueError if the batch entry, head or rows do not
+///     exist.
+/// @note Costs the scores of the requested rows. If a stage carries state from row to row, it also
+///       costs the selecting head's scores of all rows before them. No other weights are ever in
+///       memory.
 template <class Q, TokensLike K, Stage Variant, class Lse, class Out>
 requires TensorLike<Q, 4> && TensorLike<Lse, 3> && TensorLike<Out, 2>
 void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, const WeightsOf& of,
@@ -35,7 +38,7 @@ void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, con
   const detail::StoredTensor<T> queries(q), keys(k);
   const View<const T, 3> known(lse);
   const View<T, 2> to(out);
-  // No values are needed: a view of no columns.
+  // The weights need no values: pass a view without columns.
   const View<const T, 4> none(nullptr, {keys.dim(0), keys.dim(1), keys.dim(2), 0}, {0, 0, 0, 1});
   detail::Pass<T, Blocking<T>, Variant> pass(queries, keys, none, variant, &tensors);
   const Problem& p = pass.problem();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// What a call reports of its work.
+/// The work that a call reports.
 #pragma once
 
 #include "heed/core/views.hpp"
@@ -11,9 +11,9 @@ namespace heed::inline HEED_ABI {
 
 /// Work done by a call.
 struct WorkStats {
-  Index pairs = 0;  ///< (query, key, head) in computed tiles: all visible ones but those pruned
+  Index pairs = 0;  ///< (query, key, head) in computed tiles: all visible ones except pruned keys
   Index tiles = 0;  ///< register tiles
-  /// At most so much softmax weight of any row would have gone to the keys that were pruned, see
+  /// Upper bound of the softmax weight that the pruned keys would have received in any row, see
   /// Options::negligible and KvOptions::score_bound.
   double dropped = 0;
 
