@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// The inline namespace every header opens: `namespace heed::inline HEED_ABI { … }`.
+/// The inline namespace that every header opens: `namespace heed::inline HEED_ABI { … }`.
 ///
-/// An inline function compiled for AVX-512 in one unit and for plain x86-64 in another has two
-/// bodies. Under one name the linker would keep either, and a caller on an older machine could
-/// meet an illegal instruction. So the name says what the body was compiled for: the version, the
-/// widest instruction set, whether infinities and NaN were declared absent, and one letter for
-/// each extension a compiler uses of its own accord. `heed::forward` is, say,
+/// An inline function that is compiled for AVX-512 in one translation unit and for plain x86-64 in
+/// another has two bodies. If both had one name, the linker would keep either, and a caller on an
+/// older machine could run an illegal instruction. The namespace therefore names the target of the
+/// body: the version, the widest instruction set, whether infinities and NaN were declared absent,
+/// and one letter for each extension that a compiler may use by itself. `heed::forward` is, for
+/// example,
 ///
 ///     heed::v0_1_0_avx2_fhbcnpm::forward
 ///
-/// Users write `heed::forward`. Two libraries built with different flags link into one program,
-/// each with its own; a heed type of one is a different type from the other's, so pass pointers
-/// and numbers between them, or build both alike.
+/// Users write `heed::forward`. Two libraries that were built with different flags link into one
+/// program, and each uses its own functions. A heed type of one library is a different type from
+/// that of the other: pass pointers and numbers between them, or build both with the same flags.
 #pragma once
 
 #if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) < 202002L
@@ -21,7 +22,7 @@
 
 #include "heed/version.hpp"
 
-// The widest instruction set: what xsimd and the vectoriser choose registers by.
+// The widest instruction set, by which xsimd and the vectoriser choose registers.
 #if defined(__AVX512F__)
 #define HEED_ISA avx512
 #elif defined(__AVX2__)
@@ -56,7 +57,7 @@
 #define HEED_ISA scalar
 #endif
 
-// The width of a scalable register, where the flags fix one.
+// The width of a scalable register, if the flags fix it.
 #if defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS + 0 > 0
 #define HEED_ISA_BITS __ARM_FEATURE_SVE_BITS
 #elif defined(__riscv_v_fixed_vlen)
@@ -65,7 +66,7 @@
 #define HEED_ISA_BITS
 #endif
 
-// Fused multiply-add, half precision, and the extensions that died out.
+// Fused multiply-add, half precision, and discontinued extensions.
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define HEED_ISA_FMA f
 #else
@@ -92,7 +93,8 @@
 #define HEED_ISA_F16
 #endif
 
-// Integer instructions: used in any loop, and lzcnt is silently another instruction where absent.
+// Integer instructions. Compilers use them in any loop. A processor without lzcnt does not fault on
+// it but runs another instruction.
 #if defined(__BMI__)
 #define HEED_ISA_BMI b
 #else
@@ -139,7 +141,7 @@
 #define HEED_ISA_ATOMICS
 #endif
 
-// Short dot products, on either family.
+// Short dot products, of x86-64 and Arm.
 #if defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD)
 #define HEED_ISA_DOT d
 #else
@@ -171,7 +173,7 @@
 #define HEED_ISA_SHA3
 #endif
 
-// The parts of AVX-512, which processors combine freely.
+// The parts of AVX-512; processors support any combination of them.
 #if defined(__AVX512CD__)
 #define HEED_ISA_512CD C
 #else
@@ -237,7 +239,7 @@
 #else
 #define HEED_ISA_512VPOPCNTDQ
 #endif
-#if defined(__AMX_BF16__) || defined(__AMXBF16__)  // clang++ 14 and before
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)  // the latter for clang++ 14 and earlier
 #define HEED_ISA_AMX M
 #define HEED_HAS_AMX_BF16
 #else
@@ -249,7 +251,8 @@
 #define HEED_ISA_AVX10
 #endif
 
-// -ffast-math, or its promise that no NaN and no infinity exist: x != x may then be false for NaN.
+// -ffast-math, or only its promise that NaN and infinities do not occur: x != x may then be false
+// for NaN.
 #if defined(__FAST_MATH__)
 #define HEED_ISA_MATH _fast
 #elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
@@ -258,7 +261,7 @@
 #define HEED_ISA_MATH
 #endif
 
-// Three groups, expanded before they are pasted; an absent extension pastes nothing.
+// Three groups of letters, each expanded before it is pasted; an absent extension pastes nothing.
 #define HEED_ABI_PASTE_13(a, b, c, d, e, f, g, h, i, j, k, l, m) \
   a##b##c##d##e##f##g##h##i##j##k##l##m
 #define HEED_ABI_JOIN_13(a, b, c, d, e, f, g, h, i, j, k, l, m) \

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// @file What is asked of tensors and numbers before a call computes. Each kind of mistake is
-/// looked for here, in one place; the time does not depend on how many numbers a tensor has.
+/// @file
+/// Checks of tensors and numbers before a call computes. Each kind of mistake is detected here, in
+/// one place. The time does not depend on the size of a tensor.
 #pragma once
 
 #include "heed/core/storage.hpp"
@@ -17,19 +18,20 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// No tensor or buffer may take more: 2^56 − 1, what the largest address spaces offer a program.
-/// Products with the few constants of the library stay within 64 bits.
+/// The largest size of a tensor or buffer: 2^56 − 1 bytes, the size of the largest user address
+/// spaces. Products of it with the small constants of the library stay within 64 bits.
 inline constexpr Index most_bytes = std::numeric_limits<Index>::max() >> 7;
 
-/// Positions lie in −2^61 … 2^61, so that sums and differences of a few stay within 64 bits.
+/// Positions lie in −2^61 … 2^61, so that sums and differences of a few positions stay within 64
+/// bits.
 inline constexpr Index farthest_position = std::numeric_limits<Index>::max() / 4;
 
-/// No model has more layers.
+/// The largest number of layers of a model.
 inline constexpr Index most_layers = Index(1) << 20;
 
 // ---- numbers
 
-/// By bits, which -ffast-math leaves alone.
+/// Tests the bits, because -ffast-math may remove a comparison.
 template <std::floating_point T>
 bool is_finite(T x) {
   using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
@@ -49,14 +51,14 @@ inline void expect_within(const char* what, double x, double least, double most)
     throw ValueError(what, " is ", x, ", must lie in [", least, ", ", most, "]");
 }
 
-/// @throws ValueError unless every position of rows [first, first + rows) can be counted.
+/// @throws ValueError unless the positions [first, first + rows) all lie within the limit.
 inline void expect_positions(const char* what, Index first, Index rows) {
   if (first < -farthest_position || first > farthest_position - rows)
     throw ValueError(what, " is ", first, " and there are ", rows, " rows: positions lie in ",
                      -farthest_position, " … ", farthest_position);
 }
 
-/// a · b, or most_bytes + 1 if it is more than most_bytes. Neither is negative.
+/// a · b, or most_bytes + 1 if the product exceeds most_bytes. Neither factor may be negative.
 constexpr Index product_of(Index a, Index b) {
   return b != 0 && a > most_bytes / b ? most_bytes + 1 : a * b;
 }
@@ -67,21 +69,21 @@ constexpr Index product_of(Index a, Index b, More... more) {
 
 // ---- tensors
 
-/// Where the numbers of a tensor lie.
+/// The memory that a tensor occupies.
 struct Layout {
   const char* what;
   std::uintptr_t data;
   Index number_bytes, alignment;
   std::size_t rank;
   Dims<4> dims, strides;
-  std::uintptr_t first, last;  ///< its lowest and its highest byte, if it has any
+  std::uintptr_t first, last;  ///< the lowest and the highest byte, unless the tensor is empty
 
   std::span<const Index> sizes() const { return {dims.data(), rank}; }
   std::span<const Index> steps() const { return {strides.data(), rank}; }
   bool is_empty() const {
     return std::any_of(dims.data(), dims.data() + rank, [](Index n) { return n == 0; });
   }
-  /// The same numbers in the same places?
+  /// True if both describe the same numbers at the same addresses.
   bool is(const Layout& o) const {
     if (data != o.data || number_bytes != o.number_bytes || rank != o.rank) return false;
     for (std::size_t d = 0; d < rank; ++d)
@@ -90,8 +92,9 @@ struct Layout {
   }
 };
 
-/// @throws ShapeError if a size is negative, or the tensor larger than an address space; ValueError
-///     if there is no data where there are numbers, or data that is not aligned for them.
+/// Checks one tensor by itself, and sets its first and last byte.
+/// @throws ShapeError if a size is negative or the tensor exceeds the address space; ValueError if
+///     a tensor that is not empty has null or misaligned data.
 inline void check_alone(Layout& x) {
   Index bytes = x.number_bytes;
   for (Index n : x.sizes()) {
@@ -136,10 +139,10 @@ Layout layout_of(const char* what, const View<T, Rank>& x) {
   return layout;
 }
 
-/// The sums Σ x_i · step_i with 0 ≤ x_i ≤ most_i: differences of two places in memory.
+/// The set of sums Σ x_i · step_i with 0 ≤ x_i ≤ most_i: the differences of two addresses.
 class Sums {
  public:
-  /// Neither is negative. Terms of one step are one term.
+  /// Adds a term; neither argument may be negative. Terms with equal steps are merged.
   void add(Index step, Index most) {
     if (most == 0 || step == 0) return;
     std::size_t at = 0;
@@ -151,8 +154,8 @@ class Sums {
     for (std::size_t t = count_++; t > at; --t) terms_[t] = terms_[t - 1];
     terms_[at] = {step, most};
   }
-  /// Does one of them lie in [low, high]? True also where that takes too long to say: strides of
-  /// tensors, which mostly enclose one another, take some steps for each dimension.
+  /// True if one of the sums lies in [low, high], and also if the search takes too long. Strides of
+  /// a tensor usually nest, and then the search takes a few steps per dimension.
   bool meet(Index low, Index high) {
     rest_[count_] = 0;
     for (std::size_t t = count_; t-- > 0;)
@@ -165,7 +168,7 @@ class Sums {
   bool meet_from(std::size_t t, Index low, Index high) {
     if (high < 0 || low > rest_[t]) return false;
     if (low <= 0 || high >= rest_[t] || --steps_left_ < 0) return true;
-    const auto& [step, most] = terms_[t];  // there is one: else rest_ is 0
+    const auto& [step, most] = terms_[t];  // exists: without a term t, rest_[t] is 0
     for (Index x = std::min(most, high / step); x >= 0 && low - x * step <= rest_[t + 1]; --x)
       if (meet_from(t + 1, low - x * step, high - x * step)) return true;
     return false;
@@ -175,15 +178,15 @@ class Sums {
     Index step, most;
   };
   std::array<Term, 8> terms_;  ///< by step, the largest first
-  std::array<Index, 9> rest_;  ///< the largest sum of the terms from here on
+  std::array<Index, 9> rest_;  ///< [t] the largest sum of the terms from t on
   std::size_t count_ = 0;
   int steps_left_ = 0;
 };
 
-/// Do two numbers of the tensor share a byte?
+/// True if two numbers of the tensor share a byte.
 inline bool overlaps_itself(const Layout& x) {
   if (x.is_empty()) return false;
-  // Two places differ first in dimension d, by 1 or more there, by anything in those behind it.
+  // Two indices differ first in dimension d, by at least 1, and by any amount in later dimensions.
   for (std::size_t d = 0; d < x.rank; ++d) {
     if (x.dims[d] == 1) continue;
     const Index step = std::abs(x.strides[d]) * x.number_bytes;
@@ -201,10 +204,10 @@ inline bool overlaps_itself(const Layout& x) {
   return false;
 }
 
-/// Do they share a byte?
+/// True if the two tensors share a byte.
 inline bool overlap(const Layout& a, const Layout& b) {
   if (a.is_empty() || b.is_empty() || a.first > b.last || b.first > a.last) return false;
-  // From the lowest number of a up, and from the highest of b down.
+  // The sums count upwards from the lowest number of a, and downwards from the highest of b.
   Sums sums;
   const auto add = [&](const Layout& x) {
     for (std::size_t d = 0; d < x.rank; ++d)
@@ -215,13 +218,13 @@ inline bool overlap(const Layout& a, const Layout& b) {
   return sums.meet(apart - a.number_bytes + 1, apart + b.number_bytes - 1);
 }
 
-/// @throws ShapeError if numbers that are written share memory with one another.
+/// @throws ShapeError if numbers of a tensor that is written overlap one another.
 inline void expect_apart(const Layout& to) {
   if (overlaps_itself(to))
     throw ShapeError(to.what, " is ", to.sizes(), " with strides ", to.steps(),
                      ": its own numbers overlap, but each is written");
 }
-/// @throws ShapeError if what is written shares memory with another tensor.
+/// @throws ShapeError if a tensor that is written overlaps the other tensor.
 inline void expect_apart(const Layout& to, const Layout& other) {
   if (overlap(to, other))
     throw ShapeError(to.what, " overlaps ", other.what, ": ", to.what, " is ", to.sizes(),
@@ -230,8 +233,8 @@ inline void expect_apart(const Layout& to, const Layout& other) {
                      " bytes from it");
 }
 
-/// The tensors of one call, each looked at as it is named. What is written shares no memory with
-/// itself and with all else that the call reads or writes; what is only read may overlap.
+/// The tensors of one call; each is checked as it is added. A tensor that is written must not
+/// overlap itself or any other tensor of the call. Tensors that are only read may overlap.
 class CallTensors {
  public:
   /// @throws ShapeError, ValueError
@@ -239,7 +242,7 @@ class CallTensors {
   void reads(const char* what, const View<T, Rank>& x) {
     add(layout_of(what, x), false, {});
   }
-  /// @param may_be  names of tensors named before, any of which it may be itself.
+  /// @param may_be  names of tensors added before, with any of which this one may be identical.
   /// @throws ShapeError, ValueError
   template <class T, std::size_t Rank>
   void writes(const char* what, const View<T, Rank>& x,
@@ -279,7 +282,7 @@ class CallTensors {
   int count_ = 0;
 };
 
-/// What a stage says of its tensors in check(): to the call, or to none, where there is no call.
+/// A stage's check() adds its tensors by these functions. They do nothing if there is no call.
 template <class T, std::size_t Rank>
 void reads(CallTensors* call, const char* what, const View<T, Rank>& x) {
   if (call) call->reads(what, x);

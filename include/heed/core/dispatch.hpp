@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Kernels compiled for several instruction sets, of which the best is chosen at run time.
+/// Kernels compiled for several instruction sets; the best is chosen at run time.
 ///
-/// A table of functions is what the calling unit and the kernels share. Members that are references
-/// cannot be forgotten, and the compiler checks their types:
+/// The caller and the kernels share a table of functions. Its members are references, because the
+/// compiler then requires an initializer for each and checks its type:
 ///
 ///     // attend.hpp
 ///     #include <heed/core/dispatch.hpp>
@@ -12,8 +12,8 @@
 ///       tokens);
 ///     };
 ///
-/// The kernels' source, here attend.cpp, is compiled once for each instruction set. What is in it
-/// stays in it, hence the unnamed namespace:
+/// The kernels' source, here attend.cpp, is compiled once for each instruction set. Its functions
+/// must not be visible to other units, hence the unnamed namespace:
 ///
 ///     #include "attend.hpp"
 ///     #include <heed/heed.hpp>
@@ -22,19 +22,21 @@
 ///     }
 ///     HEED_KERNELS(Attend, selective);
 ///
-/// The caller, compiled as everything else, includes attend.hpp and no other heed header:
+/// The caller is compiled with the program's usual flags. It includes attend.hpp and no other heed
+/// header:
 ///
 ///     const auto kernels = heed::dispatch<Attend>();
 ///     kernels->selective(q, …);
 ///
-/// CMake's heed_add_kernels(app SOURCES attend.cpp ARCHS x86-64 x86-64-v3) does the compiling. By
-/// hand: attend.cpp with -march=x86-64-v3 -DHEED_KERNEL_ARCH=x86_64_v3, and so on; its callers with
-/// -DHEED_KERNEL_ARCHS=x86_64,x86_64_v3.
+/// In CMake, heed_add_kernels(app SOURCES attend.cpp ARCHS x86-64 x86-64-v3) compiles the kernels.
+/// By hand, compile attend.cpp with -march=x86-64-v3 -DHEED_KERNEL_ARCH=x86_64_v3, and so on for
+/// each instruction set, and its callers with -DHEED_KERNEL_ARCHS=x86_64,x86_64_v3.
 ///
-/// Pass pointers and numbers: a heed type is another type in each instruction set, and an inline
-/// function both sides use, one of std::vector's say, is one function, of which the linker may keep
-/// the body that older processors cannot run. What outlives a call, such as a KvBuffer, goes as a
-/// void* that kernels make, use and delete. Exceptions may pass: catch them as std::exception.
+/// Pass only pointers and numbers across the table. A heed type is a different type for each
+/// instruction set. An inline function that both sides use, such as one of std::vector, has one
+/// name, and the linker may keep the body that older processors cannot run. Pass an object that
+/// outlives a call, such as a KvBuffer, as a void* that kernels create, use and delete. Exceptions
+/// may cross the table: catch them as std::exception.
 #pragma once
 
 #include "heed/core/error.hpp"
@@ -61,14 +63,14 @@ using Compiled = void;
 
 namespace heed::inline HEED_ABI {
 
-/// The functions of a Table, and what they were compiled for. Cheap to copy.
+/// The functions of a Table, and the instruction set they were compiled for. Cheap to copy.
 template <class Table>
 class Kernels {
  public:
   Kernels(const Table& table, const char* arch) : table_(&table), arch_(arch) {}
   const Table& operator*() const { return *table_; }
   const Table* operator->() const { return table_; }
-  /// "x86-64-v3", as heed_add_kernels was told.
+  /// The name that heed_add_kernels was given, such as "x86-64-v3".
   const char* arch() const { return arch_; }
 
  private:
@@ -78,7 +80,7 @@ class Kernels {
 
 namespace detail {
 
-/// Names with commas, for an error message.
+/// The names separated by commas, for an error message.
 template <class... Archs>
 std::string names(arch::List<Archs...>) {
   std::string all;
@@ -93,7 +95,7 @@ const char* name_of_level(int level, arch::List<Archs...>) {
   return name;
 }
 
-/// The best of Archs up to `offered`; or the one that is asked for, and then no other.
+/// The best of Archs up to the level `offered`, or exactly the one that `asked` names.
 template <class Table, class... Archs>
 Kernels<Table> choose(arch::List<Archs...> compiled, int offered, const char* asked) {
   struct Candidate {
@@ -122,12 +124,12 @@ Kernels<Table> choose(arch::List<Archs...> compiled, int offered, const char* as
 
 }  // namespace detail
 
-/// The best kernels that this processor can run, among those compiled for the calling target.
+/// The best kernels that this processor can run, of those compiled for the calling target.
 ///
-/// For tests, the environment may choose: HEED_ARCH=x86-64-v3. It is read in each call; keep what
-/// is returned.
+/// For tests, the environment variable HEED_ARCH selects the kernels: HEED_ARCH=x86-64-v3. Every
+/// call reads it: keep the result.
 ///
-/// @throws ValueError if the processor can run none, or not the one HEED_ARCH asks for.
+/// @throws ValueError if the processor can run none of them, or not the one that HEED_ARCH names.
 template <class Table, class Archs = arch::Compiled>
 Kernels<Table> dispatch() {
   static_assert(!std::is_void_v<Archs>,
@@ -141,9 +143,9 @@ Kernels<Table> dispatch() {
 #define HEED_KERNELS_PASTE(a, b) a##b
 #define HEED_KERNELS_JOIN(a, b) HEED_KERNELS_PASTE(a, b)
 
-/// HEED_KERNELS(Table, functions…); once for each Table, outside of any namespace: these functions
-/// are Table's members, for the instruction set that this unit is compiled for. They are named
-/// before heed's namespace is entered, where `selective` is something else.
+/// HEED_KERNELS(Table, functions…); once for each Table, outside of any namespace. Defines the
+/// members of Table for the instruction set that this unit is compiled for. The macro looks the
+/// functions up outside of namespace heed, where `selective` has another meaning.
 #ifdef HEED_KERNEL_ARCH
 #define HEED_KERNELS(Table, ...)                                                           \
   static_assert(heed::arch::HEED_KERNEL_ARCH::level == heed::compiled_level,               \

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Eigen's tensors, for those who pass them. Views take them without this header.
+/// @file
+/// Includes Eigen's tensors, for programs that pass them. Views accept them without this header.
 #pragma once
 
 #include "heed/core/views.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What the library throws, always before a byte is written.
+/// @file
+/// The exceptions of the library. It throws them before it writes a byte.
 #pragma once
 
 #include "heed/core/abi.hpp"
@@ -14,9 +15,8 @@
 namespace heed::inline HEED_ABI {
 namespace detail {
 
-/// The text of an exception. Not a std::string: the functions that put one together are the
-/// language's own, have one name whatever instruction set they were compiled for, and a linker that
-/// keeps one of them would keep the wrong one.
+/// The text of an exception. Not a std::string: its inline functions have one name for all
+/// instruction sets, and the linker may keep a body that the processor cannot run.
 class Message {
  public:
   template <class... Pieces>
@@ -43,7 +43,7 @@ class Message {
   void print(const char* format, X x) {
     const int wanted = std::snprintf(text_ + used_, sizeof text_ - used_, format, x);
     if (wanted > 0) used_ += static_cast<std::size_t>(wanted);
-    if (used_ >= sizeof text_) used_ = sizeof text_ - 1;  // was cut short
+    if (used_ >= sizeof text_) used_ = sizeof text_ - 1;  // snprintf truncated the text
   }
 
   std::size_t used_ = 0;
@@ -52,14 +52,14 @@ class Message {
 
 }  // namespace detail
 
-/// Arguments whose shapes do not fit one another. The message names both and gives both shapes.
+/// Arguments whose shapes do not match. The message names both and gives both shapes.
 struct ShapeError : std::invalid_argument {
   template <class... Pieces>
   explicit ShapeError(const Pieces&... pieces)
       : std::invalid_argument(detail::Message(pieces...).text()) {}
 };
 
-/// A number outside its domain: a budget, a window, a head that does not exist.
+/// A number outside of its domain, such as a budget, a window or a head that does not exist.
 struct ValueError : std::invalid_argument {
   template <class... Pieces>
   explicit ValueError(const Pieces&... pieces)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Who runs the independent pieces of a call.
+/// @file
+/// The interface to the threads that run the tasks of a call.
 #pragma once
 
 #include "heed/core/views.hpp"
@@ -8,19 +9,20 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Runs task 0 … tasks − 1, each once, on at most `workers` threads, and returns when all are done.
-/// The library creates no thread: the caller brings a pool, or everything runs in its own thread.
-/// No result depends on the number of workers or on which of them runs what. A task may wait for
-/// another that has begun, so that what has begun must go on while others run; tasks do not throw.
+/// Runs tasks 0 … tasks − 1 on at most `workers` threads, each once, and returns when all are done.
+/// The library creates no threads: the caller supplies a pool, or the calling thread runs the
+/// tasks. No result depends on the number of workers or on the assignment of tasks to them. A task
+/// may wait for another task that has started, so a started task must keep running while others
+/// run. Tasks do not throw.
 class Executor {
  public:
-  /// body(context, task, worker): worker is below `workers`, and never in two places at once. There
-  /// may be any number of workers: memory is taken for as many as have tasks.
+  /// body(context, task, worker): 0 ≤ worker < `workers`, and no two concurrent tasks have the same
+  /// worker. The number of workers may be large: only workers that have tasks take memory.
   using Body = void (*)(void* context, Index task, Index worker);
   using Run = void (*)(void* pool, Index tasks, Body body, void* context);
 
-  Executor() = default;  ///< In the calling thread.
-  /// @throws ValueError if workers are negative in number, or several and nothing runs them.
+  Executor() = default;  ///< Runs the tasks in the calling thread.
+  /// @throws ValueError if workers < 0, or if workers > 1 and run is null.
   Executor(void* pool, Index workers, Run run) : pool_(pool), workers_(workers), run_(run) {
     if (workers < 0 || (workers > 1 && run == nullptr))
       throw ValueError("Executor: workers are ", workers, ", run is ", run ? "given" : "null",
@@ -28,20 +30,21 @@ class Executor {
   }
 
   Index workers() const { return workers_; }
-  /// How many of them so many tasks can use. What a task is told of its worker is below.
+  /// The number of workers that this many tasks can use. The worker index that a task receives is
+  /// below it.
   Index workers(Index tasks) const { return std::max<Index>(std::min(workers_, tasks), 1); }
 
   template <class F>
   void operator()(Index tasks, F&& f) const {
-    // Of more workers than tasks some are idle: each task counts as a worker of its own, so that
-    // scratch for as many as there are tasks is enough.
+    // If there are more workers than tasks, each task becomes its own worker, so that scratch for
+    // as many workers as tasks is enough.
     struct Call {
       std::remove_reference_t<F>* f;
       bool by_task;
     } call{&f, tasks < workers_};
-    // One function for every thread. Inlined into each place that runs tasks, its sums of products
-    // would be fused here and not there, and results would depend on which thread runs what. Read
-    // back from memory, it is a function that the compiler does not know, and cannot inline.
+    // Every thread must run the same machine code. If the compiler inlined the body at each call,
+    // it could fuse multiply-adds in one copy and not in another, and results would depend on which
+    // thread runs a task. The volatile read hides the function, so that it cannot be inlined.
     const volatile Body unknown = [](void* context, Index task, Index worker) {
       const Call& x = *static_cast<const Call*>(context);
       (*x.f)(task, x.by_task ? task : worker);
@@ -61,7 +64,7 @@ class Executor {
   Run run_ = nullptr;
 };
 
-/// Everything in the calling thread.
+/// Runs all tasks in the calling thread.
 inline Executor serial() {
   return {};
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// The instruction sets a kernel can be compiled for, and which of them this processor offers.
+/// The instruction sets that a kernel can be compiled for, and detection of those that this
+/// processor offers.
 ///
-/// They are the levels of the x86-64 psABI, by the names -march knows them under, and one more that
-/// multiplies bfloat16: with any other -march a compiler may use instructions nobody thinks to look
-/// for, such as movbe or lzcnt. Each level holds those before it. xsimd::available_architectures
-/// does not serve here: xsimd 8 does not ask whether the operating system saves wide registers, and
-/// none asks for all of a level.
+/// They are the levels of the x86-64 psABI, named as for -march, and one more that multiplies
+/// bfloat16. With any other -march a compiler may use instructions that detection would have to
+/// list one by one, such as movbe or lzcnt. Each level includes the levels before it.
+/// xsimd::available_architectures is not sufficient: xsimd 8 does not check that the operating
+/// system saves wide registers, and no version checks all instructions of a level.
 #pragma once
 
 #include "heed/core/abi.hpp"
@@ -15,13 +16,13 @@
 #include <cpuid.h>
 #endif
 
-/// Names that every unit of a program agrees on, whatever it is compiled for: hence outside of the
-/// ABI namespace, and hence no function with a body.
+/// Names that must be the same in all units of a program, for any instruction set. Therefore they
+/// are outside of the ABI namespace, and none is a function with a body.
 namespace heed::arch {
 
 #if defined(__x86_64__)
 
-/// SSE2: what any x86-64 compiler uses when told nothing.
+/// SSE2: the default of any x86-64 compiler.
 struct x86_64 {
   static constexpr const char* name = "x86-64";
   static constexpr int level = 1;
@@ -41,9 +42,9 @@ struct x86_64_v4 {
   static constexpr const char* name = "x86-64-v4";
   static constexpr int level = 4;
 };
-/// The same with AVX512_BF16: Cooper Lake, 2020; Sapphire Rapids; Zen 4. No -march, but
-/// -march=x86-64-v4 -mavx512bf16. Compiled with -mamx-tile -mamx-bf16 too: whether these are there
-/// is asked where they are used.
+/// The same with AVX512_BF16: Cooper Lake, 2020; Sapphire Rapids; Zen 4. It has no -march name; the
+/// flags are -march=x86-64-v4 -mavx512bf16. It is also compiled with -mamx-tile -mamx-bf16; those
+/// instructions are detected separately before use.
 struct x86_64_v4_bf16 {
   static constexpr const char* name = "x86-64-v4-bf16";
   static constexpr int level = 5;
@@ -51,7 +52,7 @@ struct x86_64_v4_bf16 {
 
 #elif defined(__aarch64__)
 
-/// NEON, which every 64-bit Arm has.
+/// NEON, which every 64-bit Arm processor has.
 struct armv8_a {
   static constexpr const char* name = "armv8-a";
   static constexpr int level = 1;
@@ -62,7 +63,7 @@ struct armv8_a {
 template <class... Archs>
 struct List {};
 
-/// All of this family, the least first.
+/// All levels of this processor family, the lowest first.
 #if defined(__x86_64__)
 using Family = List<x86_64, x86_64_v2, x86_64_v3, x86_64_v4, x86_64_v4_bf16>;
 #elif defined(__aarch64__)
@@ -75,7 +76,8 @@ using Family = List<>;
 
 namespace heed::inline HEED_ABI {
 
-/// The level this unit is compiled for; a part of the next level counts as the whole.
+/// The level that this unit is compiled for. A unit that uses a part of a level counts as using all
+/// of it.
 #if defined(__AVX512BF16__)
 inline constexpr int compiled_level = 5;
 #elif defined(__AVX512F__)
@@ -94,13 +96,13 @@ namespace detail {
 
 struct Cpuid {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  /// All nought where the processor has no such leaf.
+  /// All zero if the processor has no such leaf.
   explicit Cpuid(unsigned leaf, unsigned subleaf = 0) {
     __get_cpuid_count(leaf, subleaf, &eax, &ebx, &ecx, &edx);
   }
 };
 
-/// Are these parts of the registers saved when threads change? By XCR0.
+/// True if the system saves these parts of the registers on a context switch, according to XCR0.
 inline bool system_saves(unsigned parts) {
   unsigned low = 0, high = 0;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -109,14 +111,14 @@ inline bool system_saves(unsigned parts) {
 
 inline int ask_processor() {
   const auto has = [](unsigned word, unsigned bits) { return (word & bits) == bits; };
-  constexpr unsigned ymm = 0x6, zmm = 0xe6;  // xmm and ymm; and mask registers, both halves of zmm
+  constexpr unsigned ymm = 0x6, zmm = 0xe6;  // xmm and ymm; these, mask and zmm registers
   const Cpuid basic(1), more(7), extended(0x80000001);
 
   if (!has(basic.ecx,
            bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_POPCNT | bit_CMPXCHG16B) ||
       !has(extended.ecx, bit_LAHF_LM))
     return 1;
-  // Without OSXSAVE, asking what is saved is itself illegal.
+  // Without OSXSAVE, xgetbv is an illegal instruction; so test that bit first.
   if (!has(basic.ecx, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C | bit_MOVBE) ||
       !has(more.ebx, bit_AVX2 | bit_BMI | bit_BMI2) || !has(extended.ecx, bit_LZCNT) ||
       !system_saves(ymm))
@@ -124,7 +126,7 @@ inline int ask_processor() {
   if (!has(more.ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL) ||
       !system_saves(zmm))
     return 3;
-  // Beyond the last part of a leaf there may be anything.
+  // A subleaf beyond the last one has unspecified contents; eax holds the index of the last.
   constexpr unsigned avx512_bf16 = 1u << 5;
   return more.eax >= 1 && has(Cpuid(7, 1).eax, avx512_bf16) ? 5 : 4;
 }
@@ -153,13 +155,13 @@ inline bool ask_whether_intel() {
 
 }  // namespace detail
 
-/// The highest level that this processor has and the operating system lets be used.
+/// The highest level that both the processor and the operating system support.
 inline int offered_level() {
   static const int level = detail::ask_processor();
   return level;
 }
 
-/// Instructions of one name are not as fast on all that have them.
+/// The speed of VDPBF16PS differs between vendors, see Bfloat16.
 inline bool made_by_intel() {
   static const bool yes = detail::ask_whether_intel();
   return yes;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The sizes of one attention call, checked once.
+/// @file
+/// The sizes of one attention call, and their check.
 #pragma once
 
 #include "heed/core/views.hpp"
@@ -27,7 +28,7 @@ void expect_contiguous_rows(const char* what, const X& x) {
 
 /// The sizes of q [B, H, Nq, D], k [B, G, Nk, D] and v [B, G, Nk, Dv].
 ///
-/// @throws ShapeError if they do not fit one another, or if a row is not contiguous.
+/// @throws ShapeError if they do not match, or if a row is not contiguous.
 template <class Q, class K, class V>
 Shape common_shape(const Q& q, const K& k, const V& v) {
   const auto differ = [](const char* a, const auto& x, const char* b, const auto& y,

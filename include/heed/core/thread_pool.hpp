@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Eigen's thread pool as an executor.
+/// @file
+/// An executor that runs on Eigen's thread pool.
 #pragma once
 
 #include "heed/core/executor.hpp"
@@ -12,9 +13,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Runs on an Eigen::ThreadPool the caller keeps alive: its threads, and none beside them. A call
-/// made by one of these threads runs in that thread alone, since to wait for the others might be to
-/// wait for ever.
+/// Runs tasks on an Eigen::ThreadPool, and on no other thread. The caller keeps the pool alive. A
+/// call from one of the pool's own threads runs in that thread alone, because waiting there for the
+/// other threads could deadlock.
 inline Executor executor(Eigen::ThreadPoolInterface& pool) {
   const auto run = [](void* pool_, Index tasks, Executor::Body body, void* context) {
     auto& threads = *static_cast<Eigen::ThreadPoolInterface*>(pool_);
@@ -31,7 +32,7 @@ inline Executor executor(Eigen::ThreadPoolInterface& pool) {
       threads.Schedule([&, worker] {
         for (Index task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
           body(context, task, worker);
-        const std::lock_guard lock(mutex);  // held while notifying: `all_done` dies soon after
+        const std::lock_guard lock(mutex);  // held while notifying: the waiter destroys `all_done`
         if (--running == 0) all_done.notify_one();
       });
     std::unique_lock lock(mutex);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file std::vector in this library's memory, and under a name of its own.
+/// @file
+/// std::vector with the library's allocator.
 #pragma once
 
 #include "heed/core/memory.hpp"
@@ -8,16 +9,16 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Where one program has units for several instruction sets, std::vector<float>::resize bears one
-/// name in all of them, and the linker keeps whichever it meets first. With this allocator each
-/// has its own.
+/// If a program has units for several instruction sets, std::vector<float>::resize has one name in
+/// all of them, and the linker keeps an arbitrary body. This allocator's type, and so the name of
+/// the function, differs between instruction sets.
 template <class T>
 struct Allocator {
   using value_type = T;
 
   Allocator() = default;
   template <class U>
-  Allocator(const Allocator<U>&) {}  // NOLINT: implicit, as containers want it
+  Allocator(const Allocator<U>&) {}  // NOLINT: implicit, as containers require
 
   T* allocate(std::size_t n) { return static_cast<T*>(detail::allocate(n * sizeof(T))); }
   void deallocate(T* p, std::size_t n) noexcept { detail::release(p, n * sizeof(T)); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Tensors as the library sees them: a pointer, sizes and strides, all 64-bit.
+/// @file
+/// The library's view of a tensor: a pointer, sizes and strides, all 64-bit.
 #pragma once
 
 #include "heed/core/error.hpp"
@@ -18,8 +19,8 @@ using Index = std::ptrdiff_t;
 template <std::size_t Rank>
 using Dims = std::array<Index, Rank>;
 
-/// The strides of a row-major tensor without gaps. Of sizes whose product overflows, which every
-/// call refuses, they are some numbers.
+/// The strides of a row-major tensor without gaps. They are unspecified if the product of the sizes
+/// overflows; every call rejects such sizes.
 template <std::size_t Rank>
 constexpr Dims<Rank> row_major(const Dims<Rank>& dims) {
   Dims<Rank> strides{};
@@ -28,7 +29,7 @@ constexpr Dims<Rank> row_major(const Dims<Rank>& dims) {
   return strides;
 }
 
-/// What Eigen::Tensor and Eigen::TensorMap have in common, said without including them.
+/// The interface that Eigen::Tensor and Eigen::TensorMap share, stated without including them.
 template <class X, std::size_t Rank>
 concept EigenTensor = requires(X& x) {
   x.data();
@@ -39,13 +40,13 @@ concept EigenTensor = requires(X& x) {
   std::remove_cvref_t<X>::Layout;
 };
 
-/// One that owns its numbers: an Eigen::Tensor, which can be resized, where a TensorMap cannot.
+/// A tensor that owns its numbers: an Eigen::Tensor can be resized, a TensorMap cannot.
 template <class X>
 concept OwningTensor = requires(X& x) {
   x.resize(x.dimensions());
 };
 
-/// A strided tensor somebody else owns. T may be const.
+/// A strided tensor that the view does not own. T may be const.
 template <class T, std::size_t Rank>
 class View {
  public:
@@ -57,20 +58,20 @@ class View {
   View(T* data, const Dims<Rank>& dims, const Dims<Rank>& strides)
       : data_(data), dims_(dims), strides_(strides), given_(true) {}
 
-  /// A row-major Eigen::Tensor or Eigen::TensorMap, no copy.
+  /// Views a row-major Eigen::Tensor or Eigen::TensorMap without a copy.
   template <class X>
   requires EigenTensor<X, Rank> && std::convertible_to<decltype(std::declval<X&>().data()), T*>
   View(X&& tensor) : data_(tensor.data()), given_(true) {  // NOLINT: implicit on purpose
     static_assert(std::is_lvalue_reference_v<X> || !OwningTensor<X>,
                   "heed: this tensor would be gone before it is read; give it a name");
-    // Eigen's RowMajor bit; spelled as a number so that Eigen need not be included here.
+    // Eigen's RowMajor bit, written as a number so that this header need not include Eigen.
     static_assert((int(std::remove_cvref_t<X>::Layout) & 1) == 1,
                   "heed takes row-major tensors: Eigen::Tensor<T, Rank, Eigen::RowMajor>");
     for (std::size_t d = 0; d < Rank; ++d) dims_[d] = Index(tensor.dimensions()[d]);
     strides_ = row_major(dims_);
   }
 
-  /// A view that may write is also one that may not.
+  /// A view of mutable numbers converts to a view of constant ones.
   template <class U>
   requires std::same_as<const U, T> &&
       (!std::is_const_v<U>)View(const View<U, Rank>& other)  // NOLINT: implicit on purpose
@@ -81,7 +82,7 @@ class View {
   const Dims<Rank>& strides() const { return strides_; }
   Index dim(std::size_t d) const { return dims_[d]; }
   Index stride(std::size_t d) const { return strides_[d]; }
-  /// Was a tensor given, be it an empty one?
+  /// True if the view refers to a tensor, which may be empty.
   explicit operator bool() const { return given_; }
 
   Index size() const {
@@ -101,7 +102,7 @@ class View {
     return data_[offset];
   }
 
-  /// Where the row of these leading indices starts; the row itself may be empty.
+  /// The start of the row with these leading indices; the row itself may be empty.
   template <class... I>
   requires(sizeof...(I) + 1 == Rank) T* row(I... index) const {
     const std::array<Index, Rank - 1> at{Index(index)...};
@@ -120,7 +121,7 @@ class View {
   bool given_ = false;
 };
 
-/// A [B, N, H, D] buffer, or one of [B, N, H·D], seen as [B, H, N, D]; no copy.
+/// Views a [B, N, H, D] or [B, N, H·D] buffer as [B, H, N, D], without a copy.
 template <class T>
 View<T, 4> bnhd(T* data, Index batch, Index tokens, Index heads, Index dim) {
   const Dims<4> strides = row_major(Dims<4>{batch, tokens, heads, dim});
@@ -152,14 +153,14 @@ struct ViewOf<View<T, R>> {
 template <class X>
 using ScalarOf = typename detail::ViewOf<std::remove_cvref_t<X>>::Scalar;
 
-/// What can be passed as a tensor of this rank.
+/// The types that can be passed as a tensor of this rank.
 template <class X, std::size_t Rank>
 concept TensorLike = requires {
   typename ScalarOf<X>;
 }
 &&detail::ViewOf<std::remove_cvref_t<X>>::rank == Rank;
 
-/// Throws unless dims are the wanted ones; `what` names the tensor, `wanted_by` the reason.
+/// @throws ShapeError unless dims == wanted; `what` names the tensor, `wanted_by` the rule.
 template <std::size_t Rank>
 void expect_dims(const char* what, const Dims<Rank>& dims, const Dims<Rank>& wanted,
                  const char* wanted_by) {

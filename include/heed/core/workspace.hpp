@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Scratch memory, taken once a call and kept between calls if the caller wishes.
+/// @file
+/// Scratch memory: allocated once per call, or kept by the caller between calls.
 #pragma once
 
 #include "heed/core/memory.hpp"
@@ -12,8 +13,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Memory that calls carve up from the front. Grows to the largest call it has served and is kept
-/// until destroyed; one call at a time may use it.
+/// A block of memory that calls divide into arrays. It grows to the size of the largest call and is
+/// freed by the destructor. One call at a time may use it.
 class Workspace {
  public:
   static constexpr std::size_t alignment = detail::cache_line;
@@ -28,10 +29,10 @@ class Workspace {
 
   std::size_t bytes() const { return bytes_; }
 
-  /// At least this many bytes, contents unspecified.
+  /// Returns at least this many bytes, uninitialized.
   std::byte* reserve(std::size_t bytes) {
     if (bytes > bytes_) {
-      memory_.reset(), bytes_ = 0;  // before the new block: the two never stand together
+      memory_.reset(), bytes_ = 0;  // freed first, so that the two blocks never coexist
       memory_ = {static_cast<std::byte*>(detail::allocate(bytes)), Release{bytes}};
       bytes_ = bytes;
     }
@@ -47,8 +48,8 @@ class Workspace {
   std::size_t bytes_ = 0;
 };
 
-/// Hands out aligned arrays from one block. Run once without memory it only measures: the same
-/// code lays out the block and says how large it must be.
+/// Allocates aligned arrays from one block. Without memory it only adds up their sizes, so the same
+/// code first measures the block and then lays it out.
 class Arena {
  public:
   Arena() = default;
@@ -59,7 +60,7 @@ class Arena {
     static_assert(std::is_trivially_destructible_v<T>);
     T* result = memory_ ? reinterpret_cast<T*>(memory_ + used_) : nullptr;
     const std::size_t bytes = std::size_t(count) * sizeof(T);
-    // What no memory holds stays so large: reserve() refuses it.
+    // A size that no memory holds stays at the maximum, so that reserve() rejects it.
     used_ = count > largest / Index(sizeof(T)) || used_ > std::size_t(largest)
                 ? std::size_t(-1)
                 : used_ + (bytes + Workspace::alignment - 1) / Workspace::alignment *

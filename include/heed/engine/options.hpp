@@ -22,13 +22,13 @@ struct Options {
   Workspace* workspace = nullptr;  ///< If kept between calls, saves an allocation in each.
   /// Pruning tolerance in [0, 1]. Keys that selection has masked so strongly that, all together,
   /// they can receive at most this much of the softmax weight of any later row are pruned. The
-  /// default is ulp(1) / 2 (6e-8 in float); 0 disables pruning. backward() skips whole key blocks by
-  /// the same test, so that its gradients lose no more of the weight.
+  /// default is ulp(1) / 2 (6e-8 in float); 0 disables pruning. backward() skips whole key blocks
+  /// by the same test, so that its gradients lose no more of the weight.
   std::optional<double> negligible{};
-  /// How forward() multiplies if q, k and v are all bfloat16. The default is the fastest way on this
-  /// processor, see fastest_bfloat16(); so is the fallback if the requested way is unavailable.
-  /// Tiles need a permission that the library requests from the system once, unless `pairs` or
-  /// `widened` is set here, see simd::offers_tiles().
+  /// How forward() multiplies if q, k and v are all bfloat16. The default is the fastest way on
+  /// this processor, see fastest_bfloat16(); so is the fallback if the requested way is
+  /// unavailable. Tiles need a permission that the library requests from the system once, unless
+  /// `pairs` or `widened` is set here, see simd::offers_tiles().
   std::optional<Bfloat16> bfloat16{};
 };
 

@@ -19,7 +19,7 @@ inline constexpr std::size_t scale_rank = simd::has_groups<S> ? 4 : 3;
 
 /// Keys or values stored as S, eight bits by default. Number d of token j is
 ///
-///     numbers[b, g, j, d] · scale[b, g, j]               if S has one scale per token (std::int8_t)
+///     numbers[b, g, j, d] · scale[b, g, j]               if S has one scale per token, as int8
 ///     numbers[b, g, j, d] · scale[b, g, j, d div group]  if S has one scale per group
 ///
 /// A scale view with stride 0 gives many tokens the same scale.
