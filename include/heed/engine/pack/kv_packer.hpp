@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-/// @file Keys and values that are read once, block by block.
+/// @file
+/// Packs keys and values block by block, just before they are read.
 #pragma once
 
 #include "heed/engine/pack/packed_kv.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The key block in hand, packed when it is met: for keys that are read once. A few rows read it as
-/// it is stored.
+/// Packs the current key block on the fly, for keys that are read only once. A few rows read the
+/// block unpacked.
 template <class T, class B>
 class KvPacker {
   using Tile = Tiles<T, B>;
@@ -17,7 +18,7 @@ class KvPacker {
 
  public:
   KvPacker() = default;
-  /// @param room  for panel_keys tokens.
+  /// @param room  holds panel_keys tokens.
   KvPacker(const StoredTensor<T>& k, const StoredTensor<T>& v, bool scales_values, const Room& room,
            Arena& arena)
       : k_(k),
@@ -33,7 +34,7 @@ class KvPacker {
     stored_ = arena.take<Stored>(1);
   }
 
-  /// Keys [first, last) of a head for so many rows, until the next call.
+  /// Keys [first, last) of one head, to be read by `rows` rows; valid until the next call.
   template <class V>
   KvTile<T, Packed> operator()(const V& variant, Index b, Index g, Index first, Index last,
                                Index rows) const {
@@ -81,7 +82,7 @@ class KvPacker {
   bool scales_values_ = false, copies_ = false;
   Room room_;
   Packed *panels_ = nullptr, *values_ = nullptr;
-  T* key_scale_ = nullptr;  ///< [block_keys], and behind it the values'
+  T* key_scale_ = nullptr;  ///< [2][block_keys] scales of the keys, then of the values
   Stored* stored_ = nullptr;
   std::uint8_t* finite_ = nullptr;
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Tensors in the order the engine reads them in.
+/// @file
+/// Tensors packed in the order in which the engine reads them.
 #pragma once
 
 #include "heed/engine/blocking.hpp"
@@ -9,45 +10,46 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Rows of one head, `stride` apart, that can be read to the end of a register. Of pairs, a row
-/// holds two tokens.
+/// Rows of one head, `stride` apart, that may be read in whole registers. With pairs, a row holds
+/// two tokens.
 template <class Packed>
 struct Rows {
   const Packed* data = nullptr;
   Index stride = 0;
-  const std::uint8_t* finite = nullptr;  ///< per block of tokens: is every number finite?
+  const std::uint8_t* finite = nullptr;  ///< per block of tokens: 1 if every number is finite
 
-  /// From this row on: the first of a block, or every number of all blocks is finite.
+  /// The rows from this one on. It must start a block, unless all blocks are finite.
   Rows from(Index row, Index block) const {
     constexpr Index numbers = simd::Operand<Packed>::numbers;
     return finite ? Rows{data + row / numbers * stride, stride, finite + row / block} : Rows{};
   }
 };
 
-/// What the forward pass reads of one key head, from key 0 on.
+/// The packed keys and values of one key head, from key 0 on.
 template <class T, class Packed = T>
 struct PackedKv {
   const Packed* panels = nullptr;  ///< [⌈Nk / panel_keys⌉][dim][panel_keys]
   Index dim = 0;                   ///< D, or half of it if pairs are packed
   Rows<Packed> values;
-  const T* factors = nullptr;  ///< of each key, where they are not in the panels
+  const T* factors = nullptr;  ///< [Nk] factors of the keys, unless the panels contain them
 };
 
-/// Keys [first, last), at most a block, and what is read of them.
+/// A KV tile: keys [first, last), at most a block, with their values.
 template <class T, class Packed = T>
 struct KvTile {
   Index first, last;
   const Packed* panels;  ///< from `first` on
   Rows<Packed> values;
-  const RawKvBlock<T, Packed>* stored = nullptr;  ///< if given, it is all there is
-  const T* factors = nullptr;                     ///< PackedKv's, from `first` on
+  /// If not null, K and V are read unpacked from here, and `panels` and `values` are unset.
+  const RawKvBlock<T, Packed>* stored = nullptr;
+  const T* factors = nullptr;  ///< PackedKv::factors, from `first` on
 };
 
-/// A few tokens of D numbers on their way into a panel.
+/// Scratch memory for packing: holds a few tokens of D numbers before they enter a panel.
 template <class T, class Packed = T>
 struct PackScratch {
-  T* rows = nullptr;        ///< [tokens][D], where they are not in place
-  Packed* pairs = nullptr;  ///< [tokens][⌈D / 2⌉], where they are paired
+  T* rows = nullptr;        ///< [tokens][D], for tokens that must be widened
+  Packed* pairs = nullptr;  ///< [tokens][⌈D / 2⌉], for operands that are pairs
 
   PackScratch() = default;
   PackScratch(Index tokens, Index dim, bool in_place, Arena& arena)
@@ -56,8 +58,8 @@ struct PackScratch {
             simd::Operand<Packed>::numbers == 1 ? 0 : tokens * simd::operands<Packed>(dim))) {}
 };
 
-/// A panel of `count` tokens, `width` side by side: row(r) points to token r's D numbers, factor(r)
-/// scales it. Pairs are not scaled: their factors go to `factors`.
+/// Packs a panel of `count` tokens, `width` side by side: row(r) points to the D numbers of token
+/// r, and factor(r) scales them. Pairs are not scaled; their factors are written to `factors`.
 template <class T, class Packed, class RowOf, class Factor>
 void pack_panel(RowOf&& row, Index count, Index dim, Index width, Factor&& factor,
                 const PackScratch<T, Packed>& room, Packed* panel, T* factors) {
@@ -75,8 +77,8 @@ void pack_panel(RowOf&& row, Index count, Index dim, Index width, Factor&& facto
   }
 }
 
-/// Tokens [first, first + block) of one head in panels: [block / width][D][width], `width` tokens
-/// side by side, zero behind the last. factor(batch, head, token) scales a token.
+/// Packs tokens [first, first + block) of one head into panels: [block / width][D][width], with
+/// zero padding after the last token. factor(batch, head, token) scales a token.
 template <class T, class Packed, class Factor>
 void pack_panels(const StoredTensor<T>& x, Index batch, Index head, Index first, Index block,
                  Index width, Factor&& factor, const PackScratch<T, Packed>& room, Packed* panels,
@@ -91,25 +93,26 @@ void pack_panels(const StoredTensor<T>& x, Index batch, Index head, Index first,
   }
 }
 
-/// Can tokens not be read where they are, a register behind the other?
+/// True if rows must be copied before the kernels can read them in whole registers.
 template <class Packed, class T>
 bool needs_copy(const StoredTensor<T>& x, bool scaled) {
   return !std::is_same_v<Packed, T> || scaled || !x.in_place() || x.dim(3) % simd::width<T> != 0;
 }
 
-/// Rows of operands of which `count` are there, up to those that are read together.
+/// `count` rows of operands, rounded up to the number of rows that kernels read together.
 template <class Packed>
 constexpr Index whole_rows(Index count) {
   return round_up(count, simd::Operand<Packed>::together);
 }
-/// Noughts in the rows behind the last.
+/// Zero-fills the padding rows.
 template <class Packed>
 void end_rows(Packed* rows, Index count, Index columns) {
   std::fill(rows + count * columns, rows + whole_rows<Packed>(count) * columns, Packed{});
 }
 
-/// The same in rows, of pairs two tokens in one; returns whether every number of them is finite,
-/// scaled as it is. `room` is for two tokens of D numbers, where they are paired and not in place.
+/// Packs tokens [first, first + count) of one head into rows; with pairs, a row holds two tokens.
+/// Returns true if every scaled number is finite. `room` holds two tokens of D numbers; it is
+/// needed only for pairs of tokens that must be widened.
 template <class T, class Packed, class Factor>
 bool pack_rows(const StoredTensor<T>& x, Index batch, Index head, Index first, Index count,
                Index columns, Factor&& factor, T* room, Packed* copy) {
@@ -134,7 +137,7 @@ bool pack_rows(const StoredTensor<T>& x, Index batch, Index head, Index first, I
   }
 }
 
-/// Every head of a [B, H, N, D] tensor in panels, from pack_panels().
+/// All heads of a [B, H, N, D] tensor in panels, packed by pack_panels().
 template <class T, class Packed = T>
 class PackedPanels {
   static constexpr bool pairs = simd::Operand<Packed>::numbers > 1;
@@ -147,14 +150,14 @@ class PackedPanels {
         block_(block),
         blocks_((x.dim(2) + block - 1) / block),
         dim_(simd::operands<Packed>(x.dim(3))) {
-    // Behind the last there is room for the widest tile of a block that begins at any panel. What
-    // is read there is masked.
+    // One block of padding: the widest tile of a block that starts at any panel may read past the
+    // last token. Scores of the padding are masked.
     const Index tokens = (tasks() + 1) * block;
     panels_ = arena.take<Packed>(tokens * dim_);
     factors_ = arena.take<T>(pairs ? tokens : 0);
   }
 
-  /// Pieces that can be packed independently.
+  /// The number of pieces that can be packed independently.
   Index tasks() const { return x_.dim(0) * x_.dim(1) * blocks_; }
 
   /// factor(batch, head, token) scales a token.
@@ -165,7 +168,7 @@ class PackedPanels {
                 panels_ + task * block_ * dim_, pairs ? factors_ + task * block_ : nullptr);
   }
 
-  /// One head's, beside its values.
+  /// The panels of one head, together with its values.
   PackedKv<T, Packed> store(Index batch, Index head, const Rows<Packed>& values = {}) const {
     return {(*this)(batch, head), dim_, values,
             pairs ? factors_ + (batch * x_.dim(1) + head) * blocks_ * block_ : nullptr};
@@ -179,11 +182,11 @@ class PackedPanels {
   StoredTensor<T> x_;
   Index width_ = 1, block_ = 1, blocks_ = 0, dim_ = 0;
   Packed* panels_ = nullptr;
-  T* factors_ = nullptr;  ///< [B][H][tokens], of pairs
+  T* factors_ = nullptr;  ///< [B][H][tokens], for pairs only
 };
 
-/// Every head of a [B, H, N, D] tensor in rows: the tensor itself if it can be read where it is,
-/// else a copy.
+/// All heads of a [B, H, N, D] tensor in rows: the tensor itself if the kernels can read it, else a
+/// copy.
 template <class T, class Packed = T>
 class PackedRows {
   static constexpr Index numbers = simd::Operand<Packed>::numbers;
@@ -204,7 +207,7 @@ class PackedRows {
   Index tasks() const { return x_.dim(0) * x_.dim(1) * blocks_; }
   Index columns() const { return columns_; }
 
-  /// `room` is pack_rows()'s.
+  /// `room` is passed to pack_rows().
   template <class Factor>
   void pack(Index task, Factor&& factor, T* room = nullptr) const {
     const Index which = task / blocks_, head = which % x_.dim(1), batch = which / x_.dim(1),
@@ -226,7 +229,7 @@ class PackedRows {
  private:
   StoredTensor<T> x_;
   Index block_ = 1, blocks_ = 0, columns_ = 0;
-  Index head_rows_ = 0;  ///< of a copy
+  Index head_rows_ = 0;  ///< rows per head of the copy
   bool copies_ = false;
   Packed* rows_ = nullptr;
   std::uint8_t* finite_ = nullptr;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A block of keys and values that are read as they are stored.
+/// @file
+/// A block of keys and values that kernels read unpacked.
 #pragma once
 
 #include "heed/engine/blocking.hpp"
@@ -7,30 +8,30 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Scales that belong to groups of a token's numbers, of tokens `stride` apart; null: there are
-/// none.
+/// The scales of groups of a token's numbers. The scales of consecutive tokens are `stride` apart.
+/// Null if tokens have no scales of groups.
 template <class T>
 struct GroupScales {
   const T* data = nullptr;
   Index stride = 0;
 };
 
-/// A block of keys and values as they are stored, for a few rows that read each number once.
-/// Queries and weights are what they are multiplied as. What its numbers are stored as is known to
-/// two functions alone: of code that calls them there is one for all types.
+/// A block of keys and values in the caller's storage type, for a few rows that read each number
+/// once. Queries and weights are packed as operands. Only the two functions `dot` and `add` know
+/// the storage type, so that the code that calls them is compiled once for all types.
 template <class T, class Packed = T>
 struct RawKvBlock {
   using Queries = simd::Queries<Packed>;
 
-  /// out[r · out_stride + j] = key_scale[j] · q_r · k_j of keys [first, first + count) of the
+  /// out[r · out_stride + j] = key_scale[j] · q_r · k_j, for the keys [first, first + count) of the
   /// block.
   using Dot = void (*)(const RawKvBlock&, const Queries& q, Index first, Index count, T* out,
                        Index out_stride);
-  /// out_r += Σ_j p[r · p_stride + j] v_j likewise; the values' scale is the caller's to apply.
+  /// out_r += Σ_j p[r · p_stride + j] v_j over the same range; the caller applies value_scale.
   using Add = void (*)(const RawKvBlock&, const Packed* p, Index p_stride, Index rows, Index first,
                        Index count, Index dim, T* out, Index out_stride);
 
-  /// Both, for what is stored as S, token by token.
+  /// Both functions, for tokens that are stored row by row.
   struct ByRows {
     Dot dot = nullptr;
     Add add = nullptr;
@@ -42,7 +43,7 @@ struct RawKvBlock {
 
   const void *keys = nullptr, *values = nullptr;
   Index key_stride = 0, value_stride = 0;  ///< units from token to token, or from panel to panel
-  const T *key_scale = nullptr, *value_scale = nullptr;  ///< of each token; null: there is none
+  const T *key_scale = nullptr, *value_scale = nullptr;  ///< scale of each token, or null
   GroupScales<T> key_groups{}, value_groups{};
   Dot dot = nullptr;
   Add add = nullptr;
@@ -53,7 +54,7 @@ struct RawKvBlock {
     const auto keys = rows<S>(x.keys, x.key_stride, x.key_groups, first);
     simd::dot_rows(q, keys, count, x.key_scale + first, out, out_stride);
   }
-  /// `first` begins a panel. All scales of a key, be they one or several, are in key_scale.
+  /// `first` must start a panel. key_scale holds all scales of a key, whether one or several.
   template <int Vectors, class S>
   static void dot_panels(const RawKvBlock& x, const Queries& q, Index first, Index count, T* out,
                          Index out_stride) {

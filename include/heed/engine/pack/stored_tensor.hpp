@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Queries, keys or values as the caller stores them.
+/// @file
+/// A view of queries, keys or values in any storage type.
 #pragma once
 
 #include "heed/core/shape.hpp"
@@ -8,19 +9,19 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// What is known of numbers stored as S where S itself no longer is.
+/// The properties of a storage type S after its type has been erased.
 template <class T>
 struct StoredAs {
   using Pair = simd::Bfloat16Pair;
   using Read = void (*)(const void* from, Index stride, const T* scale, Index scale_stride,
                         Index count, Index dim, T* out, Index out_stride);
 
-  bool in_place;               ///< Are they T?
-  Index unit_bytes;            ///< of an S
-  Index (*units)(Index dim);   ///< that hold a token,
-  Index (*scales)(Index dim);  ///< and its scales
-  bool one_scale;              ///< Have all numbers of a token one scale?
-  Read read;                   ///< Widens `count` tokens.
+  bool in_place;               ///< S is T: rows are read without widening
+  Index unit_bytes;            ///< sizeof(S)
+  Index (*units)(Index dim);   ///< how many S hold a token
+  Index (*scales)(Index dim);  ///< how many scales a token has
+  bool one_scale;              ///< all numbers of a token have the same scale
+  Read read;                   ///< widens `count` tokens
   typename RawKvBlock<T>::ByRows by_rows;
   typename RawKvBlock<T, Pair>::ByRows pairs_by_rows;
 };
@@ -52,7 +53,7 @@ inline constexpr StoredAs<T> stored_as{
     .pairs_by_rows = pairs_by_rows<T, S>(),
 };
 
-/// A [B, G, N, D] tensor of T, of 16 bits or quantized, whose rows are read as T.
+/// A [B, G, N, D] tensor of T, of a 16-bit type or quantized, whose rows are read as T.
 template <class T>
 class StoredTensor {
  public:
@@ -77,13 +78,13 @@ class StoredTensor {
 
   const Dims<4>& dims() const { return dims_; }
   Index dim(std::size_t d) const { return dims_[d]; }
-  /// In numbers where they are in place, else in what they are stored as.
+  /// In units of the storage type.
   Index stride(std::size_t d) const { return strides_[d]; }
 
-  /// Are rows where they are, in T? Else rows() widens them.
+  /// True if the storage type is T. If not, rows() widens the rows.
   bool in_place() const { return as_->in_place; }
-  /// Token j's numbers, and those of `count` − 1 behind it, stride(2) apart where they are in
-  /// place; else they are widened into `room`, `room_stride` apart.
+  /// The numbers of `count` tokens from token j on. They are stride(2) apart if in_place(); else
+  /// they are widened into `room`, `room_stride` apart.
   const T* rows(Index b, Index g, Index j, Index count, T* room, Index room_stride) const {
     if (in_place()) return static_cast<const T*>(stored(b, g, j));
     as_->read(stored(b, g, j), strides_[2], count > 0 ? scales(b, g, j) : nullptr, scale_.stride(2),
@@ -92,21 +93,21 @@ class StoredTensor {
   }
   const T* row(Index b, Index g, Index j, T* room) const { return rows(b, g, j, 1, room, 0); }
 
-  /// The same where they are, be they narrow.
+  /// The address of token j in its storage type.
   const void* stored(Index b, Index g, Index j) const {
     return static_cast<const std::byte*>(data_) +
            as_->unit_bytes * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
   }
-  /// A token's scale, 1 if it has none or several.
+  /// The scale of a token; 1 if it has none or several.
   T scale(Index b, Index g, Index j) const { return has_scale() ? *scales(b, g, j) : T(1); }
   bool has_scale() const { return as_->one_scale; }
-  /// The scales of token j's groups and of those behind it, if tokens have several.
+  /// The group scales of the tokens from token j on, if tokens have several scales.
   GroupScales<T> group_scales(Index b, Index g, Index j) const {
     return has_scale() || !scale_ ? GroupScales<T>{}
                                   : GroupScales<T>{scales(b, g, j), scale_.stride(2)};
   }
-  /// What multiplies them by queries or weights that are Packed; pairs multiply bfloat16 alone, for
-  /// all else there is nothing.
+  /// The functions that multiply the stored rows by operands of type Packed. Pairs multiply only
+  /// bfloat16; the functions are null for other storage types.
   template <class Packed>
   const auto& by_rows() const {
     if constexpr (std::is_same_v<Packed, T>)
@@ -115,7 +116,8 @@ class StoredTensor {
       return as_->pairs_by_rows;
   }
 
-  /// @throws ShapeError if numbers or scales do not fit; `name` is the tensor's.
+  /// @throws ShapeError if the numbers or scales do not match the dimensions; `name` is the name of
+  ///     the tensor.
   void check(const char* name) const {
     const auto [batch, heads, tokens, dim] = dims_;
     if (const Index wanted = as_->units(dim); units_ != wanted)
@@ -151,7 +153,7 @@ class StoredTensor {
 
   const void* data_ = nullptr;
   Dims<4> dims_{}, strides_{};
-  Index units_ = 0;  ///< of a token, as given
+  Index units_ = 0;  ///< units per token that the caller gave
   View<const T, 4> scale_{};
   const StoredAs<T>* as_ = &stored_as<T, T>;
 };

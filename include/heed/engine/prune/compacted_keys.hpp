@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The keys that are left where some were dropped for good, packed together.
+/// @file
+/// The keys that remain after pruning, packed without gaps.
 #pragma once
 
 #include "heed/engine/prune/score_bounds.hpp"
@@ -7,8 +8,9 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Of keys 0 … boundary − 1 those that may still matter, as one worker keeps them. What is carried
-/// for them moves along: −F of the c-th live key is the c-th of the stage's array.
+/// The live keys among keys 0 … boundary − 1, as one worker keeps them: those that may still
+/// receive weight. The stage's bias array is compacted with them: element c is the bias −F of the
+/// c-th live key.
 template <class T, class B>
 class CompactedKeys {
   using Tile = Tiles<T, B>;
@@ -32,12 +34,12 @@ class CompactedKeys {
   void begin() { count_ = boundary_ = 0, dropped_ = 0; }
   Index count() const { return count_; }
   Index boundary() const { return boundary_; }
-  /// The most that all who were dropped could have got from a row.
+  /// Upper bound of the weight that all pruned keys could have received from one row.
   double dropped() const { return dropped_; }
 
-  /// Drops who is dead from this row block on, among the keys before `end`: from where on an eighth
-  /// are dead, the new keys among them, since less would not be worth the copying. Returns whether
-  /// anything changed.
+  /// Removes the keys before `end` that are dead from `row_block` on. It compacts from the first
+  /// position after which at least 1/8 of the keys (new ones included) are dead, so that the copy
+  /// pays off. Returns true if the live set changed.
   bool drop(Index end, T* carried, const ScoreBounds<T>& bounds, Index b, Index row_block) {
     const auto is_dead = [&](Index j, T minus_f) {
       return bounds.is_dead(b, row_block, j, minus_f);
@@ -52,7 +54,7 @@ class CompactedKeys {
     if (!worth) return false;
 
     Index kept = packed_ = closed_up;
-    const auto take = [&](Index j, T minus_f) {  // `kept` never overtakes what is read
+    const auto take = [&](Index j, T minus_f) {  // in place: `kept` never passes the read position
       if (is_dead(j, minus_f))
         dropped_ += bounds.weight(b, row_block, j, minus_f);
       else
@@ -64,8 +66,8 @@ class CompactedKeys {
     return true;
   }
 
-  /// Packs the live keys of one key head, in its place `slot`, but for those that stand there.
-  /// `room` is for a panel of keys.
+  /// Packs the live keys of one key head into `slot`, except those that are already there. `room`
+  /// holds a panel of keys.
   template <class Factor>
   void pack(Index slot, const StoredTensor<T>& k, Index b, Index g, Factor&& factor,
             const Rows<Packed>& values, const PackScratch<T, Packed>& room) const {
@@ -90,7 +92,7 @@ class CompactedKeys {
  private:
   T* factors(Index slot) const { return factors_ + (numbers > 1 ? slot * capacity_ : 0); }
 
-  /// The values of live key c, in pairs also those of the one behind it, if there is one.
+  /// Copies the values of live key c; with pairs, also those of live key c + 1 if it exists.
   void copy_row(const Rows<Packed>& values, Index c, Packed* to) const {
     const auto row = [&](Index key) { return values.data + key / numbers * values.stride; };
     if constexpr (numbers == 1) {
@@ -108,10 +110,10 @@ class CompactedKeys {
 
   Index dim_ = 0, columns_ = 0, capacity_ = 0, count_ = 0, boundary_ = 0;
   double dropped_ = 0;
-  Index packed_ = 0;       ///< how many of them stand where they are since they were last packed
-  Index* keys_ = nullptr;  ///< [Nk] the live ones, ascending
+  Index packed_ = 0;       ///< live keys that have not moved since they were last packed
+  Index* keys_ = nullptr;  ///< [Nk] the live keys, ascending
   Packed *panels_ = nullptr, *values_ = nullptr;
-  T* factors_ = nullptr;  ///< [slots][capacity], of pairs
+  T* factors_ = nullptr;  ///< [slots][capacity], for pairs only
   std::uint8_t* finite_ = nullptr;
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Bounds that tell which keys selection has masked for good.
+/// @file
+/// Score bounds that prove which keys selection has masked for good.
 #pragma once
 
 #include "heed/core/executor.hpp"
@@ -11,15 +12,16 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Which keys are dead: masked so much that no row to come can give them any weight. From norms,
-/// |s(i, j)| ≤ |q_i| |k_j|, in log2 units. One set a batch entry, of all heads together, so that
-/// who is dead does not depend on how heads are shared out.
+/// Decides which keys are dead: masked so strongly that no later row can give them any weight. The
+/// bound follows from norms, |s(i, j)| ≤ |q_i| |k_j|, in log2 units. Each batch entry has one set
+/// of bounds for all heads together, so that pruning does not depend on the assignment of heads to
+/// tasks.
 template <class T>
 class ScoreBounds {
  public:
-  /// Nobody is dead.
+  /// No key is dead.
   ScoreBounds() = default;
-  /// @param negligible  the share of a row's weight that all dead keys together may have had.
+  /// @param negligible  the share of a row's weight that all dead keys together may lose.
   ScoreBounds(const Problem& p, double negligible, Index block_rows, Arena& arena)
       : problem_(p),
         least_(T(std::log2(negligible / double(p.keys)))),
@@ -29,7 +31,8 @@ class ScoreBounds {
     keys_ = arena.take<T>(p.batch * (p.keys + 1));
   }
 
-  /// Do the bounds hold of a bound variant's scores? The row's own key it must see, unmasked.
+  /// True if the bounds hold for the scores of a bound variant. It requires that every row sees its
+  /// own key, unmasked.
   template <class V>
   static bool hold(const V& variant, const Problem& p) {
     for (Index b = 0; b < p.batch; ++b)
@@ -37,8 +40,8 @@ class ScoreBounds {
     return hook::keeps_causal_past(variant);
   }
 
-  /// To be called once, before the rest. `variant` is bound; room_of(worker) is for a token,
-  /// where they are not in place.
+  /// Computes the norms; must be called once, before the functions below. `variant` is bound.
+  /// room_of(worker) holds one token, needed only if tokens must be widened.
   template <class V, class RoomOf>
   void measure(const StoredTensor<T>& q, const StoredTensor<T>& k, const V& variant,
                const Executor& executor, RoomOf&& room_of) const {
@@ -47,25 +50,26 @@ class ScoreBounds {
     finish();
   }
 
-  /// Whose weight stays below 2^least is dead.
+  /// A key is dead if its weight stays below 2^least.
   T least() const { return least_; }
-  /// Is key j dead from this row block on, if −F is this much and falling?
+  /// True if key j is dead from this row block on, given that its bias −F never increases.
   bool is_dead(Index b, Index row_block, Index j, T minus_f) const {
     return lead(b, row_block, j) + minus_f < least_;
   }
-  /// The most that a row of this block or below gives to key j.
+  /// Upper bound of the weight that a row of this block or a later one gives to key j.
   double weight(Index b, Index row_block, Index j, T minus_f) const {
     return std::exp2(double(lead(b, row_block, j) + minus_f));
   }
 
  private:
-  /// By how much key j can exceed the key of a row itself, in this row block or a later one.
+  /// Upper bound of the score of key j minus that of the row's own key, for rows of this block or a
+  /// later one.
   T lead(Index b, Index row_block, Index j) const {
     const T* keys = keys_ + b * (problem_.keys + 1);
     return queries_[b * (blocks_ + 1) + row_block] * (keys[j] + keys[problem_.keys]);
   }
 
-  /// A row block, or as many keys: pieces that can be measured independently.
+  /// Computes the norms of one row block, or of as many keys; the tasks are independent.
   template <class V>
   void measure(Index task, const StoredTensor<T>& q, const StoredTensor<T>& k, const V& variant,
                T* room) const {
@@ -118,8 +122,9 @@ class ScoreBounds {
   Problem problem_;
   T least_ = masked<T>;
   Index block_rows_ = 1, blocks_ = 0;
-  T* queries_ = nullptr;  ///< [B][row blocks + 1] of this row block and all below, with its factors
-  T* keys_ = nullptr;     ///< [B][Nk + 1] of each key, and the largest
+  /// [B][row blocks + 1] the largest scaled norm of this row block and all later ones.
+  T* queries_ = nullptr;
+  T* keys_ = nullptr;  ///< [B][Nk + 1] the norm of each key, then the largest
 };
 
 }  // namespace heed::inline HEED_ABI::detail
