@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: MIT
-/// @file One thread's work on a tile of the backward pass.
+/// @file
+/// The work of one thread on one tile of the backward pass.
 #pragma once
 
 #include "heed/engine/tile/forward_tile.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
-/// What the backward pass reads for one row block of one head, and where its query gradient
-/// gathers.
+/// The backward operands of one row block of one head, and the accumulator of its query gradient.
 template <class T>
 struct QueryTileGrad {
   const T* grad_panels;  ///< [groups][Dv][group_rows] ∂L/∂out
-  Rows<T> grads;         ///< the same in rows, from the block's first on
-  Rows<T> queries;       ///< scaled as they enter the product
+  Rows<T> grads;         ///< ∂L/∂out in rows, from the first row of the block on
+  Rows<T> queries;       ///< scaled as in the product q kᵀ
   const T* delta;        ///< [rows] Σ_d ∂L/∂out · out − ∂L/∂lse
-  T* grad_queries;  ///< [rows rounded up to a group][columns] gathers ∂L/∂ scaled q · 1/factor
+  T* grad_queries;       ///< [rows rounded up to a group][columns] accumulates ∂L/∂q / factor
 };
 
-/// The same for one key block of one key head.
+/// The backward operands of one key block of one key head, and the accumulators of its gradients.
 template <class T>
 struct KvTileGrad {
   KvTile<T> keys;              ///< panels of k
   const T* value_panels;       ///< [panels][Dv][panel_keys] from key 0 on
   Rows<T> key_rows;            ///< from key 0 on
-  T *grad_keys, *grad_values;  ///< [block_keys][columns] accumulate_rows over the rows
+  T *grad_keys, *grad_values;  ///< [block_keys][columns] accumulate over the rows
 };
 
-/// Weights are computed again from the log-sum-exp, tile by tile, and five products made of them:
+/// Recomputes the weights from the log-sum-exp, tile by tile. Five products per tile:
 ///
 ///     s = q kᵀ,  w = exp(s − lse),     ∂v += wᵀ ∂out,   ∂w = ∂out vᵀ,
 ///     ∂s = w ∘ (∂w − delta),           ∂q += ∂s k,      ∂k += ∂sᵀ q
@@ -47,7 +47,7 @@ class GradientWorker : public Worker<T, B, V> {
     if constexpr (hook::scans_rows<V>) votes_ = arena.take<T>(Base::tile_size);
   }
 
-  /// A head of a tile, start to end.
+  /// Processes one head on one tile.
   void tile(QueryTileOf& s, const QueryTileGrad<T>& rows, const KvTileGrad<T>& kv) {
     if (!softmax_rows(s, kv.keys, false)) return;
     softmax_backward<true>(s, rows, kv, grads_);
@@ -55,8 +55,8 @@ class GradientWorker : public Worker<T, B, V> {
     accumulate_grad_operands(s, rows, kv, grads_, covered_);
   }
 
-  /// The selecting head, after all others: its scores were used twice. `selector` is what select()
-  /// was given.
+  /// Processes the selecting head, after all other heads: its scores also entered the selection,
+  /// whose gradient is complete only then. `selector` is the tile that select() was given.
   void selecting_tile(const QueryTileOf& selector, QueryTileOf& s, const QueryTileGrad<T>& rows,
                       const KvTileGrad<T>& kv) {
     const bool seen = softmax_rows(s, kv.keys, true);
@@ -72,7 +72,8 @@ class GradientWorker : public Worker<T, B, V> {
     accumulate_grad_operands(s, rows, kv, grads_, covered_);
   }
 
-  /// The same for a projection's queries and keys; `rows` and `kv` are the projection's.
+  /// The same if the selection has its own projection; `rows` and `kv` are the projection's
+  /// operands.
   void selecting_tile(const QueryTileOf& selector, const QueryTileGrad<T>& rows,
                       const KvTileGrad<T>& kv) {
     hook::scan_tile_backward(this->variant, this->score_tile(selector, kv.keys), votes_);
@@ -86,7 +87,8 @@ class GradientWorker : public Worker<T, B, V> {
     return tile + row * keys + (key - block.first);
   }
 
-  /// The weights of all rows, zero where nothing is seen; false if nothing is seen anywhere.
+  /// Computes the weights of all rows; masked ones are zero. Returns false if the whole tile is
+  /// masked.
   bool softmax_rows(QueryTileOf& s, const KvTile<T>& block, bool selected) {
     const BlockMask seen = this->cover(s, block);
     if (seen == BlockMask::empty) return false;
@@ -108,8 +110,9 @@ class GradientWorker : public Worker<T, B, V> {
     return any;
   }
 
-  /// ∂L/∂score of all rows; the weights become those that met the values. Finish: through the
-  /// stages to the product; else up to where the votes come in.
+  /// Computes ∂L/∂score of all rows. The weights become those that multiplied the values, such as
+  /// those after dropout. With Finish, the gradient passes through the score stages to the product
+  /// q kᵀ; without, it stops where the selection gradient is added.
   template <bool Finish>
   void softmax_backward(QueryTileOf& s, const QueryTileGrad<T>& rows, const KvTileGrad<T>& kv,
                         T* grads) {
@@ -153,7 +156,7 @@ class GradientWorker : public Worker<T, B, V> {
               hook::weight(this->variant, weight, lanes)
                   .store_unaligned(at(weights_, row, kv.keys, lane));
             }
-          // Nought is hidden, and 0 · NaN is NaN.
+          // A zero weight masks its value, which may be NaN: 0 · NaN would be NaN.
           Batch<T> grad = simd::select(weight == zero, zero, weight * (grad_weight - delta));
           if (lanes.keys > 0) {
             hook::grad_scan_bias(this->variant, grad, lanes);
@@ -190,7 +193,8 @@ class GradientWorker : public Worker<T, B, V> {
       }
   }
 
-  /// out[key][d] += Σ_r tile[r][key] rows[r][d], over the rows that see each group of keys.
+  /// out[key][d] += Σ_r tile[r][key] rows[r][d], over the rows whose covered range meets the key's
+  /// group.
   void accumulate_rows(const QueryTileOf& s, const T* tile, const KeyRange* covered,
                        const KvTile<T>& block, const Rows<T>& rows, Index columns, T* out) {
     for (Index k = 0; k < block.last - block.first; k += group) {
@@ -240,7 +244,7 @@ class GradientWorker : public Worker<T, B, V> {
   }
 
   T *weights_, *grads_, *grad_weights_;  ///< [block_rows][block_keys]
-  T* votes_ = nullptr;                   ///< the same
+  T* votes_ = nullptr;                   ///< [block_rows][block_keys]
   KeyRange* covered_;                    ///< [groups]
 };
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// @file One thread's work on blocks: scores, selection, softmax, weighted sums.
+/// @file
+/// The work of one thread on one query tile and one KV tile: scores, selection, softmax and
+/// weighted sums.
 #pragma once
 
 #include "heed/engine/tile/online_softmax.hpp"
@@ -11,7 +13,7 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// V is the bound variant; every worker has its own copy, and with it its own add_scan_bias.
+/// V is the bound variant. Every worker has its own copy, and in it its own scan state.
 template <class T, class B, class V>
 class Worker {
   using Tile = Tiles<T, B>;
@@ -24,8 +26,8 @@ class Worker {
  public:
   Problem problem;
   V variant;
-  const T* offsets =
-      nullptr;  ///< positions of keys less that of row 0, where keys are not in order
+  /// Positions of keys minus that of row 0; null if keys are in order.
+  const T* offsets = nullptr;
   WorkStats stats{};
 
   Worker(const Problem& call, V bound_variant, Arena& arena)
@@ -48,14 +50,15 @@ class Worker {
             store.factors ? store.factors + first : nullptr};
   }
 
-  /// The selecting strip's scores on a key block, handed to the variant. With a projection of its
-  /// own only masks apply to them.
+  /// Computes the selecting tile's scores on a key block and passes them to the variant. If the
+  /// selection has its own projection, only masks apply to these scores.
   void select(QueryTileOf& s, const Block& block, bool projected) {
     score(s, block, projected);
     scan(s, block);
   }
-  /// Its two halves, for those to whom another thread gives the scores(). Not inlined: whichever
-  /// task works the scores out, it is by this one function, to the same bits.
+  /// The first half of it; scan() is the second. A task that gets the scores() from another thread
+  /// calls only scan(). Not inlined: all tasks compute scores by the same machine code, and so to
+  /// the same bits.
   [[gnu::noinline]] void score(QueryTileOf& s, const Block& block, bool projected) {
     std::fill_n(scores_, scores_of(s), masked<T>);
     const BlockMask seen = cover(s, block);
@@ -73,8 +76,8 @@ class Worker {
     return s.groups() * Tile::group_rows * Tile::block_keys;
   }
 
-  /// Adds a key block to what the strip has gathered.
-  /// @param selected  take the scores() of the selecting head, instead of computing them again.
+  /// Accumulates a key block into the states of a query tile.
+  /// @param selected  the tile's scores are scores(): do not recompute them.
   void attend(QueryTileOf& s, const Block& block, bool selected = false) {
     const BlockMask seen = cover(s, block);
     if (seen == BlockMask::empty) return;
@@ -117,8 +120,8 @@ class Worker {
     }
   }
 
-  /// The softmax weights of the strip on a key block, its lse known: handed to consume(row of the
-  /// strip, first key, weights), row by row.
+  /// Computes the softmax weights of a query tile with known lse on a key block. Calls
+  /// consume(row of the tile, key range, weights) for each row.
   template <class Consume>
   void softmax_from_lse(QueryTileOf& s, const Block& block, Consume&& consume) {
     const BlockMask seen = cover(s, block);
@@ -145,7 +148,7 @@ class Worker {
             .keys = block.last - block.first};
   }
 
-  /// What holds the registers that products are made in, where they must be held.
+  /// Reserves the matrix registers while it exists; does nothing for ordinary registers.
   struct NoRegisters {
     explicit NoRegisters(Index) {}
   };
@@ -184,8 +187,8 @@ class Worker {
             .origin = problem.first_position(at.batch)};
   }
 
-  /// Calls tile(shape, masked, key) on the tiles of a group that some row sees; returns the keys
-  /// they cover.
+  /// Calls tile(shape, masked, key) on each tile of a group that some row sees. Returns the key
+  /// range of these tiles.
   template <class TileFn>
   KeyRange each_tile(const QueryTileOf& s, Index g, const Block& block, bool partial,
                      TileFn&& tile) const {
@@ -196,7 +199,7 @@ class Worker {
       constexpr Index step = shape.panels * Tile::panel_keys;
       const Index first = hull.first - (hull.first - block.first) % step;
       for (Index key = first; key < hull.last; key += step) {
-        // Few rows are cheap to mask, and an instantiation less is not.
+        // Masking a few rows is cheap, and saves compiling an unmasked tile.
         if constexpr (shape.rows < Tile::group_rows)
           tile(shape, std::true_type(), key);
         else if (partial || key < full.first || key + step > full.last)
@@ -214,9 +217,9 @@ class Worker {
     return run(TileShape<Tile::group_rows, 1>());
   }
 
-  /// Softmax weights of one group, to weights[row of the group][key of the block], as operands W;
-  /// returns the keys they cover. The first operand is whole, and behind the last key nothing
-  /// weighs.
+  /// Computes the softmax weights of one row group into weights[row of the group][key of the
+  /// block], packed as W. Returns the covered key range, which starts on an operand boundary.
+  /// Weights past the last key are zero.
   template <class Softmax, class W>
   KeyRange weigh(QueryTileOf& s, Index g, const Block& block, bool selected, bool partial,
                  W* weights) {
@@ -230,20 +233,20 @@ class Worker {
         if constexpr (shape.rows == Tile::group_rows && !masked.value && !Tile::matrix_tiles)
           if (!selected && !block.stored)
             return softmax_full_tile(s, g, block, key, first, weights);
-      // A score the selecting head hid is hidden whatever the tile.
+      // Scores of the selecting head contain its mask already, whether this tile is masked or not.
       softmax_tile<shape.rows, shape.panels, masked.value, Softmax>(s, g, block, key, first,
                                                                     weights, selected);
     });
   }
 
-  /// The place of a row's weight for a key of the block, which begins an operand.
+  /// The address of a row's weight for a key of the block; the key must start an operand.
   template <class W>
   static W* weight_at(W* weights, Index row, Index key) {
     return weights + (row * Tile::block_keys + key) / simd::Operand<W>::numbers;
   }
 
-  /// Products of a row of a tile times the factors of its query and keys, unless those were packed
-  /// with them.
+  /// Multiplies the products of one row of a tile by the factors of its query and keys. Does
+  /// nothing if the packed operands contain the factors.
   template <std::size_t Vectors>
   HEED_INLINE static void scale(const QueryTileOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors]) {
@@ -251,14 +254,15 @@ class Worker {
       const Batch<T> factor(s.factors[row]);
 #pragma GCC unroll 8
       for (int v = 0; v < int(Vectors); ++v) x[v] = factor * x[v];
-      if (block.stored) return;  // its product came with its keys' factors
+      if (block.stored) return;  // its product already contains the factors of the keys
 #pragma GCC unroll 8
       for (int v = 0; v < int(Vectors); ++v)
         x[v] = simd::load(block.factors + (key - block.first) + v * simd::width<T>) * x[v];
     }
   }
 
-  /// Scores of one row of a tile as they leave the product, through the variant's register hooks.
+  /// Turns the products of one row of a tile into scores: applies factors, the variant's
+  /// per-register hooks and masks.
   template <bool Masked, std::size_t Vectors>
   HEED_INLINE void shape_scores(const QueryTileOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors], bool scored) const {
@@ -267,7 +271,7 @@ class Worker {
     for (int v = 0; v < int(Vectors); ++v) {
       const Lanes<T> at = lanes(s, row, block, key + v * simd::width<T>);
       if constexpr (Masked) {
-        if (at.keys <= 0) {  // behind the last key, where hooks have nothing to read
+        if (at.keys <= 0) {  // past the last key, where the hooks' tensors end
           x[v] = Batch<T>(masked<T>);
           continue;
         }
@@ -282,8 +286,7 @@ class Worker {
     }
   }
 
-  /// q·k of a tile, to the same place of a [block_rows][block_keys] buffer. One instantiation
-  /// serves every variant.
+  /// Computes q·k of a tile into its place in a [block_rows][block_keys] buffer, without any hook.
   template <int Rows, int Panels>
   void multiply(const QueryTileOf& s, Index g, const Block& block, Index key, T* out) const {
     if (block.stored) return dot_stored(s, g, block, key, Panels * Tile::panel_keys, out);
@@ -300,11 +303,11 @@ class Worker {
           Tile::block_keys);
   }
 
-  /// The same of keys as they are stored.
+  /// The same for unpacked keys.
   void dot_stored(const QueryTileOf& s, Index g, const Block& block, Index key, Index keys,
                   T* out) const {
     const Index row = g * Tile::group_rows, first = key - block.first;
-    if (key + keys > block.last)  // hooks meet noughts behind the last key, as in packed panels
+    if (key + keys > block.last)  // products past the last key are zero, as for packed panels
       for (Index r = 0; r < s.group_count(g); ++r)
         std::fill_n(out + (row + r) * Tile::block_keys + first, keys, T(0));
     block.stored->dot(
@@ -312,7 +315,7 @@ class Worker {
         {s.query_rows + row * s.query_stride(), s.group_count(g), s.dim, s.query_stride()}, first,
         std::min(keys, block.last - key), out + row * Tile::block_keys + first, Tile::block_keys);
   }
-  /// Adds what the weights of a group's rows make of values as they are stored.
+  /// Accumulates the product of a group's weights and unpacked values.
   void add_stored(const QueryTileOf& s, Index row, Index count, const Block& block,
                   const KeyRange& done) {
     const Index first = done.first - block.first, keys = done.last - done.first;
@@ -320,7 +323,7 @@ class Worker {
     for (Index r = 0; r < count; ++r) {
       T* const row_weights = weight_at(weights_, r, first);
       if (scale)
-        for (Index j = 0; j < keys; ++j)  // what is hidden stays so, be its scale NaN
+        for (Index j = 0; j < keys; ++j)  // a zero weight stays zero even if the scale is NaN
           row_weights[j] = row_weights[j] == T(0) ? T(0) : row_weights[j] * scale[first + j];
       if constexpr (Tile::numbers > 1)
         simd::pair_up(row_weights, keys, weight_at(operands_, r, first));
@@ -336,7 +339,7 @@ class Worker {
     for (int v = 0; v < int(Vectors); ++v) x[v] = simd::load(row + v * simd::width<T>);
   }
 
-  /// Scores as they would enter the softmax but for what is carried, to scores_.
+  /// Computes the scores of a tile, without the scan bias, into scores_.
   template <int Rows, int Panels, bool Masked>
   void store_scores(QueryTileOf& s, Index g, const Block& block, Index key, bool scored) {
     constexpr int vectors = Panels * Tile::panel_vectors;
@@ -354,7 +357,8 @@ class Worker {
     }
   }
 
-  /// What is hidden stays so, whatever stands where nothing was carried.
+  /// Adds the scan bias to the visible scores. Masked scores stay masked, because the bias of a
+  /// masked key may be unset.
   template <bool Masked, std::size_t Vectors>
   HEED_INLINE void add_scan_bias(const QueryTileOf& s, Index row, const Block& block, Index key,
                                  Batch<T> (&x)[Vectors]) const {
@@ -382,9 +386,9 @@ class Worker {
     }
   }
 
-  /// A whole tile that every row sees whole: from the product to the weights in registers. This is
-  /// where the time goes, so it is written out; all other tiles go by way of memory, row by row,
-  /// which costs them a few per cent and the compiler a tenth.
+  /// A full, unmasked tile, computed from the product to the weights in registers. Most of the time
+  /// is spent here. All other tiles go through memory row by row, which costs them a few per cent
+  /// of their speed but takes a tenth of the compile time.
   [[gnu::noinline]] void softmax_full_tile(QueryTileOf& s, Index g, const Block& block, Index key,
                                            Index first, Packed* weights) {
     constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
@@ -412,12 +416,12 @@ class Worker {
                                       Index first, W* weights, bool selected) {
     constexpr int vectors = Panels * Tile::panel_vectors;
     const Index row0 = g * Tile::group_rows, at = key - block.first;
-    const T* products = scores_;  // the selecting head's, finished
+    const T* products = scores_;  // already scores if `selected`
     if (!selected) {
       multiply<Rows, Panels>(s, g, block, key, products_);
       products = products_;
     }
-    // Rows that only fill a group have no product where keys are read as they are stored.
+    // With unpacked keys, the padding rows of a group have no products.
     const Index count = block.stored ? s.group_count(g) : Rows;
 #pragma GCC unroll 1
     for (Index r = 0; r < count; ++r) {
@@ -432,13 +436,14 @@ class Worker {
 
   static constexpr Index tile_size = Tile::block_rows * Tile::block_keys;
 
-  T* scores_ = nullptr;    ///< [block_rows][block_keys] the selecting head's
-  T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the tiles in hand
+  T* scores_ = nullptr;    ///< [block_rows][block_keys] scores of the selecting head
+  T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the current tiles
 
  private:
-  T* weights_ = nullptr;        ///< [group_rows][block_keys] as numbers, where they are wanted so
-  Packed* operands_ = nullptr;  ///< the same as they are multiplied, the very same if that is as
-                                ///< numbers; in rows that only fill a group there may be anything
+  T* weights_ = nullptr;  ///< [group_rows][block_keys]
+  /// The weights packed as operands; the same array if T is the operand type. Padding rows of a
+  /// group are unspecified.
+  Packed* operands_ = nullptr;
 };
 
 }  // namespace detail

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file From a register tile of scores to one of weights.
+/// @file
+/// The softmax of a register tile: scores to weights.
 #pragma once
 
 #include "heed/engine/tile/query_tile.hpp"
@@ -7,18 +8,19 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The running softmax (Milakov, Gimelshein: Online normalizer calculation for softmax,
-/// arXiv:1805.02867), with a lazy maximum: it is raised only when a score exceeds it by `slack`, so
-/// that what was summed is hardly ever rescaled. Weights stay below 2^slack, which costs no
+/// The online softmax (Milakov, Gimelshein: Online normalizer calculation for softmax,
+/// arXiv:1805.02867) with a lazy running maximum: the maximum is updated only if a score exceeds it
+/// by `slack`, so that the sums are rarely rescaled. Weights stay below 2^slack, which costs no
 /// accuracy.
 ///
-/// Weights are written as W, the operands they are multiplied as.
+/// Weights are stored as W, the operand type of the product with the values.
 struct OnlineSoftmax {
   template <class T>
   static constexpr T slack = T(8);
 
-  /// Raises the maximum of one row, given its largest scores, lane by lane; `done` are the weights
-  /// of the row that are there already, whole registers.
+  /// Raises the maximum of one row to the largest lane of `top`, and rescales the state. The
+  /// `count` weights of the row at `done`, in whole registers, are already stored and are rescaled
+  /// too.
   template <class T, class B, class W>
   [[gnu::noinline]] static void raise(QueryTile<T, B>& s, Index row, const Batch<T>& top, W* done,
                                       Index count) {
@@ -38,7 +40,8 @@ struct OnlineSoftmax {
     return top > Batch<T>(s.state.max[row] + slack<T>);
   }
 
-  /// Raises what maxima of a tile must be raised; `done` weights of a row stand before the tile's.
+  /// Rescales those rows of a tile whose maximum is too small. `done` is the number of weights of
+  /// each row that are already stored, before those of this tile.
   template <std::size_t Rows, std::size_t Vectors, class T, class B, class W>
   HEED_INLINE static void raise(QueryTile<T, B>& s, Index row,
                                 const Batch<T> (&scores)[Rows][Vectors], W* weights, Index stride,
@@ -48,7 +51,7 @@ struct OnlineSoftmax {
     for (int r = 1; r < int(Rows); ++r) any = any | exceeds(s, row + r, largest(scores[r]));
     if (!simd::any(any)) [[likely]]
       return;
-    // By way of memory, so that the scores can stay in their registers.
+    // The maxima go through memory, so that the scores stay in registers.
     T tops[Rows * std::size_t(simd::width<T>)];
 #pragma GCC unroll 16
     for (int r = 0; r < int(Rows); ++r)
@@ -65,8 +68,8 @@ struct OnlineSoftmax {
     }
   }
 
-  /// Weights of one row whose maximum stands: 2^(score − max), as change(weight, register) leaves
-  /// them.
+  /// Computes the weights 2^(score − max) of one row with the current maximum. Stores
+  /// change(weight, register); the sum is that of the unchanged weights.
   template <bool Masked, std::size_t Vectors, class T, class B, class W, class Change>
   HEED_INLINE static void weigh(QueryTile<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                                 W* weights, Change&& change) {
@@ -85,7 +88,7 @@ struct OnlineSoftmax {
     total.store_unaligned(sum);
   }
 
-  /// Both for one row.
+  /// Rescales one row if necessary, and computes its weights.
   template <bool Masked, std::size_t Vectors, class T, class B, class W, class Change>
   HEED_INLINE static void row(QueryTile<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],
                               W* weights, Index done, Change&& change) {
@@ -96,8 +99,8 @@ struct OnlineSoftmax {
   }
 };
 
-/// Weights from a log-sum-exp that is already known, RowStates::lse. Hidden keys weigh nothing, and
-/// so do those so far down that a product with their weight would be subnormal, which is slow.
+/// Weights from a known log-sum-exp, RowStates::lse. The weight of a masked key is zero. So is a
+/// weight so small that its products would be subnormal, because subnormal arithmetic is slow.
 struct KnownSoftmax {
   template <bool Masked, std::size_t Vectors, class T, class B, class Change>
   HEED_INLINE static void row(QueryTile<T, B>& s, Index row, const Batch<T> (&scores)[Vectors],

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The query rows in hand, and what has been gathered for them.
+/// @file
+/// A query tile: packed query rows, their key ranges and their softmax states.
 #pragma once
 
 #include "heed/engine/pack/packed_kv.hpp"
@@ -7,35 +8,36 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// At most block_rows rows that read one key head: a row block of one head or, where there are few
-/// queries, the rows of several heads of a group, head by head.
+/// At most block_rows query rows that read one key head: a row block of one head or, if there are
+/// few queries, the rows of several heads of one group, head by head.
 template <class T, class B>
 struct QueryTile {
   using Tile = Tiles<T, B>;
   using Packed = typename Tile::Packed;
 
-  /// So many are kept in rows: those that read what is stored, or all for matrix registers.
+  /// The largest tile that is also kept in rows: for kernels that read unpacked keys, or for matrix
+  /// registers.
   static constexpr Index max_query_rows = Tile::matrix_tiles ? Tile::block_rows : max_gemv_rows;
 
   Index count = 0;      ///< rows
   Index head = 0;       ///< of the first row
-  Index heads = 0;      ///< how many heads the rows belong to
+  Index heads = 0;      ///< number of heads that the rows belong to
   Index first_row = 0;  ///< index of the first row in its head
   Index dim = 0;
 
-  Row* rows = nullptr;         ///< [block_rows]; behind the last, the last again
-  KeyRange* ranges = nullptr;  ///< [block_rows] the interval of keys each row sees
-  /// [groups][packed dim][group_rows], scaled to log2 units; of pairs not scaled. Matrix registers
-  /// have none.
+  Row* rows = nullptr;         ///< [block_rows]; padded with copies of the last row
+  KeyRange* ranges = nullptr;  ///< [block_rows] the interval of keys that each row sees
+  /// [groups][packed dim][group_rows], scaled to log2 units; pairs are not scaled. Unset for matrix
+  /// registers.
   const Packed* queries = nullptr;
-  T* factors = nullptr;  ///< [block_rows] what scales them, of pairs
-  /// [max_query_rows][query_stride()], if they are no more; scaled as `queries` are. For matrix
-  /// registers noughts stand behind the last, up to a whole group.
+  T* factors = nullptr;  ///< [block_rows] the scale factors, for pairs only
+  /// [max_query_rows][query_stride()], set if count ≤ max_query_rows; scaled like `queries`. For
+  /// matrix registers, zero-padded to a whole group.
   Packed* query_rows = nullptr;
-  RowStates<T> state;  ///< of block_rows
+  RowStates<T> state;  ///< [block_rows]
 
-  KeyRange hull{};                 ///< every key some row sees
-  KeyRange* group_hull = nullptr;  ///< [groups]
+  KeyRange hull{};                 ///< the smallest range of all keys that any row sees
+  KeyRange* group_hull = nullptr;  ///< [groups] the same for the rows of each group
   KeyRange* group_full = nullptr;  ///< [groups] keys that all rows of the group see
 
   QueryTile() = default;
@@ -49,12 +51,13 @@ struct QueryTile {
     query_rows = arena.take<Packed>(max_query_rows * query_stride());
   }
 
-  /// A strip that only scores: its packed queries are elsewhere, its lse is known.
+  /// A tile without packed queries and accumulators of its own: the caller sets `queries`, and the
+  /// lse is known.
   static QueryTile scoring(Index head_dim, Arena& arena) {
     return QueryTile(head_dim, RowStates<T>::known(Tile::block_rows, arena), arena);
   }
 
-  /// Operands of a query, see simd::Operand.
+  /// Operands per query, see simd::Operand.
   Index packed_dim() const { return simd::operands<Packed>(dim); }
   Index query_stride() const { return round_up(packed_dim(), simd::width<T>); }
   Index groups() const { return (count + Tile::group_rows - 1) / Tile::group_rows; }
@@ -62,7 +65,7 @@ struct QueryTile {
     return std::min<Index>(Tile::group_rows, count - group * Tile::group_rows);
   }
 
-  /// Names the rows and asks the variant what they see.
+  /// Sets the rows of the tile, and the key ranges that they see under the variant.
   template <class V>
   void place(const Problem& p, const V& variant, Index batch, Index head0, Index head_count,
              Index row0, Index row_count) {
@@ -79,7 +82,7 @@ struct QueryTile {
       const KeyRange range =
           hook::keys(variant, KeyRange{0, p.keys}, rows[r]) & KeyRange{0, p.keys};
       ranges[r] = range.first < range.last ? range : KeyRange{0, 0};
-      if (r >= count) continue;  // fills the registers, is never read
+      if (r >= count) continue;  // padding: computed, but its results are never read
       const Index g = r / Tile::group_rows;
       group_full[g] = group_full[g] & ranges[r];
       if (range.first >= range.last) continue;
@@ -89,7 +92,7 @@ struct QueryTile {
     }
   }
 
-  /// From here on the keys are others: so many, and every row sees them all.
+  /// Sets all ranges to keys [0, keys): the next keys are compacted, and every row sees them all.
   void see_all(Index keys) {
     hull = {0, keys};
     std::fill_n(ranges, groups() * Tile::group_rows, hull);
@@ -97,8 +100,8 @@ struct QueryTile {
     std::fill_n(group_full, groups(), hull);
   }
 
-  /// Packs the rows: row_of(row, r) points to the D numbers of a group's row r, factor(row) scales
-  /// them. `room` is for a group.
+  /// Packs the queries: row_of(row, r) points to the D numbers of row r of its group, and
+  /// factor(row) scales them. `room` holds one group.
   template <class RowOf, class Factor>
   void pack(RowOf&& row_of, Factor&& factor, const PackScratch<T, Packed>& room = {}) {
     if constexpr (!Tile::matrix_tiles)
@@ -113,7 +116,7 @@ struct QueryTile {
     if (count <= max_query_rows) pack_rows(row_of, factor);
   }
 
-  /// Nothing seen yet, but for each head's sink, if it counts here.
+  /// Resets the softmax states. If `with_sinks`, each state starts with the sink of its head.
   template <class V>
   void clear(const V& variant, bool with_sinks = true) {
     const Index padded = groups() * Tile::group_rows;
@@ -126,12 +129,12 @@ struct QueryTile {
     }
   }
 
-  /// Adds what another strip of the same rows gathered from other keys.
+  /// Merges the states of another tile, of the same rows and other keys.
   void add(const QueryTile& other) {
     for (Index r = 0; r < count; ++r) state.merge(r, other.state);
   }
 
-  /// Writes out and, if asked for, lse.
+  /// Writes out and, if given, lse.
   void finish(const View<T, 4>& result, const View<T, 3>& lse) const {
     for (Index r = 0; r < count; ++r) {
       const Row& row = rows[r];
@@ -141,7 +144,7 @@ struct QueryTile {
   }
 
  private:
-  /// What every strip has.
+  /// The members that every tile has.
   QueryTile(Index head_dim, const RowStates<T>& states, Arena& arena)
       : dim(head_dim),
         rows(arena.take<Row>(Tile::block_rows)),
@@ -150,7 +153,7 @@ struct QueryTile {
         group_hull(arena.take<KeyRange>(Tile::groups)),
         group_full(arena.take<KeyRange>(Tile::groups)) {}
 
-  /// To query_rows.
+  /// Packs the queries into query_rows.
   template <class RowOf, class Factor>
   void pack_rows(RowOf& row_of, Factor& factor) {
     for (Index r = 0; r < count; ++r) {
@@ -165,7 +168,7 @@ struct QueryTile {
         factors[r] = factor(rows[r]);
       }
     }
-    if constexpr (Tile::matrix_tiles) {  // which multiply whole groups
+    if constexpr (Tile::matrix_tiles) {  // matrix registers multiply whole groups
       const Index filled = groups() * Tile::group_rows;
       std::fill(query_rows + count * query_stride(), query_rows + filled * query_stride(),
                 Packed{});
@@ -173,7 +176,7 @@ struct QueryTile {
     }
   }
 
-  Packed* own_queries_ = nullptr;  ///< where pack() writes
+  Packed* own_queries_ = nullptr;  ///< the destination of pack()
 };
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The state of a softmax over the keys that its row has met.
+/// @file
+/// The running softmax state of a row.
 #pragma once
 
 #include "heed/core/workspace.hpp"
@@ -13,20 +14,20 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The maximum of a row that has met no key: finite, and below every score that is visible.
+/// The maximum of a row that has seen no key: finite, and below every visible score.
 template <class T>
 inline constexpr T no_maximum = masked<T> / 2;
-/// The log-sum-exp of such a row: beyond every score, so that no key has weight in it.
+/// The log-sum-exp of such a row: above every score, so that every weight is zero.
 template <class T>
 inline constexpr T no_lse = std::numeric_limits<T>::max() / 2;
 
-/// Two states of a row, over disjoint keys, as one: the common maximum, and the factors that bring
-/// what each has summed to it, zero where nothing of it counts.
+/// Merges two states of a row over disjoint keys: the common maximum, and the correction factors
+/// that rescale both sums to it. A factor is zero if its side is negligible.
 template <class T>
 struct Joint {
   T max, first, second;
 
-  /// @param power  the exponential in the unit of the maxima.
+  /// @param power  the exponential to the base of the maxima's unit: 2^x for log2 units.
   template <class Power>
   static Joint of(T first_max, T second_max, Power&& power) {
     const T max = std::max(first_max, second_max);
@@ -34,15 +35,15 @@ struct Joint {
   }
 };
 
-/// The states of a block of rows, in log2 units. A forward pass gathers out, sum and max; what
-/// weighs keys again reads lse, and nothing else.
+/// The softmax states of a block of rows, in log2 units. A forward pass accumulates out, sum and
+/// max. A pass that recomputes the weights reads only lse.
 template <class T>
 struct RowStates {
   Index columns = 0;
   T* out = nullptr;  ///< [rows][columns] Σ 2^(s − max) v
-  T* sum = nullptr;  ///< [rows][width] Σ 2^(s − max), lane by lane
-  T* max = nullptr;  ///< [rows] no score exceeds it by more than OnlineSoftmax::slack
-  T* lse = nullptr;  ///< [rows] log2 Σ 2^s, no_lse where nothing was seen
+  T* sum = nullptr;  ///< [rows][width] Σ 2^(s − max), partial sums per lane
+  T* max = nullptr;  ///< [rows] running maximum, at most OnlineSoftmax::slack too small
+  T* lse = nullptr;  ///< [rows] log2 Σ 2^s; no_lse for rows that see no key
 
   RowStates() = default;
   RowStates(Index rows, Index value_columns, Arena& arena)
@@ -52,28 +53,29 @@ struct RowStates {
         max(arena.take<T>(rows)),
         lse(arena.take<T>(rows)) {}
 
-  /// Of rows whose log-sum-exp is known: nothing is gathered.
+  /// States of rows whose log-sum-exp is known. They have no accumulators.
   static RowStates known(Index rows, Arena& arena) {
     RowStates states;
     states.lse = arena.take<T>(rows);
     return states;
   }
 
-  /// No key has been met.
+  /// Resets a row to the state of no key.
   void clear(Index row) {
     std::fill_n(out + row * columns, columns, T(0));
     std::fill_n(sum + row * simd::width<T>, simd::width<T>, T(0));
     max[row] = no_maximum<T>;
   }
-  /// No key but one of this score, which has no value.
+  /// Resets a row to the state of one key with this score and without a value: a sink.
   void clear(Index row, T score) {
     clear(row);
     max[row] = score;
     sum[row * simd::width<T>] = T(1);
   }
 
-  /// Makes this the maximum of a row. Returns the factor of what was weighed before. What has faded
-  /// is zero and never subnormal: the products to come would be slow.
+  /// Sets the maximum of a row and rescales its sums. Returns the correction factor, by which
+  /// earlier weights must be multiplied too. Very small results become zero, because arithmetic on
+  /// subnormal numbers is slow.
   T rescale(Index row, T to) {
     const T factor = simd::fading(max[row] - to);
     max[row] = to;
@@ -82,7 +84,7 @@ struct RowStates {
     return factor;
   }
 
-  /// Adds what the same row gathered from other keys.
+  /// Merges the state of the same row over other keys.
   void merge(Index row, const RowStates& other) {
     const auto joint =
         Joint<T>::of(max[row], other.max[row], [](T exponent) { return simd::fading(exponent); });
@@ -94,26 +96,26 @@ struct RowStates {
     max[row] = joint.max;
   }
 
-  /// Writes Σ w v; zero where no key was seen.
+  /// Writes Σ w v; zero if the row saw no key.
   void finish(Index row, T* to, Index numbers) const {
     const T sum_of_row = total(row), inverse = is_zero(sum_of_row) ? T(0) : 1 / sum_of_row;
     for (Index d = 0; d < numbers; ++d) to[d] = inverse * out[row * columns + d];
   }
-  /// The log-sum-exp of what a row has gathered, in natural units; −∞ where no key was seen.
+  /// The log-sum-exp of the accumulated keys in natural units; −∞ if the row saw no key.
   T natural_lse(Index row) const {
     const T sum_of_row = total(row);
     return is_zero(sum_of_row) ? -std::numeric_limits<T>::infinity()
                                : (max[row] + std::log2(sum_of_row)) * simd::ln2<T>;
   }
-  /// The same in log2 units, as know() takes it.
+  /// The same in log2 units, as know() takes it; no_lse if the row saw no key.
   T gathered_lse(Index row) const {
     const T sum_of_row = total(row);
     return is_zero(sum_of_row) ? no_lse<T> : max[row] + std::log2(sum_of_row);
   }
 
-  /// From here on the log-sum-exp of a row is known.
+  /// Sets the log-sum-exp of a row, in log2 units.
   void know(Index row, T log2_lse) { lse[row] = log2_lse; }
-  /// The same, as natural_lse() gave it.
+  /// Sets the log-sum-exp of a row from the result of natural_lse().
   void know_natural(Index row, T natural) {
     const T log2_lse = natural * simd::log2e<T>;
     know(row, log2_lse > masked_below<T> ? log2_lse : no_lse<T>);
@@ -121,7 +123,8 @@ struct RowStates {
 
  private:
   T total(Index row) const { return simd::reduce_add(simd::load(sum + row * simd::width<T>)); }
-  /// A row that saw NaN is not empty; said in bits, which -ffast-math leaves alone.
+  /// Tests the bits, because -ffast-math may assume that there is no NaN. A sum of NaN is not zero:
+  /// such a row has seen a key.
   static bool is_zero(T x) { return std::bit_cast<simd::Int<T>>(x) == 0; }
 };
 
