@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-/// @file What every head's tiles lie between in the backward pass, and how gradients leave it.
+/// @file
+/// Packed inputs and gradient accumulators of the backward pass.
 #pragma once
 
 #include "heed/engine/schedule/qk_operands.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
-/// What a backward call reads and writes.
+/// The tensors that a backward call reads and writes.
 template <class T>
 struct BackwardTensors {
   View<const T, 4> q, k, v, out, grad_out;
@@ -15,15 +16,15 @@ struct BackwardTensors {
   View<const T, 3> grad_lse{};
 };
 
-/// Where a thread gathers what a key block sends back.
+/// One thread's accumulators of the gradients of a key block.
 template <class T>
 struct KvGradients {
-  Index heads;       ///< how many gather grads by grads: all key heads, or 1 at a time
+  Index heads;       ///< all key heads side by side, or 1 at a time
   T *keys, *values;  ///< [heads][block_keys][columns]
 };
 
-/// The sides of q kᵀ and of ∂L/∂out vᵀ. finish_…() takes what has gathered to the caller's tensors,
-/// and to the stages what their factors had in it.
+/// The operands of q kᵀ and of ∂L/∂out vᵀ. The functions finish_…() write the accumulated gradients
+/// to the caller's tensors, and pass the gradients of their factors to the stages.
 template <class T, class B>
 class BackwardOperands {
   using Tile = Tiles<T, B>;
@@ -41,13 +42,13 @@ class BackwardOperands {
         grad_rows_(x.grad_out, false, Tile::block_rows, arena),
         delta_(arena.take<T>(call.batch * call.heads * padded_)) {}
 
-  /// @param heads  1 or all of them.
+  /// @param heads  1, or all key heads.
   KvGradients<T> key_gradients(Index heads, Arena& arena) const {
     const Index rows = heads * Tile::block_keys;
     return {heads, arena.take<T>(rows * product_.columns()), arena.take<T>(rows * value_columns_)};
   }
 
-  /// To be called once, before the rest. `variant` is bound.
+  /// Must be called once, before the functions below. `variant` is bound.
   template <class V>
   void pack(const V& variant, const Executor& executor) {
     product_.pack(
@@ -64,7 +65,7 @@ class BackwardOperands {
     executor(problem_.batch * problem_.heads, [&](Index task, Index) {
       const Index h = task % problem_.heads, b = task / problem_.heads;
       for (Index i = 0; i < problem_.queries; ++i) {
-        // A row that saw nothing takes no gradient, whatever stands there.
+        // A row that saw no key has no gradient, even if its grad_out is NaN.
         T sum = 0;
         if (x_.lse(b, h, i) > masked_below<T>) {
           for (Index d = 0; d < problem_.value_dim; ++d)
@@ -76,7 +77,7 @@ class BackwardOperands {
     });
   }
 
-  /// The query_tiles of one head, [row blocks], their lse in place.
+  /// Sets the query tiles of one head, [row blocks], with their lse.
   template <class V>
   void place(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
     product_.place(variant, query_tiles, b, h);
@@ -97,7 +98,7 @@ class BackwardOperands {
     return grads;
   }
 
-  /// The block of keys that begins with this one.
+  /// The key block that starts with key `first`.
   KvTile<T> keys(Index b, Index g, Index first) const { return product_.keys(b, g, first); }
   KvTileGrad<T> kv_tile_grad(const KvGradients<T>& to, Index b, Index g, Index first) const {
     const Index row = to.heads > 1 ? g * Tile::block_keys : 0;
@@ -112,7 +113,7 @@ class BackwardOperands {
     std::fill_n(to.values, rows * value_columns_, T(0));
   }
 
-  /// A block of one key head, whose rows have all been.
+  /// Writes the gradients of a key block of one key head, after all rows were accumulated.
   template <class V>
   void finish_keys(V& variant, Index b, Index g, const KvTileGrad<T>& grads) const {
     for (Index j = grads.keys.first; j < grads.keys.last; ++j) {
@@ -129,7 +130,7 @@ class BackwardOperands {
     }
   }
 
-  /// One head's, when all keys have been.
+  /// Writes the query gradients of one head, after all keys were accumulated.
   template <class V>
   void finish_queries(V& variant, Index b, Index h) const {
     for (Index i = 0; i < problem_.queries; ++i) {
@@ -142,7 +143,8 @@ class BackwardOperands {
     }
   }
 
-  /// A sink is a key without a value: its weight times what the row's softmax sends back.
+  /// Passes the gradients of the sinks to the stages. A sink is a key without a value, so that its
+  /// gradient is −Σ_i weight(i) · delta(i).
   template <class V>
   void finish_sinks(V& variant) const {
     for (Index b = 0; b < problem_.batch; ++b)
@@ -160,12 +162,12 @@ class BackwardOperands {
  private:
   Row row_at(Index b, Index h, Index i) const { return problem_.row(b, h, i); }
 
-  /// grad ← factor · gathered; the factor's own gradient is gathered · x.
+  /// grad ← factor · gathered; the gradient of the factor is gathered · x.
   template <class Grad, class Factor>
   static void finish_row(const T* gathered, const T* x, T* grad, Index dim, Factor&& factor,
                          Grad&& grad_factor) {
     T dot = 0;
-    // What nobody saw gathered nought, and may be NaN.
+    // Numbers that no row saw have accumulated zero, and may be NaN themselves.
     for (Index d = 0; d < dim; ++d)
       if (gathered[d] != T(0)) dot += gathered[d] * x[d];
     grad_factor(dot);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// The loops of the backward pass: key blocks outermost, rows the other way.
+/// The loops of the backward pass: key blocks outermost, row blocks from last to first.
 #pragma once
 
 #include "heed/engine/options.hpp"
@@ -92,7 +92,7 @@ class BackwardPass {
     return s;
   }
 
-  /// There is nothing to sum up.
+  /// Without batch entries or heads, all gradients are zero.
   WorkStats clear_all() {
     Arena measure;
     bound<T>(variant_, problem_, measure);
@@ -114,9 +114,9 @@ class BackwardPass {
     QueryTileOf* selectors;    ///< [row blocks]
     KvGradients<T> grads;
     T* grad_projection_keys;  ///< [block_keys][columns]
-    T* carried;               ///< [row blocks][block_keys]
-    T* key_bias;              ///< what key_bias() gave
-    Index batch;              ///< the batch entry all this is about, or −1
+    T* carried;               ///< [row blocks][block_keys] scan state at the start of row blocks
+    T* key_bias;              ///< the result of hook::monotone_key_bias()
+    Index batch;              ///< the batch entry that the members belong to, or −1
   };
 
   void plan() {
@@ -185,7 +185,7 @@ class BackwardPass {
     return a.first < b.last && b.first < a.last;
   }
 
-  /// A variant that carried nothing: the heads of one key head.
+  /// Without a scan: processes the heads of one key head.
   void attend(WorkerScratch& own, Index task) {
     const Index b = task / problem_.key_heads, g = task % problem_.key_heads;
     WorkerOf& worker = own.worker;
@@ -207,8 +207,8 @@ class BackwardPass {
     hook::end(worker.variant);
   }
 
-  /// A variant that carried: key blocks in parallel, one behind the other, since all of them add to
-  /// the gradients of the queries. Taken in order, none waits for one that nobody has begun.
+  /// With a scan: processes key blocks in parallel, staggered, because all of them add to the query
+  /// gradients. The blocks start in order, so that none waits for a block that has not started.
   void attend_in_order(WorkerScratch* scratch, const Executor& executor) {
     std::atomic<Index> next{0};
     const Index tasks = problem_.batch * key_blocks_;
@@ -250,9 +250,9 @@ class BackwardPass {
     return all;
   }
 
-  /// All heads on one key block. The selecting head's scores descend the rows once, to know what is
-  /// carried into every row block, down to where nobody gives the keys any weight any more; from
-  /// there all heads ascend.
+  /// Processes all heads on one key block. A first sweep down the rows computes the selecting
+  /// head's scores and saves the scan state at the start of each row block. It ends at the first
+  /// row block that gives the keys no weight. From there, all heads go back up.
   void attend_key_block(WorkerScratch& own, Index b, Index index) {
     enter(own, b);
     WorkerOf& worker = own.worker;
@@ -272,7 +272,7 @@ class BackwardPass {
     for (Index i = blocks_; i-- > 0;) {
       order_.wait(b * blocks_ + i, index);
       if (i < alive && is_visible(own, i, block)) {
-        if (i + 1 < alive) {  // else descend() ended here
+        if (i + 1 < alive) {  // else the state is still that of descend()
           hook::restore_scan(variant, first, keys, own.carried + i * Tile::block_keys);
           worker.select(own.selectors[i], block, bool(projection_));
         }
@@ -288,7 +288,7 @@ class BackwardPass {
                               projection_.kv_tile_grad(own.grad_projection_keys, b, 0, first));
   }
 
-  /// Does anybody look at this block from these rows?
+  /// True if any of these rows sees the key block.
   bool is_visible(const WorkerScratch& own, Index i, const KvTile<T>& block) const {
     bool any =
         hook::visits_masked_tiles(own.worker.variant) || overlap(own.selectors[i].hull, block);
@@ -296,7 +296,7 @@ class BackwardPass {
       any |= overlap(own.query_tiles[h * blocks_ + i].hull, block);
     return any;
   }
-  /// Has selection masked all these keys for good, from this row block on?
+  /// True if selection has masked all these keys for good, from this row block on.
   bool is_dead(const WorkerScratch& own, Index b, Index i, const KvTile<T>& block) const {
     if (own.key_bias == nullptr) return false;
     for (Index j = block.first; j < block.last; ++j)
@@ -310,8 +310,8 @@ class BackwardPass {
     return sum;
   }
 
-  /// Leaves what is carried into each row block in WorkerScratch::carried; returns the first row
-  /// block from which on the keys are dead.
+  /// Saves the scan state at the start of each row block in WorkerScratch::carried. Returns the
+  /// first row block from which on the keys are dead.
   Index descend(WorkerScratch& own, Index b, const KvTile<T>& block) {
     WorkerOf& worker = own.worker;
     Index i = 0;
@@ -324,7 +324,7 @@ class BackwardPass {
     return i;
   }
 
-  /// All heads on one tile, the selecting one last.
+  /// Processes all heads on one tile, the selecting head last.
   void ascend(WorkerScratch& own, Index b, const KvTile<T>& block, Index i) {
     WorkerOf& worker = own.worker;
     hook::clear_scan_gradient(worker.variant);
@@ -355,7 +355,7 @@ class BackwardPass {
   ProjectionOperands<T, B> projection_;
   OrderedSums order_;
   ScoreBounds<T> bounds_;
-  double* dropped_ = nullptr;  ///< [B][key blocks] what rows may lose of each
+  double* dropped_ = nullptr;  ///< [B][key blocks] bound of the weight that rows lose of each
 };
 
 }  // namespace detail

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The loops of the forward pass: one nest for every variant.
+/// @file
+/// The loops of the forward pass: one loop nest for all variants.
 #pragma once
 
 #include "heed/engine/options.hpp"
@@ -13,7 +14,7 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// One forward call, or the part of it that `weights` repeats.
+/// One forward call, or the part of it that weights() repeats.
 template <class T, class B, Stage V>
 class Pass {
   using Tile = Tiles<T, B>;
@@ -26,7 +27,7 @@ class Pass {
   using Scratch = PackScratch<T, Packed>;
 
  public:
-  /// @param tensors  q, k and v, named; the variant's are added.
+  /// @param tensors  contains q, k and v; the variant's tensors are added.
   Pass(const StoredTensor<T>& q, const StoredTensor<T>& k, const StoredTensor<T>& v,
        const V& variant, CallTensors* tensors = nullptr)
       : q_(q),
@@ -84,11 +85,12 @@ class Pass {
     return stats;
   }
 
-  /// Softmax weights of rows [row, row + rows) of one head, their lse known, to out [rows, Nk].
+  /// Writes the softmax weights of rows [row, row + rows) of one head, with known lse, to out
+  /// [rows, Nk].
   void softmax_weights(const View<const T, 3>& lse, Index batch, Index head, Index row, Index rows,
                        const View<T, 2>& out) {
     plan(1);
-    plan_.kv_splits = 0;  // packed as for many rows, however few these are
+    plan_.kv_splits = 0;  // pack in advance, even for few rows
     Arena measure;
     layout(measure, 1);
     Workspace workspace;
@@ -100,8 +102,8 @@ class Pass {
       for (Index j = 0; j < problem_.keys; ++j) out(i, j) = T(0);
     WorkerOf& worker = own.worker;
     hook::begin(worker.variant, batch, false);
-    // What is carried has to come down from the first row; without it only the rows' own blocks
-    // run.
+    // A scan must start at the first row. Without one, only the row blocks of the requested rows
+    // are needed.
     const Index start = scans_ ? 0 : row / plan_.block_rows * plan_.block_rows;
     for (Index i = start; i < row + rows; i += plan_.block_rows) {
       const Index count = std::min(plan_.block_rows, problem_.queries - i);
@@ -130,8 +132,8 @@ class Pass {
     QueryTileOf* query_tiles;
     CompactedKeys<T, B> compacted;
     KvPacker<T, B> packer;
-    Scratch pack_scratch;            ///< for a panel
-    Index partition = 0, round = 0;  ///< of descend(), see select()
+    Scratch pack_scratch;            ///< holds one panel
+    Index partition = 0, round = 0;  ///< set by descend(), see select()
     bool publishes = false;
   };
 
@@ -145,7 +147,7 @@ class Pass {
     }
     plan_ = Plan::of<Tile>(problem_, scans_, workers);
   }
-  /// Of one executor call that has scratch a worker.
+  /// The largest number of tasks in one executor call that uses scratch per worker.
   Index most_tasks() const {
     const Index key_blocks = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys,
                 bounds = plan_.blocks + problem_.keys / plan_.block_rows + 1;
@@ -187,7 +189,7 @@ class Pass {
       CompactedKeys<T, B> compacted;
       if (prunes_) {
         const Index heads = plan_.worker_tiles * plan_.tile_heads, group = problem_.group();
-        // Their own key heads, and the selecting head's.
+        // The key heads of the worker's own heads, and that of the selecting head.
         compacted = CompactedKeys<T, B>(
             problem_, std::min((heads + group - 2) / group + 2, problem_.key_heads), arena);
       }
@@ -268,11 +270,12 @@ class Pass {
                       [&](Index worker) { return scratch[worker].pack_scratch.rows; });
   }
 
-  /// Calls visit(selecting block, first, last) for the key blocks that some query_tile or the
-  /// selector sees. Where something selects, the last first: what lies far back is what was
-  /// forgotten, and a maximum that starts near its end is rarely raised. Else the last, for the
-  /// same reason, since scores may favour the recent, and then from the first on, as memory is read
-  /// fastest. Where keys were dropped, blocks begin at CompactedKeys::boundary(), a panel.
+  /// Calls visit(selecting block, first, last) for the key blocks that a query tile or the selector
+  /// sees. With a selection, blocks run from last to first: the oldest keys are masked most, so a
+  /// running maximum that starts with the newest keys is rarely rescaled. Without one, the last
+  /// block runs first, for the same reason, since scores may favour recent keys; the others follow
+  /// from the first on, the fastest order to read memory. If keys were pruned, the blocks start at
+  /// CompactedKeys::boundary(), the start of a panel.
   template <class Visit>
   void each_key_block(WorkerScratch& own, Index query_tiles, Visit&& visit) {
     KeyRange hull{problem_.keys, 0};
@@ -299,11 +302,11 @@ class Pass {
     }
   }
 
-  /// Rows that carry nothing: one query_tile.
+  /// Without a scan: processes one query tile.
   void attend_rows(WorkerScratch& own, Index task, const View<T, 4>& out, const View<T, 3>& lse) {
     const Index query_tiles = plan_.query_tiles;
-    // The last rows first: under a causal mask they are the longest, and short tasks even out the
-    // end.
+    // The last rows run first: under a causal mask they see the most keys, and short tasks at the
+    // end balance the load.
     const Index block = plan_.blocks - 1 - task / query_tiles % plan_.blocks,
                 batch = task / query_tiles / plan_.blocks,
                 head = task % query_tiles * plan_.tile_heads, row = block * plan_.block_rows,
@@ -321,7 +324,8 @@ class Pass {
     hook::end(worker.variant);
   }
 
-  /// All rows of a query_tile on one split of the keys that they see, to be gathered.
+  /// Processes all rows of a query tile on one split of the keys that they see. run() merges the
+  /// splits.
   void attend_split(WorkerScratch& own, Index task, QueryTileOf& query_tile) {
     const Index tile_index = task / plan_.kv_splits, split = task % plan_.kv_splits,
                 query_tiles = plan_.query_tiles, batch = tile_index / query_tiles,
@@ -344,7 +348,7 @@ class Pass {
     hook::end(worker.variant);
   }
 
-  /// A partition of the heads of one batch entry, from the first row to the last.
+  /// Processes a partition of the heads of one batch entry, from the first row to the last.
   void descend(WorkerScratch& own, Index task, const View<T, 4>& out, const View<T, 3>& lse) {
     const Index batch = task / plan_.head_partitions, partition = task % plan_.head_partitions,
                 query_tiles = plan_.query_tiles,
@@ -387,9 +391,10 @@ class Pass {
     if (plan_.head_partitions > 1) score_rings_[batch].detach(partition);
   }
 
-  /// Selects on a key block. The partition that has the selecting head works its scores out and
-  /// publishes them to the others. Names rise: rounds are row blocks' own keys and those left of
-  /// earlier ones, and in a round the last key block comes first.
+  /// Scans a key block with the selecting head's scores. The partition of the selecting head
+  /// computes them and publishes them to the others. The sequence number increases from call to
+  /// call: each row block has two rounds, for the keys from boundary() on and for the compacted
+  /// keys, and in a round the last key block comes first.
   void select(WorkerScratch& own, const Block& block, bool projected) {
     WorkerOf& worker = own.worker;
     if (plan_.head_partitions == 1) return worker.select(own.selector, block, projected);
@@ -412,15 +417,16 @@ class Pass {
     bool has(Index head) const { return first <= head && head < last; }
   };
 
-  /// Where a key head's compacted keys are: its own in order, then the selecting one, if it is
-  /// another.
+  /// The slot of a head's compacted keys: first the key heads of the task in order, then that of
+  /// the selecting head if the task does not have it.
   Index slot(Index head, const Heads& heads) const {
     const Index g = problem_.key_head(head), first = problem_.key_head(heads.first),
                 last = problem_.key_head(heads.last - 1);
     return first <= g && g <= last ? g - first : last + 1 - first;
   }
 
-  /// None is dropped else: a dead key's NaN would vanish, and blocks could not begin anywhere.
+  /// A precondition for pruning: the NaN of a pruned value would be lost, and Rows::from() lets
+  /// blocks start at any row only if all blocks are finite.
   bool values_are_finite(Index batch) const {
     bool all = true;
     for (Index g = 0; g < problem_.key_heads; ++g)
@@ -429,8 +435,8 @@ class Pass {
     return all;
   }
 
-  /// Before a row block: drops the keys that are masked for good, of those in panels before its
-  /// own.
+  /// Runs before a row block: prunes the keys that are masked for good, of those in panels before
+  /// the panel of its first row.
   void drop(WorkerScratch& own, T* key_bias, Index batch, Index row, const Heads& heads) {
     const Index end = (problem_.position(batch, row)) / Tile::panel_keys * Tile::panel_keys;
     if (!own.compacted.drop(end, key_bias, bounds_, batch, row / plan_.block_rows)) return;
@@ -442,7 +448,8 @@ class Pass {
     if (!heads.has(selecting)) pack_compacted(own, batch, selecting, heads);
   }
 
-  /// Not inlined: whichever task has the selecting head, one function packs its keys.
+  /// Not inlined: all tasks pack the selecting head's keys by the same machine code, and so to the
+  /// same bits.
   [[gnu::noinline]] void pack_compacted(WorkerScratch& own, Index batch, Index head,
                                         const Heads& heads) {
     const Index g = problem_.key_head(head);
@@ -452,7 +459,7 @@ class Pass {
         values_(batch, g), own.pack_scratch);
   }
 
-  /// The keys that are left of those before CompactedKeys::boundary(), which every row sees.
+  /// Processes the live keys before CompactedKeys::boundary(), which every row sees.
   void attend_compacted(WorkerScratch& own, Index query_tiles, const Heads& heads) {
     WorkerOf& worker = own.worker;
     const Index count = worker.problem.keys = own.compacted.count();

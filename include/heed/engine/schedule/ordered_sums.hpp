@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Tasks that add to the same places one after the other, in a fixed order.
+/// @file
+/// Lets tasks add to the same buffers one after the other, in a fixed order.
 #pragma once
 
 #include "heed/core/workspace.hpp"
@@ -9,8 +10,9 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Each place is visited by visitor 0, 1, 2 …, whoever runs them: sums are then the same for any
-/// number of threads. Who waits must be sure that the visitors before it are being run.
+/// A ticket lock per slot: the tasks with tickets 0, 1, 2 … add to a slot in that order, so that
+/// floating-point sums do not depend on the number of threads. Tasks must start in the order of
+/// their tickets, or wait() may deadlock.
 class OrderedSums {
  public:
   OrderedSums() = default;
@@ -19,8 +21,8 @@ class OrderedSums {
       for (Index place = 0; place < places; ++place) new (next_ + place) std::atomic<Index>(0);
   }
 
-  /// Returns when all visitors before this one have passed the place. Mostly they are ahead by a
-  /// block of work, and nobody waits.
+  /// Returns when all earlier tickets have passed the slot. They are usually ahead by a block of
+  /// work, so that the wait is rare.
   void wait(Index place, Index visitor) const {
     while (next_[place].load(std::memory_order_acquire) != visitor) std::this_thread::yield();
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Queries and keys of the backward pass, packed, and their gradients as they gather.
+/// @file
+/// Packed queries and keys of the backward pass, and the accumulators of their gradients.
 #pragma once
 
 #include "heed/core/executor.hpp"
@@ -7,21 +8,22 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// All pieces of a PackedPanels or PackedRows.
+/// Packs all pieces of a PackedPanels or PackedRows.
 template <class Packed, class Factor>
 void pack_all(const Executor& executor, const Packed& packed, Factor&& factor) {
   executor(packed.tasks(), [&](Index task, Index) { packed.pack(task, factor); });
 }
 
-/// Both sides of a product q kᵀ, in panels for the scores and in rows for each other's gradients.
-/// The gradients of the queries gather here, those of the keys in memory of the thread's own.
+/// Both operands of a product q kᵀ: in panels for the scores, and in rows for the gradient of the
+/// other operand. The query gradients accumulate here. The key gradients accumulate in scratch
+/// memory of each worker.
 template <class T, class B>
 class QkOperands {
   using Tile = Tiles<T, B>;
 
  public:
-  QkOperands() = default;  ///< Of no product; `if (sides)` is false.
-  /// @param q, k  [B, H, Nq, D], [B, G, Nk, D]; of one head, if the product is a projection's.
+  QkOperands() = default;  ///< No operands; converts to false.
+  /// @param q, k  [B, H, Nq, D], [B, G, Nk, D]; of one head, if they belong to a projection.
   QkOperands(const View<const T, 4>& q, const View<const T, 4>& k, const Problem& call,
              Arena& arena)
       : given_(true),
@@ -38,11 +40,11 @@ class QkOperands {
 
   explicit operator bool() const { return given_; }
   Index dim() const { return dim_; }
-  /// How many numbers a row of gradients takes.
+  /// Row stride of the gradients.
   Index columns() const { return columns_; }
 
-  /// To be called once, before the rest. What enters the product is scaled by key_factor(batch,
-  /// head, key) and by query_factor(unit, batch, head, row), which has the unit in it.
+  /// Must be called once, before the functions below. Keys are scaled by key_factor(batch, head,
+  /// key), and queries by query_factor(unit, batch, head, row), which includes the factor `unit`.
   template <class QueryFactor, class KeyFactor>
   void pack(const Executor& executor, QueryFactor&& query_factor, KeyFactor&& key_factor) const {
     pack_all(executor, queries_,
@@ -56,7 +58,8 @@ class QkOperands {
     });
   }
 
-  /// The query_tiles of one head, [row blocks]; a projection's are those of the head that selects.
+  /// Sets the query tiles of one head, [row blocks]. A projection's tiles have the rows of the
+  /// selecting head.
   template <class V>
   void place(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
     const T* queries = queries_(b, heads_ > 1 ? h : 0);
@@ -67,7 +70,7 @@ class QkOperands {
     }
   }
 
-  /// But for what meets the values.
+  /// Sets all members except those of ∂L/∂out.
   QueryTileGrad<T> query_tile_grad(Index b, Index h, Index block) const {
     const Index row = block * Tile::block_rows;
     return {.grad_panels = nullptr,
@@ -77,12 +80,13 @@ class QkOperands {
             .grad_queries = grad_queries(b, h) + row * columns_};
   }
 
-  /// The block of keys that begins with this one.
+  /// The key block that starts with key `first`.
   KvTile<T> keys(Index b, Index g, Index first) const {
     return {
         first, std::min(first + Tile::block_keys, problem_.keys), keys_(b, g) + first * dim_, {}};
   }
-  /// But for the values. @param grad_keys  [block_keys][columns].
+  /// Sets all members except those of the values.
+  /// @param grad_keys  [block_keys][columns].
   KvTileGrad<T> kv_tile_grad(T* grad_keys, Index b, Index g, Index first) const {
     return {.keys = keys(b, g, first),
             .value_panels = nullptr,
@@ -91,7 +95,7 @@ class QkOperands {
             .grad_values = nullptr};
   }
 
-  /// [padded rows][columns] what has gathered for the queries of one head.
+  /// [padded rows][columns] the accumulated gradient of the queries of one head.
   T* grad_queries(Index b, Index h) const {
     return grad_queries_ + (b * heads_ + h) * padded_ * columns_;
   }
@@ -107,7 +111,8 @@ class QkOperands {
   T* grad_queries_ = nullptr;  ///< [B][H][rows, in whole blocks][columns]
 };
 
-/// A projection's, whose scores are products over √D; none where a head selects.
+/// The operands of a selection's own projection, whose scores are q·k / √D. Unset if a head
+/// selects.
 template <class T, class B>
 class ProjectionOperands : public QkOperands<T, B> {
   using Base = QkOperands<T, B>;
@@ -122,7 +127,7 @@ class ProjectionOperands : public QkOperands<T, B> {
         [](Index, Index, Index) { return T(1); });
   }
 
-  // What has gathered goes to the caller's tensors, where they were named.
+  // These write the accumulated gradients to those tensors that the caller gave.
   void finish_keys(const GradProjection<T>& to, Index b, const KvTileGrad<T>& grads) const {
     for (Index j = grads.keys.first; to.keys && j < grads.keys.last; ++j)
       for (Index d = 0; d < this->dim(); ++d)

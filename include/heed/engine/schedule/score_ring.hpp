@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Scores of the selecting head, worked out by one thread for all that need them.
+/// @file
+/// A ring buffer of the selecting head's scores, which one thread computes for several.
 #pragma once
 
 #include "heed/core/workspace.hpp"
@@ -11,11 +12,13 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Blocks of numbers that one task offers and others take, by names that rise as a task goes on.
+/// A ring of 16 score blocks with one producer task and several consumer tasks. Blocks have
+/// increasing sequence numbers.
 ///
-/// What is not there, because it is yet to come or is gone, a taker works out itself, to the same
-/// bits. So takers never wait; who offers waits when it is sixteen blocks ahead, and only for
-/// takers that have begun: one that has not might be this thread's next task.
+/// A consumer never waits: if a block is missing, because it is not published yet or is
+/// overwritten, the consumer recomputes it, to the same bits. The producer waits only if a running
+/// consumer is 16 blocks behind. It does not wait for a consumer that has not started, because that
+/// task may be queued on the producer's own thread.
 template <class T>
 class ScoreRing {
  public:
@@ -31,20 +34,21 @@ class ScoreRing {
     for (Index i = 0; i < tasks; ++i) new (next_ + i) Next{not_running};
   }
 
-  /// @param sequence   higher than of any block this task offered before
-  /// @param count  numbers, at most block_size
+  /// @param sequence  greater than that of any earlier block
+  /// @param count     number of scores, at most block_size
   void publish(Index sequence, const T* scores, Index count) {
     Slot& slot = slots_[sequence % slots];
     const Index old = slot.sequence.load();
     wait_for_consumers_before(old);
     slot.sequence.store(empty);
-    wait_for_consumers_before(old);  // who began meanwhile, and looked before the block was gone
+    wait_for_consumers_before(old);  // a consumer that started meanwhile may still read the block
     if (!has_consumer(sequence)) return;
     std::copy_n(scores, count, block(sequence));
     slot.sequence.store(sequence);
   }
 
-  /// False if the block is not there. Names rise here too.
+  /// Copies a block; returns false if it is not in the ring. A consumer must ask for increasing
+  /// sequence numbers.
   bool try_get(Index task, Index sequence, T* scores, Index count) {
     next_[task].sequence.store(sequence);
     if (slots_[sequence % slots].sequence.load() != sequence) return false;
@@ -52,7 +56,7 @@ class ScoreRing {
     return true;
   }
 
-  /// The task takes no more.
+  /// Ends a consumer: the producer no longer waits for it.
   void detach(Index task) { next_[task].sequence.store(not_running); }
 
  private:
@@ -61,9 +65,9 @@ class ScoreRing {
   struct Slot {
     std::atomic<Index> sequence;
   };
-  /// Written by its task at every block: neighbours would share a line of cache.
+  /// Aligned to a cache line, because its task writes it at every block (false sharing).
   struct alignas(Workspace::alignment) Next {
-    std::atomic<Index> sequence;  ///< that the task may take next
+    std::atomic<Index> sequence;  ///< the lowest number that the task may still read
   };
 
   void wait_for_consumers_before(Index sequence) const {
