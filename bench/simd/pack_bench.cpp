@@ -17,7 +17,7 @@ using heed::Index;
 constexpr Index rows = 2048;
 
 template <class T>
-using Tile = heed::detail::Tiles<T, heed::Blocking<T>>;
+using Tile = heed::detail::TileConfig<T, heed::Blocking<T>>;
 
 /// Rows into panels of `width`: keys, queries.
 template <class T>

@@ -16,7 +16,7 @@ namespace {
 using heed::Index, heed::simd::Batch;
 
 template <class T>
-using Tile = heed::detail::Tiles<T, heed::Blocking<T>>;
+using Tile = heed::detail::TileConfig<T, heed::Blocking<T>>;
 
 /// Numbers where a line of cache begins, as Eigen and the engine's workspace place them.
 template <class T>

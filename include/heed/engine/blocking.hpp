@@ -51,7 +51,7 @@ inline constexpr Index max_gemv_rows = 12;
 
 /// The sizes that follow from a blocking.
 template <class T, class B>
-struct Tiles : B {
+struct TileConfig : B {
   using B::block_keys, B::block_rows, B::group_rows, B::panel_vectors;
   using typename B::Packed;
 

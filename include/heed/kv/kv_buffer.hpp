@@ -87,7 +87,7 @@ struct KvVisibility : StageOf<Rank::scan> {
 template <class T, StorageOf<T> S = T>
 class KvBuffer {
   using B = Blocking<T>;
-  using Tile = detail::Tiles<T, B>;
+  using Tile = detail::TileConfig<T, B>;
   using Stored = simd::Codec<S>;
 
  public:

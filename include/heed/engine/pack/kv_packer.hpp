@@ -11,8 +11,8 @@ namespace heed::inline HEED_ABI::detail {
 /// block unpacked.
 template <class T, class B>
 class KvPacker {
-  using Tile = Tiles<T, B>;
-  using Packed = typename Tile::Packed;
+  using Config = TileConfig<T, B>;
+  using Packed = typename Config::Packed;
   using Room = PackScratch<T, Packed>;
   using Stored = RawKvBlock<T, Packed>;
 
@@ -27,10 +27,10 @@ class KvPacker {
         scales_values_(scales_values || v.has_scale()),
         copies_(needs_copy<Packed>(v, scales_values)),
         room_(room) {
-    panels_ = arena.take<Packed>(Tile::block_keys * simd::operands<Packed>(k.dim(3)));
-    values_ = arena.take<Packed>(copies_ ? Tile::block_keys / Tile::numbers * columns_ : 0);
+    panels_ = arena.take<Packed>(Config::block_keys * simd::operands<Packed>(k.dim(3)));
+    values_ = arena.take<Packed>(copies_ ? Config::block_keys / Config::numbers * columns_ : 0);
     finite_ = arena.take<std::uint8_t>(1);
-    key_scale_ = arena.take<T>(2 * Tile::block_keys);
+    key_scale_ = arena.take<T>(2 * Config::block_keys);
     stored_ = arena.take<Stored>(1);
   }
 
@@ -40,7 +40,7 @@ class KvPacker {
                                Index rows) const {
     const Index keys = last - first;
     if (rows <= max_gemv_rows) {
-      T* value_scale = key_scale_ + Tile::block_keys;
+      T* value_scale = key_scale_ + Config::block_keys;
       for (Index j = 0; j < keys; ++j)
         key_scale_[j] = hook::key_factor(variant, k_.scale(b, g, first + j), b, g, first + j);
       for (Index j = 0; scales_values_ && j < keys; ++j)
@@ -58,9 +58,9 @@ class KvPacker {
       return {first, last, nullptr, {}, stored_};
     }
     pack_panels(
-        k_, b, g, first, round_up(keys, Tile::panel_keys), Tile::panel_keys,
+        k_, b, g, first, round_up(keys, Config::panel_keys), Config::panel_keys,
         [&](Index, Index, Index j) { return hook::key_factor(variant, T(1), b, g, j); }, room_,
-        panels_, Tile::numbers > 1 ? key_scale_ : nullptr);
+        panels_, Config::numbers > 1 ? key_scale_ : nullptr);
     if constexpr (std::is_same_v<Packed, T>)
       if (!copies_) {
         const T* values = v_.row(b, g, first, nullptr);
@@ -73,7 +73,7 @@ class KvPacker {
         room_.rows, values_);
     return {first,   last,
             panels_, {values_, columns_, finite_},
-            nullptr, Tile::numbers > 1 ? key_scale_ : nullptr};
+            nullptr, Config::numbers > 1 ? key_scale_ : nullptr};
   }
 
  private:

@@ -13,22 +13,22 @@ namespace heed::inline HEED_ABI::detail {
 /// c-th live key.
 template <class T, class B>
 class CompactedKeys {
-  using Tile = Tiles<T, B>;
-  using Packed = typename Tile::Packed;
-  static constexpr Index numbers = Tile::numbers;
+  using Config = TileConfig<T, B>;
+  using Packed = typename Config::Packed;
+  static constexpr Index numbers = Config::numbers;
 
  public:
   CompactedKeys() = default;
   CompactedKeys(const Shape& s, Index key_heads, Arena& arena)
       : dim_(simd::operands<Packed>(s.dim)),
         columns_(round_up(s.value_dim, simd::width<T>)),
-        capacity_(round_up(s.keys, Tile::block_keys)) {
+        capacity_(round_up(s.keys, Config::block_keys)) {
     keys_ = arena.take<Index>(s.keys);
     panels_ = arena.take<Packed>(key_heads * capacity_ * dim_);
     values_ = arena.take<Packed>(key_heads * capacity_ / numbers * columns_);
     factors_ = arena.take<T>(numbers > 1 ? key_heads * capacity_ : 0);
-    finite_ = arena.take<std::uint8_t>(capacity_ / Tile::block_keys);
-    if (!arena.measuring()) std::fill_n(finite_, capacity_ / Tile::block_keys, std::uint8_t(1));
+    finite_ = arena.take<std::uint8_t>(capacity_ / Config::block_keys);
+    if (!arena.measuring()) std::fill_n(finite_, capacity_ / Config::block_keys, std::uint8_t(1));
   }
 
   void begin() { count_ = boundary_ = 0, dropped_ = 0; }
@@ -72,11 +72,12 @@ class CompactedKeys {
   void pack(Index slot, const StoredTensor<T>& k, Index b, Index g, Factor&& factor,
             const Rows<Packed>& values, const PackScratch<T, Packed>& room) const {
     Packed* panels = panels_ + slot * capacity_ * dim_;
-    for (Index c = packed_ / Tile::panel_keys * Tile::panel_keys; c < count_; c += Tile::panel_keys)
+    for (Index c = packed_ / Config::panel_keys * Config::panel_keys; c < count_;
+         c += Config::panel_keys)
       pack_panel([&](Index r) { return k.row(b, g, keys_[c + r], room.rows + r * k.dim(3)); },
-                 std::min<Index>(Tile::panel_keys, count_ - c), k.dim(3), Index(Tile::panel_keys),
-                 [&](Index r) { return factor(keys_[c + r]); }, room, panels + c * dim_,
-                 factors(slot) + c);
+                 std::min<Index>(Config::panel_keys, count_ - c), k.dim(3),
+                 Index(Config::panel_keys), [&](Index r) { return factor(keys_[c + r]); }, room,
+                 panels + c * dim_, factors(slot) + c);
     Packed* rows = values_ + slot * capacity_ / numbers * columns_;
     for (Index c = packed_ / numbers * numbers; c < count_; c += numbers)
       copy_row(values, c, rows + c / numbers * columns_);

@@ -27,24 +27,24 @@ struct KvGradients {
 /// to the caller's tensors, and pass the gradients of their factors to the stages.
 template <class T, class B>
 class BackwardOperands {
-  using Tile = Tiles<T, B>;
+  using Config = TileConfig<T, B>;
 
  public:
   BackwardOperands() = default;
   BackwardOperands(const BackwardTensors<T>& x, const Problem& call, Arena& arena)
       : x_(x),
         problem_(call),
-        padded_(round_up(call.queries, Tile::block_rows)),
+        padded_(round_up(call.queries, Config::block_rows)),
         value_columns_(round_up(call.value_dim, simd::width<T>)),
         product_(x.q, x.k, call, arena),
-        values_(x.v, Tile::panel_keys, Tile::block_keys, arena),
-        grads_(x.grad_out, Tile::group_rows, Tile::block_rows, arena),
-        grad_rows_(x.grad_out, false, Tile::block_rows, arena),
+        values_(x.v, Config::panel_keys, Config::block_keys, arena),
+        grads_(x.grad_out, Config::group_rows, Config::block_rows, arena),
+        grad_rows_(x.grad_out, false, Config::block_rows, arena),
         delta_(arena.take<T>(call.batch * call.heads * padded_)) {}
 
   /// @param heads  1, or all key heads.
   KvGradients<T> key_gradients(Index heads, Arena& arena) const {
-    const Index rows = heads * Tile::block_keys;
+    const Index rows = heads * Config::block_keys;
     return {heads, arena.take<T>(rows * product_.columns()), arena.take<T>(rows * value_columns_)};
   }
 
@@ -81,8 +81,8 @@ class BackwardOperands {
   template <class V>
   void place(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
     product_.place(variant, query_tiles, b, h);
-    for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++query_tiles)
-      for (Index r = 0; r < Tile::block_rows; ++r)
+    for (Index row = 0; row < problem_.queries; row += Config::block_rows, ++query_tiles)
+      for (Index r = 0; r < Config::block_rows; ++r)
         if (r < query_tiles->count)
           query_tiles->state.know_natural(r, x_.lse(b, h, row + r));
         else
@@ -90,10 +90,10 @@ class BackwardOperands {
   }
 
   QueryTileGrad<T> query_tile_grad(Index b, Index h, Index block) const {
-    const Index row = block * Tile::block_rows;
+    const Index row = block * Config::block_rows;
     QueryTileGrad<T> grads = product_.query_tile_grad(b, h, block);
     grads.grad_panels = grads_(b, h) + row * problem_.value_dim;
-    grads.grads = grad_rows_(b, h).from(row, Tile::block_rows);
+    grads.grads = grad_rows_(b, h).from(row, Config::block_rows);
     grads.delta = delta_ + (b * problem_.heads + h) * padded_ + row;
     return grads;
   }
@@ -101,14 +101,14 @@ class BackwardOperands {
   /// The key block that starts with key `first`.
   KvTile<T> keys(Index b, Index g, Index first) const { return product_.keys(b, g, first); }
   KvTileGrad<T> kv_tile_grad(const KvGradients<T>& to, Index b, Index g, Index first) const {
-    const Index row = to.heads > 1 ? g * Tile::block_keys : 0;
+    const Index row = to.heads > 1 ? g * Config::block_keys : 0;
     KvTileGrad<T> grads = product_.kv_tile_grad(to.keys + row * product_.columns(), b, g, first);
     grads.value_panels = values_(b, g);
     grads.grad_values = to.values + row * value_columns_;
     return grads;
   }
   void clear(const KvGradients<T>& to) {
-    const Index rows = to.heads * Tile::block_keys;
+    const Index rows = to.heads * Config::block_keys;
     std::fill_n(to.keys, rows * product_.columns(), T(0));
     std::fill_n(to.values, rows * value_columns_, T(0));
   }

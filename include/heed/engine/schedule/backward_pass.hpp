@@ -17,7 +17,7 @@ namespace detail {
 /// One backward call.
 template <class T, class B, Stage V>
 class BackwardPass {
-  using Tile = Tiles<T, B>;
+  using Config = TileConfig<T, B>;
   using Bound = BoundOf<T, V>;
   static_assert(hook::well_formed<T, V, Bound>() && hook::has_adjoints<Bound>());
   using WorkerOf = GradientWorker<T, B, Bound>;
@@ -127,8 +127,8 @@ class BackwardPass {
       scans_ = hook::selecting_head(variant) >= 0;
       bounds_hold_ = ScoreBounds<T>::hold(variant, problem_);
     }
-    blocks_ = (problem_.queries + Tile::block_rows - 1) / Tile::block_rows;
-    key_blocks_ = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys;
+    blocks_ = (problem_.queries + Config::block_rows - 1) / Config::block_rows;
+    key_blocks_ = (problem_.keys + Config::block_keys - 1) / Config::block_keys;
     task_heads_ = scans_ ? problem_.heads : problem_.group();
   }
 
@@ -142,8 +142,8 @@ class BackwardPass {
                         arena.take<QueryTileOf>(task_heads_ * blocks_),
                         arena.take<QueryTileOf>(scans_ ? blocks_ : 0),
                         operands_.key_gradients(scans_ ? problem_.key_heads : 1, arena),
-                        arena.take<T>(Tile::block_keys * projection_.columns()),
-                        arena.take<T>(scans_ ? blocks_ * Tile::block_keys : 0),
+                        arena.take<T>(Config::block_keys * projection_.columns()),
+                        arena.take<T>(scans_ ? blocks_ * Config::block_keys : 0),
                         nullptr,
                         -1};
       for (Index s = 0; s < task_heads_ * blocks_; ++s) {
@@ -169,7 +169,7 @@ class BackwardPass {
                                                problem_, arena);
     }
     if (prunes_) {
-      bounds_ = ScoreBounds<T>(problem_, negligible_, Tile::block_rows, arena);
+      bounds_ = ScoreBounds<T>(problem_, negligible_, Config::block_rows, arena);
       dropped_ = arena.take<double>(problem_.batch * key_blocks_);
     }
   }
@@ -192,7 +192,7 @@ class BackwardPass {
     hook::begin(worker.variant, b, false);
     for (Index h = 0; h < task_heads_; ++h)
       operands_.place(worker.variant, own.query_tiles + h * blocks_, b, g * task_heads_ + h);
-    for (Index first = 0; first < problem_.keys; first += Tile::block_keys) {
+    for (Index first = 0; first < problem_.keys; first += Config::block_keys) {
       operands_.clear(own.grads);
       const KvTileGrad<T> keys = operands_.kv_tile_grad(own.grads, b, g, first);
       for (Index i = blocks_; i-- > 0;)
@@ -258,8 +258,8 @@ class BackwardPass {
     WorkerOf& worker = own.worker;
     Bound& variant = worker.variant;
     operands_.clear(own.grads);
-    std::fill_n(own.grad_projection_keys, Tile::block_keys * projection_.columns(), T(0));
-    const Index first = index * Tile::block_keys;
+    std::fill_n(own.grad_projection_keys, Config::block_keys * projection_.columns(), T(0));
+    const Index first = index * Config::block_keys;
     const KvTile<T> block =
         projection_ ? projection_.keys(b, 0, first)
                     : operands_.keys(b, problem_.key_head(hook::selecting_head(variant)), first);
@@ -273,7 +273,7 @@ class BackwardPass {
       order_.wait(b * blocks_ + i, index);
       if (i < alive && is_visible(own, i, block)) {
         if (i + 1 < alive) {  // else the state is still that of descend()
-          hook::restore_scan(variant, first, keys, own.carried + i * Tile::block_keys);
+          hook::restore_scan(variant, first, keys, own.carried + i * Config::block_keys);
           worker.select(own.selectors[i], block, bool(projection_));
         }
         ascend(own, b, block, i);
@@ -318,7 +318,7 @@ class BackwardPass {
     for (; i < blocks_ && !is_dead(own, b, i, block); ++i) {
       if (!is_visible(own, i, block)) continue;
       hook::save_scan(worker.variant, block.first, block.last - block.first,
-                      own.carried + i * Tile::block_keys);
+                      own.carried + i * Config::block_keys);
       worker.select(own.selectors[i], block, bool(projection_));
     }
     return i;

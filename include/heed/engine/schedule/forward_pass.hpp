@@ -17,12 +17,12 @@ namespace heed::inline HEED_ABI::detail {
 /// One forward call, or the part of it that weights() repeats.
 template <class T, class B, Stage V>
 class Pass {
-  using Tile = Tiles<T, B>;
+  using Config = TileConfig<T, B>;
   using Bound = BoundOf<T, V>;
   static_assert(hook::well_formed<T, V, Bound>());
   using WorkerOf = Worker<T, B, Bound>;
   using QueryTileOf = QueryTile<T, B>;
-  using Packed = typename Tile::Packed;
+  using Packed = typename Config::Packed;
   using Block = KvTile<T, Packed>;
   using Scratch = PackScratch<T, Packed>;
 
@@ -145,11 +145,11 @@ class Pass {
       scans_ = hook::selecting_head(variant) >= 0;
       bounds_hold_ = ScoreBounds<T>::hold(variant, problem_);
     }
-    plan_ = Plan::of<Tile>(problem_, scans_, workers);
+    plan_ = Plan::of<Config>(problem_, scans_, workers);
   }
   /// The largest number of tasks in one executor call that uses scratch per worker.
   Index most_tasks() const {
-    const Index key_blocks = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys,
+    const Index key_blocks = (problem_.keys + Config::block_keys - 1) / Config::block_keys,
                 bounds = plan_.blocks + problem_.keys / plan_.block_rows + 1;
     return std::max({plan_.tasks * std::max<Index>(plan_.kv_splits, 1),
                      problem_.batch * problem_.key_heads * key_blocks, problem_.batch * bounds});
@@ -164,7 +164,7 @@ class Pass {
       const bool scales_values = hook::value_factor.acts_in(variant);
       const Index widest =
           std::max({problem_.dim, problem_.value_dim, projects() ? projection_.queries.dim(2) : 0});
-      const Scratch pack_scratch(std::max<Index>(Tile::panel_keys, Tile::group_rows), widest,
+      const Scratch pack_scratch(std::max<Index>(Config::panel_keys, Config::group_rows), widest,
                                  q_.in_place() && k_.in_place(), arena);
       KvPacker<T, B> packer;
       if (plan_.kv_splits > 0) {
@@ -172,12 +172,12 @@ class Pass {
         if (w == 0 && plan_.kv_splits > 1)
           partial_tiles_ = query_tiles_of(plan_.tasks * plan_.kv_splits, arena);
       } else if (w == 0) {
-        keys_ = PackedPanels<T, Packed>(k_, Tile::panel_keys, Tile::block_keys, arena);
-        values_ = PackedRows<T, Packed>(v_, scales_values, Tile::block_keys, arena);
+        keys_ = PackedPanels<T, Packed>(k_, Config::panel_keys, Config::block_keys, arena);
+        values_ = PackedRows<T, Packed>(v_, scales_values, Config::block_keys, arena);
         if (prunes_) bounds_ = ScoreBounds<T>(problem_, negligible_, plan_.block_rows, arena);
         if (projects())
-          selecting_keys_ = PackedPanels<T, Packed>(as_one_head(projection_.keys), Tile::panel_keys,
-                                                    Tile::block_keys, arena);
+          selecting_keys_ = PackedPanels<T, Packed>(as_one_head(projection_.keys),
+                                                    Config::panel_keys, Config::block_keys, arena);
         if (plan_.head_partitions > 1) make_score_rings(arena);
       }
       WorkerOf worker(problem_, std::move(variant), arena);
@@ -202,8 +202,8 @@ class Pass {
   void make_score_rings(Arena& arena) {
     score_rings_ = arena.take<ScoreRing<T>>(problem_.batch);
     for (Index b = 0; b < problem_.batch; ++b) {
-      const Index rows = round_up(plan_.block_rows, Tile::group_rows);
-      const ScoreRing<T> scores(plan_.head_partitions, rows * Tile::block_keys, arena);
+      const Index rows = round_up(plan_.block_rows, Config::group_rows);
+      const ScoreRing<T> scores(plan_.head_partitions, rows * Config::block_keys, arena);
       if (!arena.measuring()) new (score_rings_ + b) ScoreRing<T>(scores);
     }
   }
@@ -292,12 +292,12 @@ class Pass {
     const Index boundary = own.compacted.boundary();
     hull.first = std::max(hull.first, boundary);
     if (hull.first >= hull.last) return;
-    const Index lowest = (hull.first - boundary) / Tile::block_keys,
-                blocks = (hull.last - boundary - 1) / Tile::block_keys - lowest + 1;
+    const Index lowest = (hull.first - boundary) / Config::block_keys,
+                blocks = (hull.last - boundary - 1) / Config::block_keys - lowest + 1;
     for (Index i = 0; i < blocks; ++i) {
       const Index block = scans_ || i == 0 ? blocks - 1 - i : i - 1,
-                  first = boundary + (lowest + block) * Tile::block_keys,
-                  last = std::min(first + Tile::block_keys, problem_.keys);
+                  first = boundary + (lowest + block) * Config::block_keys,
+                  last = std::min(first + Config::block_keys, problem_.keys);
       visit(WorkerOf::block(selecting, first, last), first, last);
     }
   }
@@ -334,16 +334,16 @@ class Pass {
     hook::begin(worker.variant, batch, true);
     place(own, query_tile, batch, head, plan_.tile_heads, 0, problem_.queries);
     query_tile.clear(worker.variant, split == 0);
-    const Index first_block = query_tile.hull.first / Tile::block_keys,
-                blocks =
-                    (query_tile.hull.last + Tile::block_keys - 1) / Tile::block_keys - first_block,
-                begin = (first_block + blocks * split / plan_.kv_splits) * Tile::block_keys,
+    const Index first_block = query_tile.hull.first / Config::block_keys,
+                blocks = (query_tile.hull.last + Config::block_keys - 1) / Config::block_keys -
+                         first_block,
+                begin = (first_block + blocks * split / plan_.kv_splits) * Config::block_keys,
                 end = std::min(
                     query_tile.hull.last,
-                    (first_block + blocks * (split + 1) / plan_.kv_splits) * Tile::block_keys);
-    for (Index first = begin; first < end; first += Tile::block_keys)
+                    (first_block + blocks * (split + 1) / plan_.kv_splits) * Config::block_keys);
+    for (Index first = begin; first < end; first += Config::block_keys)
       worker.attend(query_tile, own.packer(worker.variant, batch, problem_.key_head(head), first,
-                                           std::min(first + Tile::block_keys, problem_.keys),
+                                           std::min(first + Config::block_keys, problem_.keys),
                                            query_tile.count));
     hook::end(worker.variant);
   }
@@ -400,8 +400,8 @@ class Pass {
     if (plan_.head_partitions == 1) return worker.select(own.selector, block, projected);
     ScoreRing<T>& ring = score_rings_[own.selector.rows[0].batch];
     const Index count = WorkerOf::scores_of(own.selector),
-                blocks = (problem_.keys + Tile::block_keys - 1) / Tile::block_keys,
-                name = (own.round + 1) * blocks - 1 - block.first / Tile::block_keys;
+                blocks = (problem_.keys + Config::block_keys - 1) / Config::block_keys,
+                name = (own.round + 1) * blocks - 1 - block.first / Config::block_keys;
     if (own.publishes) {
       worker.score(own.selector, block, projected);
       ring.publish(name, worker.scores(), count);
@@ -430,15 +430,15 @@ class Pass {
   bool values_are_finite(Index batch) const {
     bool all = true;
     for (Index g = 0; g < problem_.key_heads; ++g)
-      for (Index first = 0; first < problem_.keys; first += Tile::block_keys)
-        all &= values_(batch, g).finite[first / Tile::block_keys] != 0;
+      for (Index first = 0; first < problem_.keys; first += Config::block_keys)
+        all &= values_(batch, g).finite[first / Config::block_keys] != 0;
     return all;
   }
 
   /// Runs before a row block: prunes the keys that are masked for good, of those in panels before
   /// the panel of its first row.
   void drop(WorkerScratch& own, T* key_bias, Index batch, Index row, const Heads& heads) {
-    const Index end = (problem_.position(batch, row)) / Tile::panel_keys * Tile::panel_keys;
+    const Index end = (problem_.position(batch, row)) / Config::panel_keys * Config::panel_keys;
     if (!own.compacted.drop(end, key_bias, bounds_, batch, row / plan_.block_rows)) return;
     WorkStats& stats = own.worker.stats;
     stats.dropped = std::max(stats.dropped, own.compacted.dropped());
@@ -466,9 +466,9 @@ class Pass {
     own.selector.see_all(count);
     for (Index s = 0; s < query_tiles; ++s) own.query_tiles[s].see_all(count);
     const PackedKv<T, Packed> selecting = own.compacted.store(slot(own.selector.head, heads));
-    for (Index first = (count - 1) / Tile::block_keys * Tile::block_keys; first >= 0;
-         first -= Tile::block_keys) {
-      const Index last = std::min(first + Tile::block_keys, count);
+    for (Index first = (count - 1) / Config::block_keys * Config::block_keys; first >= 0;
+         first -= Config::block_keys) {
+      const Index last = std::min(first + Config::block_keys, count);
       select(own, WorkerOf::block(selecting, first, last), false);
       for (Index s = 0; s < query_tiles; ++s) {
         QueryTileOf& query_tile = own.query_tiles[s];

@@ -23,13 +23,13 @@ struct Plan {
   Index kv_splits = 0;               ///< ranges of the keys if packed on the fly, else 0
 
   /// @param scans  a stage carries state from row to row, so that rows must run in order.
-  template <class Tile>
+  template <class Config>
   static Plan of(const Problem& p, bool scans, Index workers) {
     Plan plan;
-    plan.block_rows = std::clamp<Index>(p.queries, 1, Tile::block_rows);
+    plan.block_rows = std::clamp<Index>(p.queries, 1, Config::block_rows);
     plan.blocks = (p.queries + plan.block_rows - 1) / plan.block_rows;
     // Few queries: heads that share a key head form one tile, so that its keys are read once.
-    plan.tile_heads = std::clamp<Index>(Tile::block_rows / plan.block_rows, 1, p.group());
+    plan.tile_heads = std::clamp<Index>(Config::block_rows / plan.block_rows, 1, p.group());
     while (p.group() % plan.tile_heads != 0) --plan.tile_heads;
     plan.query_tiles = p.heads / plan.tile_heads;
     if (scans) {
@@ -41,7 +41,7 @@ struct Plan {
       plan.tasks = p.batch * plan.head_partitions;
     } else {
       plan.tasks = p.batch * plan.query_tiles * plan.blocks;
-      if (plan.blocks == 1 && plan.tile_heads == p.group()) plan.split_keys<Tile>(p.keys);
+      if (plan.blocks == 1 && plan.tile_heads == p.group()) plan.split_keys<Config>(p.keys);
     }
     return plan;
   }
@@ -50,10 +50,10 @@ struct Plan {
   /// For few queries, all in one tile per key head: each key is then read once, while packing in
   /// advance would access it three times. Long sequences of keys are split, so that several threads
   /// have work.
-  template <class Tile>
+  template <class Config>
   void split_keys(Index keys) {
     constexpr Index enough_tasks = 16, least_blocks = 8;
-    const Index key_blocks = (keys + Tile::block_keys - 1) / Tile::block_keys,
+    const Index key_blocks = (keys + Config::block_keys - 1) / Config::block_keys,
                 most = std::max<Index>(enough_tasks / tasks, 1);
     kv_splits = std::clamp<Index>(key_blocks / least_blocks, 1, most);
   }

@@ -19,7 +19,7 @@ void pack_all(const Executor& executor, const Packed& packed, Factor&& factor) {
 /// memory of each worker.
 template <class T, class B>
 class QkOperands {
-  using Tile = Tiles<T, B>;
+  using Config = TileConfig<T, B>;
 
  public:
   QkOperands() = default;  ///< No operands; converts to false.
@@ -29,13 +29,13 @@ class QkOperands {
       : given_(true),
         problem_(call),
         heads_(q.dim(1)),
-        padded_(round_up(call.queries, Tile::block_rows)),
+        padded_(round_up(call.queries, Config::block_rows)),
         dim_(q.dim(3)),
         columns_(round_up(dim_, simd::width<T>)),
-        queries_(q, Tile::group_rows, Tile::block_rows, arena),
-        query_rows_(q, true, Tile::block_rows, arena),
-        keys_(k, Tile::panel_keys, Tile::block_keys, arena),
-        key_rows_(k, true, Tile::block_keys, arena),
+        queries_(q, Config::group_rows, Config::block_rows, arena),
+        query_rows_(q, true, Config::block_rows, arena),
+        keys_(k, Config::panel_keys, Config::block_keys, arena),
+        key_rows_(k, true, Config::block_keys, arena),
         grad_queries_(arena.take<T>(call.batch * heads_ * padded_ * columns_)) {}
 
   explicit operator bool() const { return given_; }
@@ -63,19 +63,19 @@ class QkOperands {
   template <class V>
   void place(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
     const T* queries = queries_(b, heads_ > 1 ? h : 0);
-    for (Index row = 0; row < problem_.queries; row += Tile::block_rows, ++query_tiles) {
+    for (Index row = 0; row < problem_.queries; row += Config::block_rows, ++query_tiles) {
       query_tiles->place(problem_, variant, b, h, 1, row,
-                         std::min(Tile::block_rows, problem_.queries - row));
+                         std::min(Config::block_rows, problem_.queries - row));
       query_tiles->queries = queries + row * dim_;
     }
   }
 
   /// Sets all members except those of ∂L/∂out.
   QueryTileGrad<T> query_tile_grad(Index b, Index h, Index block) const {
-    const Index row = block * Tile::block_rows;
+    const Index row = block * Config::block_rows;
     return {.grad_panels = nullptr,
             .grads = {},
-            .queries = query_rows_(b, h).from(row, Tile::block_rows),
+            .queries = query_rows_(b, h).from(row, Config::block_rows),
             .delta = nullptr,
             .grad_queries = grad_queries(b, h) + row * columns_};
   }
@@ -83,7 +83,7 @@ class QkOperands {
   /// The key block that starts with key `first`.
   KvTile<T> keys(Index b, Index g, Index first) const {
     return {
-        first, std::min(first + Tile::block_keys, problem_.keys), keys_(b, g) + first * dim_, {}};
+        first, std::min(first + Config::block_keys, problem_.keys), keys_(b, g) + first * dim_, {}};
   }
   /// Sets all members except those of the values.
   /// @param grad_keys  [block_keys][columns].

@@ -33,9 +33,9 @@ struct KvTileGrad {
 template <class T, class B, class V>
 class GradientWorker : public Worker<T, B, V> {
   using Base = Worker<T, B, V>;
-  using Tile = Tiles<T, B>;
+  using Config = TileConfig<T, B>;
   using QueryTileOf = QueryTile<T, B>;
-  static constexpr Index group = Tile::group_rows, keys = Tile::block_keys;
+  static constexpr Index group = Config::group_rows, keys = Config::block_keys;
 
  public:
   GradientWorker(const Problem& call, V bound_variant, Arena& arena)
@@ -43,7 +43,7 @@ class GradientWorker : public Worker<T, B, V> {
     weights_ = arena.take<T>(Base::tile_size);
     grads_ = arena.take<T>(Base::tile_size);
     grad_weights_ = arena.take<T>(Base::tile_size);
-    covered_ = arena.take<KeyRange>(Tile::groups);
+    covered_ = arena.take<KeyRange>(Config::groups);
     if constexpr (hook::scans_rows<V>) votes_ = arena.take<T>(Base::tile_size);
   }
 
@@ -67,7 +67,7 @@ class GradientWorker : public Worker<T, B, V> {
     hook::scan_tile_backward(this->variant, this->score_tile(selector, kv.keys), votes_);
     if (!seen) return;
     for (Index g = 0; g < s.groups(); ++g)
-      for (Index key = covered_[g].first; key < covered_[g].last; key += Tile::panel_keys)
+      for (Index key = covered_[g].first; key < covered_[g].last; key += Config::panel_keys)
         add_selection_grad(s, g, kv.keys, key);
     accumulate_grad_operands(s, rows, kv, grads_, covered_);
   }
@@ -100,7 +100,7 @@ class GradientWorker : public Worker<T, B, V> {
       covered_[g] = done;
       const bool none = done.first >= done.last;
       const Index first = none ? keys : done.first - block.first;
-      const Index last = none ? keys : first + round_up(done.last - done.first, Tile::panel_keys);
+      const Index last = none ? keys : first + round_up(done.last - done.first, Config::panel_keys);
       for (Index r = 0; r < group; ++r) {
         std::fill_n(weights + r * keys, first, T(0));
         std::fill_n(weights + r * keys + last, keys - last, T(0));
@@ -120,12 +120,13 @@ class GradientWorker : public Worker<T, B, V> {
       const KeyRange range = covered_[g];
       const bool none = range.first >= range.last;
       const Index first = none ? keys : range.first - kv.keys.first;
-      const Index last = none ? keys : first + round_up(range.last - range.first, Tile::panel_keys);
+      const Index last =
+          none ? keys : first + round_up(range.last - range.first, Config::panel_keys);
       for (Index r = g * group; r < (g + 1) * group; ++r) {
         std::fill_n(grads + r * keys, first, T(0));
         std::fill_n(grads + r * keys + last, keys - last, T(0));
       }
-      for (Index key = range.first; key < range.last; key += Tile::panel_keys)
+      for (Index key = range.first; key < range.last; key += Config::panel_keys)
         softmax_tile_backward<Finish>(s, g, rows, kv, key, grads);
     }
   }
@@ -134,7 +135,7 @@ class GradientWorker : public Worker<T, B, V> {
   [[gnu::noinline]] void softmax_tile_backward(QueryTileOf& s, Index g,
                                                const QueryTileGrad<T>& rows,
                                                const KvTileGrad<T>& kv, Index key, T* grads) {
-    constexpr int vectors = Tile::panel_vectors;
+    constexpr int vectors = Config::panel_vectors;
     const Index dim = this->problem.value_dim, count = s.group_count(g);
     simd::store_products<int(group), vectors, vectors>(
         rows.grad_panels + g * group * dim, group, kv.value_panels + key * dim, Index(0), dim,
@@ -175,7 +176,7 @@ class GradientWorker : public Worker<T, B, V> {
 
   [[gnu::noinline]] void add_selection_grad(QueryTileOf& s, Index g, const KvTile<T>& block,
                                             Index key) {
-    constexpr int vectors = Tile::panel_vectors;
+    constexpr int vectors = Config::panel_vectors;
     if constexpr (hook::GradScore::in<V>)
       this->template multiply<int(group), 1>(s, g, block, key, this->products_);
     for (Index r = 0; r < s.group_count(g); ++r)

@@ -16,12 +16,12 @@ namespace detail {
 /// V is the bound variant. Every worker has its own copy, and in it its own scan state.
 template <class T, class B, class V>
 class Worker {
-  using Tile = Tiles<T, B>;
+  using Config = TileConfig<T, B>;
   using QueryTileOf = QueryTile<T, B>;
-  using Packed = typename Tile::Packed;
+  using Packed = typename Config::Packed;
   using Block = KvTile<T, Packed>;
-  static_assert(!hook::scans_rows<V> ||
-                (Tile::block_rows <= largest_tile_rows && Tile::block_keys <= largest_tile_keys));
+  static_assert(!hook::scans_rows<V> || (Config::block_rows <= largest_tile_rows &&
+                                         Config::block_keys <= largest_tile_keys));
 
  public:
   Problem problem;
@@ -32,20 +32,20 @@ class Worker {
 
   Worker(const Problem& call, V bound_variant, Arena& arena)
       : problem(call), variant(std::move(bound_variant)) {
-    weights_ = arena.take<T>(Tile::group_rows * Tile::block_keys);
+    weights_ = arena.take<T>(Config::group_rows * Config::block_keys);
     products_ = arena.take<T>(tile_size);
     if constexpr (hook::scans_rows<V>) scores_ = arena.take<T>(tile_size);
     if constexpr (std::is_same_v<Packed, T>)
       operands_ = weights_;
     else
-      operands_ = arena.take<Packed>(Tile::group_rows * Tile::block_keys / Tile::numbers);
+      operands_ = arena.take<Packed>(Config::group_rows * Config::block_keys / Config::numbers);
   }
 
   static Block block(const PackedKv<T, Packed>& store, Index first, Index last) {
     return {first,
             last,
             store.panels + first * store.dim,
-            store.values.from(first, Tile::block_keys),
+            store.values.from(first, Config::block_keys),
             nullptr,
             store.factors ? store.factors + first : nullptr};
   }
@@ -73,7 +73,7 @@ class Worker {
   }
   T* scores() { return scores_; }
   static Index scores_of(const QueryTileOf& s) {
-    return s.groups() * Tile::group_rows * Tile::block_keys;
+    return s.groups() * Config::group_rows * Config::block_keys;
   }
 
   /// Accumulates a key block into the states of a query tile.
@@ -89,13 +89,13 @@ class Worker {
       };
       const KeyRange done = block.stored ? weigh_to(weights_) : weigh_to(operands_);
       if (done.first >= done.last) continue;
-      const Index row = g * Tile::group_rows, count = s.group_count(g);
+      const Index row = g * Config::group_rows, count = s.group_count(g);
       if (block.stored) {
         add_stored(s, row, count, block, done);
         continue;
       }
-      constexpr Index stride = Tile::block_keys / Tile::numbers;
-      const Index at = (done.first - block.first) / Tile::numbers;
+      constexpr Index stride = Config::block_keys / Config::numbers;
+      const Index at = (done.first - block.first) / Config::numbers;
       const Packed* p = operands_ + at;
       const Packed* v = values.data + at * values.stride;
       const RowStates<T>& state = s.state;
@@ -108,15 +108,15 @@ class Worker {
       if (!*values.finite)
         simd::accumulate_seen<stride, 1>(count, p, v, values.stride, keys, state.columns, out,
                                          state.columns);
-      else if constexpr (Tile::matrix_tiles)
+      else if constexpr (Config::matrix_tiles)
         simd::accumulate_tiles(p, stride, v, values.stride, whole_rows<Packed>(keys), state.columns,
                                out);
       else if (count == 1)
         sum(Int<1>(), Int<8>());
-      else if (count <= Tile::few_rows)
-        sum(Int<Tile::few_rows>(), Int<4>());
+      else if (count <= Config::few_rows)
+        sum(Int<Config::few_rows>(), Int<4>());
       else
-        sum(Int<Tile::group_rows>(), Int<2>());
+        sum(Int<Config::group_rows>(), Int<2>());
     }
   }
 
@@ -131,8 +131,8 @@ class Worker {
       const KeyRange done =
           weigh<KnownSoftmax>(s, g, block, false, seen == BlockMask::partial, weights_);
       for (Index r = 0; r < s.group_count(g) && done.first < done.last; ++r)
-        consume(g * Tile::group_rows + r, done,
-                weights_ + r * Tile::block_keys + (done.first - block.first));
+        consume(g * Config::group_rows + r, done,
+                weights_ + r * Config::block_keys + (done.first - block.first));
     }
   }
 
@@ -140,7 +140,7 @@ class Worker {
   ScoreTile<T> score_tile(const QueryTileOf& s, const Block& block) const {
     const Row& first = s.rows[0];
     return {.scores = scores_,
-            .stride = Tile::block_keys,
+            .stride = Config::block_keys,
             .row = first.index,
             .rows = s.count,
             .position = first.position,
@@ -152,7 +152,7 @@ class Worker {
   struct NoRegisters {
     explicit NoRegisters(Index) {}
   };
-  using Registers = std::conditional_t<Tile::matrix_tiles, simd::MatrixTiles, NoRegisters>;
+  using Registers = std::conditional_t<Config::matrix_tiles, simd::MatrixTiles, NoRegisters>;
 
   template <int N>
   using Int = std::integral_constant<int, N>;
@@ -196,11 +196,11 @@ class Worker {
     if (hull.first >= hull.last) return {0, 0};
     const KeyRange full = s.group_full[g];
     const auto run = [&](auto shape) {
-      constexpr Index step = shape.panels * Tile::panel_keys;
+      constexpr Index step = shape.panels * Config::panel_keys;
       const Index first = hull.first - (hull.first - block.first) % step;
       for (Index key = first; key < hull.last; key += step) {
         // Masking a few rows is cheap, and saves compiling an unmasked tile.
-        if constexpr (shape.rows < Tile::group_rows)
+        if constexpr (shape.rows < Config::group_rows)
           tile(shape, std::true_type(), key);
         else if (partial || key < full.first || key + step > full.last)
           tile(shape, std::true_type(), key);
@@ -209,12 +209,12 @@ class Worker {
       }
       return KeyRange{first, hull.last};
     };
-    if constexpr (Tile::narrow_tiles) {
+    if constexpr (Config::narrow_tiles) {
       const Index count = s.group_count(g);
       if (count == 1) return run(TileShape<1, 4>());
-      if (count <= Tile::few_rows) return run(TileShape<Tile::few_rows, 2>());
+      if (count <= Config::few_rows) return run(TileShape<Config::few_rows, 2>());
     }
-    return run(TileShape<Tile::group_rows, 1>());
+    return run(TileShape<Config::group_rows, 1>());
   }
 
   /// Computes the softmax weights of one row group into weights[row of the group][key of the
@@ -227,10 +227,10 @@ class Worker {
     return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
       if (first < 0) first = key;
       stats.tiles += 1;
-      stats.pairs +=
-          s.group_count(g) * (std::min(key + shape.panels * Tile::panel_keys, problem.keys) - key);
+      stats.pairs += s.group_count(g) *
+                     (std::min(key + shape.panels * Config::panel_keys, problem.keys) - key);
       if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && std::is_same_v<W, Packed>)
-        if constexpr (shape.rows == Tile::group_rows && !masked.value && !Tile::matrix_tiles)
+        if constexpr (shape.rows == Config::group_rows && !masked.value && !Config::matrix_tiles)
           if (!selected && !block.stored)
             return softmax_full_tile(s, g, block, key, first, weights);
       // Scores of the selecting head contain its mask already, whether this tile is masked or not.
@@ -242,7 +242,7 @@ class Worker {
   /// The address of a row's weight for a key of the block; the key must start an operand.
   template <class W>
   static W* weight_at(W* weights, Index row, Index key) {
-    return weights + (row * Tile::block_keys + key) / simd::Operand<W>::numbers;
+    return weights + (row * Config::block_keys + key) / simd::Operand<W>::numbers;
   }
 
   /// Multiplies the products of one row of a tile by the factors of its query and keys. Does
@@ -250,7 +250,7 @@ class Worker {
   template <std::size_t Vectors>
   HEED_INLINE static void scale(const QueryTileOf& s, Index row, const Block& block, Index key,
                                 Batch<T> (&x)[Vectors]) {
-    if constexpr (Tile::numbers > 1) {
+    if constexpr (Config::numbers > 1) {
       const Batch<T> factor(s.factors[row]);
 #pragma GCC unroll 8
       for (int v = 0; v < int(Vectors); ++v) x[v] = factor * x[v];
@@ -289,31 +289,32 @@ class Worker {
   /// Computes q·k of a tile into its place in a [block_rows][block_keys] buffer, without any hook.
   template <int Rows, int Panels>
   void multiply(const QueryTileOf& s, Index g, const Block& block, Index key, T* out) const {
-    if (block.stored) return dot_stored(s, g, block, key, Panels * Tile::panel_keys, out);
+    if (block.stored) return dot_stored(s, g, block, key, Panels * Config::panel_keys, out);
     const Index dim = s.packed_dim(), at = key - block.first;
-    const Index row = g * Tile::group_rows;
+    const Index row = g * Config::group_rows;
     const Packed* panels = block.panels + at * dim;
-    T* to = out + row * Tile::block_keys + at;
-    if constexpr (Tile::matrix_tiles)
+    T* to = out + row * Config::block_keys + at;
+    if constexpr (Config::matrix_tiles)
       simd::multiply_tiles(s.query_rows + row * s.query_stride(), s.query_stride(), panels, dim, to,
-                           Tile::block_keys);
+                           Config::block_keys);
     else
-      simd::store_products<Rows, Panels * Tile::panel_vectors, Tile::panel_vectors>(
-          s.queries + row * dim, Index(Tile::group_rows), panels, Tile::panel_keys * dim, dim, to,
-          Tile::block_keys);
+      simd::store_products<Rows, Panels * Config::panel_vectors, Config::panel_vectors>(
+          s.queries + row * dim, Index(Config::group_rows), panels, Config::panel_keys * dim, dim,
+          to, Config::block_keys);
   }
 
   /// The same for unpacked keys.
   void dot_stored(const QueryTileOf& s, Index g, const Block& block, Index key, Index keys,
                   T* out) const {
-    const Index row = g * Tile::group_rows, first = key - block.first;
+    const Index row = g * Config::group_rows, first = key - block.first;
     if (key + keys > block.last)  // products past the last key are zero, as for packed panels
       for (Index r = 0; r < s.group_count(g); ++r)
-        std::fill_n(out + (row + r) * Tile::block_keys + first, keys, T(0));
+        std::fill_n(out + (row + r) * Config::block_keys + first, keys, T(0));
     block.stored->dot(
         *block.stored,
         {s.query_rows + row * s.query_stride(), s.group_count(g), s.dim, s.query_stride()}, first,
-        std::min(keys, block.last - key), out + row * Tile::block_keys + first, Tile::block_keys);
+        std::min(keys, block.last - key), out + row * Config::block_keys + first,
+        Config::block_keys);
   }
   /// Accumulates the product of a group's weights and unpacked values.
   void add_stored(const QueryTileOf& s, Index row, Index count, const Block& block,
@@ -325,11 +326,11 @@ class Worker {
       if (scale)
         for (Index j = 0; j < keys; ++j)  // a zero weight stays zero even if the scale is NaN
           row_weights[j] = row_weights[j] == T(0) ? T(0) : row_weights[j] * scale[first + j];
-      if constexpr (Tile::numbers > 1)
+      if constexpr (Config::numbers > 1)
         simd::pair_up(row_weights, keys, weight_at(operands_, r, first));
     }
     block.stored->add(*block.stored, weight_at(operands_, 0, first),
-                      Tile::block_keys / Tile::numbers, count, first, keys, problem.value_dim,
+                      Config::block_keys / Config::numbers, count, first, keys, problem.value_dim,
                       s.state.out + row * s.state.columns, s.state.columns);
   }
 
@@ -342,13 +343,13 @@ class Worker {
   /// Computes the scores of a tile, without the scan bias, into scores_.
   template <int Rows, int Panels, bool Masked>
   void store_scores(QueryTileOf& s, Index g, const Block& block, Index key, bool scored) {
-    constexpr int vectors = Panels * Tile::panel_vectors;
+    constexpr int vectors = Panels * Config::panel_vectors;
     multiply<Rows, Panels>(s, g, block, key, scores_);
     const Index count = s.group_count(g);
 #pragma GCC unroll 1
     for (Index r = 0; r < count; ++r) {
-      const Index row = g * Tile::group_rows + r;
-      T* scores = scores_ + row * Tile::block_keys + (key - block.first);
+      const Index row = g * Config::group_rows + r;
+      T* scores = scores_ + row * Config::block_keys + (key - block.first);
       Batch<T> x[std::size_t(vectors)];
       load_row(scores, x);
       shape_scores<Masked>(s, row, block, key, x, scored);
@@ -391,7 +392,7 @@ class Worker {
   /// of their speed but takes a tenth of the compile time.
   [[gnu::noinline]] void softmax_full_tile(QueryTileOf& s, Index g, const Block& block, Index key,
                                            Index first, Packed* weights) {
-    constexpr int rows = Tile::group_rows, vectors = Tile::panel_vectors;
+    constexpr int rows = Config::group_rows, vectors = Config::panel_vectors;
     Batch<T> acc[std::size_t(rows)][std::size_t(vectors)];
     const Index dim = s.packed_dim();
     simd::multiply<rows, vectors, vectors>(s.queries + g * rows * dim, Index(rows),
@@ -403,8 +404,8 @@ class Worker {
       shape_scores<false>(s, row0 + r, block, key, acc[r], true);
       add_scan_bias<false>(s, row0 + r, block, key, acc[r]);
     }
-    OnlineSoftmax::raise(s, row0, acc, weight_at(weights, 0, at), Tile::block_keys / Tile::numbers,
-                         key - first);
+    OnlineSoftmax::raise(s, row0, acc, weight_at(weights, 0, at),
+                         Config::block_keys / Config::numbers, key - first);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
       OnlineSoftmax::weigh<false>(s, row0 + r, acc[r], weight_at(weights, r, at),
@@ -414,8 +415,8 @@ class Worker {
   template <int Rows, int Panels, bool Masked, class Softmax, class W>
   [[gnu::noinline]] void softmax_tile(QueryTileOf& s, Index g, const Block& block, Index key,
                                       Index first, W* weights, bool selected) {
-    constexpr int vectors = Panels * Tile::panel_vectors;
-    const Index row0 = g * Tile::group_rows, at = key - block.first;
+    constexpr int vectors = Panels * Config::panel_vectors;
+    const Index row0 = g * Config::group_rows, at = key - block.first;
     const T* products = scores_;  // already scores if `selected`
     if (!selected) {
       multiply<Rows, Panels>(s, g, block, key, products_);
@@ -426,7 +427,7 @@ class Worker {
 #pragma GCC unroll 1
     for (Index r = 0; r < count; ++r) {
       Batch<T> x[std::size_t(vectors)];
-      load_row(products + (row0 + r) * Tile::block_keys + at, x);
+      load_row(products + (row0 + r) * Config::block_keys + at, x);
       if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);
       add_scan_bias<Masked>(s, row0 + r, block, key, x);
       Softmax::template row<Masked>(s, row0 + r, x, weight_at(weights, r, at), key - first,
@@ -434,7 +435,7 @@ class Worker {
     }
   }
 
-  static constexpr Index tile_size = Tile::block_rows * Tile::block_keys;
+  static constexpr Index tile_size = Config::block_rows * Config::block_keys;
 
   T* scores_ = nullptr;    ///< [block_rows][block_keys] scores of the selecting head
   T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the current tiles

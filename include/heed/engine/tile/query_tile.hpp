@@ -12,12 +12,12 @@ namespace heed::inline HEED_ABI::detail {
 /// few queries, the rows of several heads of one group, head by head.
 template <class T, class B>
 struct QueryTile {
-  using Tile = Tiles<T, B>;
-  using Packed = typename Tile::Packed;
+  using Config = TileConfig<T, B>;
+  using Packed = typename Config::Packed;
 
   /// The largest tile that is also kept in rows: for kernels that read unpacked keys, or for matrix
   /// registers.
-  static constexpr Index max_query_rows = Tile::matrix_tiles ? Tile::block_rows : max_gemv_rows;
+  static constexpr Index max_query_rows = Config::matrix_tiles ? Config::block_rows : max_gemv_rows;
 
   Index count = 0;      ///< rows
   Index head = 0;       ///< of the first row
@@ -43,26 +43,26 @@ struct QueryTile {
   QueryTile() = default;
   QueryTile(Index head_dim, Index value_dim, Arena& arena)
       : QueryTile(head_dim,
-                  RowStates<T>(Tile::block_rows, round_up(value_dim, simd::width<T>), arena),
+                  RowStates<T>(Config::block_rows, round_up(value_dim, simd::width<T>), arena),
                   arena) {
     queries = own_queries_ =
-        arena.take<Packed>(Tile::matrix_tiles ? 0 : Tile::block_rows * packed_dim());
-    factors = arena.take<T>(Tile::numbers > 1 ? Tile::block_rows : 0);
+        arena.take<Packed>(Config::matrix_tiles ? 0 : Config::block_rows * packed_dim());
+    factors = arena.take<T>(Config::numbers > 1 ? Config::block_rows : 0);
     query_rows = arena.take<Packed>(max_query_rows * query_stride());
   }
 
   /// A tile without packed queries and accumulators of its own: the caller sets `queries`, and the
   /// lse is known.
   static QueryTile scoring(Index head_dim, Arena& arena) {
-    return QueryTile(head_dim, RowStates<T>::known(Tile::block_rows, arena), arena);
+    return QueryTile(head_dim, RowStates<T>::known(Config::block_rows, arena), arena);
   }
 
   /// Operands per query, see simd::Operand.
   Index packed_dim() const { return simd::operands<Packed>(dim); }
   Index query_stride() const { return round_up(packed_dim(), simd::width<T>); }
-  Index groups() const { return (count + Tile::group_rows - 1) / Tile::group_rows; }
+  Index groups() const { return (count + Config::group_rows - 1) / Config::group_rows; }
   Index group_count(Index group) const {
-    return std::min<Index>(Tile::group_rows, count - group * Tile::group_rows);
+    return std::min<Index>(Config::group_rows, count - group * Config::group_rows);
   }
 
   /// Sets the rows of the tile, and the key ranges that they see under the variant.
@@ -76,14 +76,14 @@ struct QueryTile {
       group_hull[g] = {p.keys, 0};
       group_full[g] = {0, p.keys};
     }
-    for (Index r = 0; r < groups() * Tile::group_rows; ++r) {
+    for (Index r = 0; r < groups() * Config::group_rows; ++r) {
       const Index seen = std::min(r, count - 1), index = row0 + seen % row_count;
       rows[r] = p.row(batch, head0 + seen / row_count, index);
       const KeyRange range =
           hook::keys(variant, KeyRange{0, p.keys}, rows[r]) & KeyRange{0, p.keys};
       ranges[r] = range.first < range.last ? range : KeyRange{0, 0};
       if (r >= count) continue;  // padding: computed, but its results are never read
-      const Index g = r / Tile::group_rows;
+      const Index g = r / Config::group_rows;
       group_full[g] = group_full[g] & ranges[r];
       if (range.first >= range.last) continue;
       group_hull[g] = {std::min(group_hull[g].first, range.first),
@@ -95,7 +95,7 @@ struct QueryTile {
   /// Sets all ranges to keys [0, keys): the next keys are compacted, and every row sees them all.
   void see_all(Index keys) {
     hull = {0, keys};
-    std::fill_n(ranges, groups() * Tile::group_rows, hull);
+    std::fill_n(ranges, groups() * Config::group_rows, hull);
     std::fill_n(group_hull, groups(), hull);
     std::fill_n(group_full, groups(), hull);
   }
@@ -104,14 +104,14 @@ struct QueryTile {
   /// factor(row) scales them. `room` holds one group.
   template <class RowOf, class Factor>
   void pack(RowOf&& row_of, Factor&& factor, const PackScratch<T, Packed>& room = {}) {
-    if constexpr (!Tile::matrix_tiles)
+    if constexpr (!Config::matrix_tiles)
       for (Index g = 0; g < groups(); ++g) {
-        const Index first = g * Tile::group_rows;
+        const Index first = g * Config::group_rows;
         const Row* row = rows + first;
         pack_panel([&](Index r) { return row_of(row[r], r); }, group_count(g), dim,
-                   Index(Tile::group_rows), [&](Index r) { return factor(row[r]); }, room,
+                   Index(Config::group_rows), [&](Index r) { return factor(row[r]); }, room,
                    own_queries_ + first * packed_dim(),
-                   Tile::numbers > 1 ? factors + first : nullptr);
+                   Config::numbers > 1 ? factors + first : nullptr);
       }
     if (count <= max_query_rows) pack_rows(row_of, factor);
   }
@@ -119,7 +119,7 @@ struct QueryTile {
   /// Resets the softmax states. If `with_sinks`, each state starts with the sink of its head.
   template <class V>
   void clear(const V& variant, bool with_sinks = true) {
-    const Index padded = groups() * Tile::group_rows;
+    const Index padded = groups() * Config::group_rows;
     for (Index r = 0; r < padded; ++r) {
       const T sink = hook::sink(variant, masked<T>, rows[r].batch, rows[r].head);
       if (with_sinks && sink > masked_below<T>)
@@ -147,18 +147,18 @@ struct QueryTile {
   /// The members that every tile has.
   QueryTile(Index head_dim, const RowStates<T>& states, Arena& arena)
       : dim(head_dim),
-        rows(arena.take<Row>(Tile::block_rows)),
-        ranges(arena.take<KeyRange>(Tile::block_rows)),
+        rows(arena.take<Row>(Config::block_rows)),
+        ranges(arena.take<KeyRange>(Config::block_rows)),
         state(states),
-        group_hull(arena.take<KeyRange>(Tile::groups)),
-        group_full(arena.take<KeyRange>(Tile::groups)) {}
+        group_hull(arena.take<KeyRange>(Config::groups)),
+        group_full(arena.take<KeyRange>(Config::groups)) {}
 
   /// Packs the queries into query_rows.
   template <class RowOf, class Factor>
   void pack_rows(RowOf& row_of, Factor& factor) {
     for (Index r = 0; r < count; ++r) {
       Packed* const to = query_rows + r * query_stride();
-      if constexpr (Tile::numbers == 1) {
+      if constexpr (Config::numbers == 1) {
         simd::pack_rows(
             row_of(rows[r], 0), 0, 1, dim, [&](Index) { return factor(rows[r]); }, to,
             query_stride());
@@ -168,8 +168,8 @@ struct QueryTile {
         factors[r] = factor(rows[r]);
       }
     }
-    if constexpr (Tile::matrix_tiles) {  // matrix registers multiply whole groups
-      const Index filled = groups() * Tile::group_rows;
+    if constexpr (Config::matrix_tiles) {  // matrix registers multiply whole groups
+      const Index filled = groups() * Config::group_rows;
       std::fill(query_rows + count * query_stride(), query_rows + filled * query_stride(),
                 Packed{});
       std::fill(factors + count, factors + filled, T(1));
