@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file How to share a memory budget among the layers.
+/// @file
+/// Greedy search for the memory budget of each layer.
 #pragma once
 
 #include "heed/core/check.hpp"
@@ -9,7 +10,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Budgets of the layers, and the loss with them.
+/// One budget per layer, and the loss they give.
 struct Budgets {
   std::vector<Index> layers;
   double loss = 0;
@@ -23,8 +24,8 @@ struct Budgets {
 
 namespace detail {
 
-/// Changes one layer at a time by `step`, always the one after which the loss is lowest, until
-/// done(budgets), or until no layer may change further: allowed(its budget) says which may.
+/// Repeats: change the budget of one layer by `step`, choosing the layer that gives the lowest
+/// loss. Stops when done(budgets) is true, or when allowed(budget) is false for every layer.
 template <class Loss, class Allowed, class Done>
 Budgets search_greedily(std::vector<Index> start, Index step, Loss&& loss_of, Allowed&& allowed,
                         Done&& done) {
@@ -50,10 +51,11 @@ Budgets search_greedily(std::vector<Index> start, Index step, Loss&& loss_of, Al
   return now;
 }
 
-/// A search of more steps a layer would not end: each calls the loss once a layer.
+/// Upper limit of steps per layer. Each step calls the loss once per layer, so that a longer search
+/// would not end in practice.
 inline constexpr Index most_search_steps = Index(1) << 20;
 
-/// @param way  from the first budgets to the last.
+/// @param way  distance from the first budget to the last, in tokens.
 inline void check_search(Index layers, Index from, Index step, Index way, double target) {
   if (layers < 1) throw ValueError("budget search: there are no layers");
   if (layers > most_layers)
@@ -69,15 +71,16 @@ inline void check_search(Index layers, Index from, Index step, Index way, double
 
 }  // namespace detail
 
-/// Grows equal budgets: `step` tokens more for the layer that gains most by them, again and again,
-/// until the loss is at most `target` or every layer has `most` (arXiv:2410.02703 shares memory out
-/// greedily; where it starts and by what step is not known to us, so both are arguments).
+/// Grows equal budgets greedily: each step adds `step` tokens to the layer whose growth lowers the
+/// loss most. Stops when the loss is at most `target` or every layer has `most`. arXiv:2410.02703
+/// allocates memory greedily too, but does not state the start and the step; both are arguments.
 ///
-/// @param loss  loss(const std::vector<Index>& budgets) → double, the caller's, on held-out data.
+/// @param start, step, most  tokens per layer.
+/// @param loss  loss(const std::vector<Index>& budgets) → double, measured on held-out data.
 /// @return the budgets reached and their loss, which exceeds the target if `most` was not enough.
-/// @throws ValueError if start or step are below 1, if target or a loss is NaN, if there are more
-///     than 2^20 layers, or steps of a layer.
-/// @note Calls loss() once a layer and step.
+/// @throws ValueError if start or step is below 1, if target or a loss is NaN, if there are more
+///     than 2^20 layers, or more than 2^20 steps per layer.
+/// @note Calls loss() once per layer and step.
 template <class Loss>
 Budgets grow_budgets(Index layers, Index start, Index step, Index most, double target,
                      Loss&& loss) {
@@ -89,11 +92,12 @@ Budgets grow_budgets(Index layers, Index start, Index step, Index most, double t
       [&](const Budgets& b) { return b.loss <= target; });
 }
 
-/// Shrinks equal budgets: `step` tokens fewer for the layer that loses least by them, as long as
-/// the loss stays at most `target` and every layer keeps `least`.
+/// Shrinks equal budgets greedily: each step takes `step` tokens from the layer whose shrinking
+/// gives the lowest loss. Continues while the loss is at most `target` and every layer keeps
+/// `least`.
 ///
-/// @return the last budgets within the target; the start itself if already that exceeds it.
-/// @throws ValueError as grow_budgets() does, and if least is below 1.
+/// @return the last budgets within the target, or the start if that exceeds the target.
+/// @throws ValueError like grow_budgets(), and if least is below 1.
 template <class Loss>
 Budgets shrink_budgets(Index layers, Index start, Index step, Index least, double target,
                        Loss&& loss) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Which token a full buffer lets go.
+/// @file
+/// The options of a KvBuffer: budget, eviction rule, protected tokens.
 #pragma once
 
 #include "heed/core/error.hpp"
@@ -30,39 +31,45 @@ inline EvictionRule::EvictionRule(Evict name) : EvictionRule(most_masked) {
   throw ValueError("evict is ", int(name), ", which names no rule");
 }
 
-/// When a token goes.
+/// When tokens are evicted.
 enum class EvictWhen {
-  before_row,  ///< A row attends to at most K tokens, itself among them, and judges by earlier
-               ///< rows.
-  after_row,   ///< A row attends to K + 1, then one goes, judged by its votes too.
-  chunk_end,   ///< After the rows of a chunk have attended: cheaper, and depends on the chunk.
+  before_row,  ///< Before a row attends. The row sees at most K tokens, including itself; the
+               ///< decision uses earlier rows only.
+  after_row,   ///< After a row has attended. The row sees up to K + 1 tokens; the decision uses its
+               ///< votes too.
+  chunk_end,   ///< After all rows of a chunk have attended: cheaper, but the result depends on the
+               ///< chunk size.
 };
 
-/// The rules of a KvBuffer.
+/// Options of a KvBuffer.
 struct KvOptions {
-  std::optional<Index> budget{};     ///< K, tokens at most; none: the buffer grows.
-  EvictionRule evict = most_masked;  ///< Which goes: a rule, or its old name.
+  std::optional<Index> budget{};     ///< K, the most tokens held; none: the buffer grows.
+  EvictionRule evict = most_masked;  ///< Which token is evicted.
   EvictWhen when = EvictWhen::before_row;
-  Vector<Index> protect{0};  ///< Positions that never go.
-  /// So many of the last tokens never go, the newest included. None: as many as the rule says, 1
-  /// for most. See recent_tokens().
+  Vector<Index> protect{0};  ///< Positions that are never evicted.
+  /// Number of newest tokens that are never evicted, at least 1. None: the rule's own number, which
+  /// is 1 for most rules. See recent_tokens().
   std::optional<Index> recent{};
-  std::optional<SelectOptions> select = SelectOptions{};  ///< None: nothing is masked, F stays 0.
-  /// Rows taken at once, 96 at most: a longer chunk is taken in pieces. Takes memory for
+  std::optional<SelectOptions> select = SelectOptions{};  ///< None: no selection, F stays 0.
+  /// Rows processed at once. Chunks of more than 96 rows are split. The buffer needs memory for
   /// K + chunk − 1 tokens.
   Index chunk = 1;
-  /// b with s(i, j) ≤ b for every row i to come and every key j it sees, and s(i, i) ≥ −b, in every
-  /// head; s is what would enter the softmax but for F: scaled, capped, biased, in natural units,
-  /// of keys as they are stored, which rounding may lengthen. Where queries and keys are normalised
-  /// b is known. Given it, a token goes as soon as its weight in any row to come, e^(2b − F) at
-  /// most, is below a millionth of `negligible`; a budget is not needed then. A step makes room for
-  /// all its tokens: a long prompt in several steps takes memory for what is left of each.
+  /// Bound b on the scores of all later rows i, in every head: s(i, j) ≤ b for every visible key j,
+  /// and s(i, i) ≥ −b. Here s is the softmax input without F: scaled, capped, biased, in natural
+  /// units, computed from the stored keys (rounding may lengthen a key). b is known where queries
+  /// and keys are normalised.
+  ///
+  /// With b, the weight of a token in any later row is at most e^(2b − F). A token is evicted as
+  /// soon as this is below 10⁻⁶ · negligible; a budget is then optional.
+  ///
+  /// Without a budget a step allocates slots for all of its tokens. Feed a long prompt in several
+  /// steps to limit memory.
   std::optional<double> score_bound{};
-  /// Softmax weight, of 1 in all, that a row may lose to a million tokens that went so: one goes at
-  /// a millionth of it. By default half a unit in the last place of 1.
+  /// Softmax weight in [0, 1] that a row may lose to one million tokens evicted by score_bound:
+  /// each may take 10⁻⁶ of it. Default: half a unit in the last place of 1.
   std::optional<double> negligible{};
 
-  /// `recent`, or the rule's own number where none is given.
+  /// `recent`, or the rule's own number if it is not set.
   Index recent_tokens() const {
     return recent ? *recent : evict.recent(budget, Index(protect.size()));
   }

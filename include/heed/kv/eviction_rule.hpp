@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What decides which token a full buffer lets go: a rule, which is a value.
+/// @file
+/// Eviction rules: the interface of a rule, and EvictionRule, which holds any rule as a value.
 #pragma once
 
 #include "heed/core/vector.hpp"
@@ -14,37 +15,38 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What a rule judges by. What it does not need is not computed.
+/// What a rule decides by. The buffer computes only what its rule needs.
 enum class Evidence {
-  age,      ///< The position alone.
-  votes,    ///< F, which is there where something selects.
-  weights,  ///< Softmax weights received. They are known once a row has attended, so that tokens go
-            ///< one by one: KvOptions::chunk is 1.
+  age,      ///< The position only.
+  votes,    ///< F, the selection mask. It is 0 without selection.
+  weights,  ///< Softmax weights received. They are known only after a row has attended, therefore
+            ///< KvOptions::chunk must be 1.
 };
 
-/// What a rule may know of a token that the buffer holds.
+/// One held token, as a rule sees it.
 template <class T>
 struct HeldToken {
   Index position;
-  T f;       ///< F of the next row, in natural units; 0 where nothing selects.
-  T weight;  ///< Weights received, of all heads together, where the rule judges by weights; else 0.
+  T f;       ///< F of the next row, in natural units; 0 without selection.
+  T weight;  ///< Weights received, summed over heads; 0 unless the rule's evidence is weights.
 };
 
-/// A rule: the token with the largest claim goes. It does not ask whether a token is protected or
-/// recent, and need not settle ties: see detail::victim(). A claim depends on the token alone, and
-/// may be asked for where it does not matter.
+/// An eviction rule gives each token a claim; the token with the largest claim is evicted.
+/// Protected and recent tokens and ties are handled by the buffer: see detail::victim(). A claim
+/// must be a function of the token alone. It is also computed for empty slots, where it is ignored.
 ///
 ///     struct Mine {
 ///       static constexpr const char* name = "mine";
 ///       static constexpr Evidence evidence = Evidence::votes;
-///       /// So many of the last tokens stay where KvOptions::recent says nothing.
+///       /// Number of newest tokens that stay if KvOptions::recent is not set.
 ///       Index recent(std::optional<Index> budget, Index protected_tokens) const { return 1; }
 ///       template <class T>
 ///       T claim(const HeldToken<T>& token) const { return token.f; }
 ///     };
 ///
-/// A rule that judges by weights says besides what is left of a token's weights when a row adds its
-/// own, `static constexpr double weights_kept`: 1 for their sum, 0 for the newest row's alone.
+/// A rule with Evidence::weights also defines `static constexpr double weights_kept`, the factor
+/// applied to the weights received before a row adds its own: 1 gives the sum over rows, 0 the
+/// newest row only.
 template <class R>
 concept RuleOfEviction = std::is_trivially_copyable_v<R> &&
     requires(const R& rule, const HeldToken<float>& single, const HeldToken<double>& wide,
@@ -60,16 +62,16 @@ concept RuleOfEviction = std::is_trivially_copyable_v<R> &&
 
 namespace detail {
 
-/// The slots of a sequence, as rules see them.
+/// The slots of a sequence, as a rule sees them.
 template <class T>
 struct HeldTokens {
-  const Index* position;  ///< [slots] negative where no token is
+  const Index* position;  ///< [slots] negative: the slot is empty
   const T* carry;         ///< [slots] −F, in log2 units
   const T* weight;        ///< [slots] or null
   Index slots;
 };
 
-/// What EvictionRule keeps of a rule's type.
+/// Type-erased interface of a rule: one static table per rule type.
 struct RuleTable {
   const char* name;
   Evidence evidence;
@@ -89,7 +91,7 @@ template <class R, class T>
 void rule_claims(const void* rule, const HeldTokens<T>& tokens, T* to) {
   const R& r = rule_at<R>(rule);
   const auto claim = [&](Index j, T weight) {
-    // A slot without a token claims too, without a branch, and is not looked at.
+    // Branch-free: an empty slot gets a claim too, which is ignored.
     const Index position = tokens.position[j] < 0 ? 0 : tokens.position[j];
     to[j] = r.claim(HeldToken<T>{position, -tokens.carry[j] * simd::ln2<T>, weight});
   };
@@ -126,18 +128,19 @@ inline constexpr RuleTable rule_table{
 
 }  // namespace detail
 
-/// The rules there are, by the names they had when they were no values.
+/// Names of the built-in rules, kept for source compatibility.
 enum class Evict {
   most_masked,     ///< heed::most_masked
   least_attended,  ///< heed::heavy_hitters
   oldest,          ///< heed::oldest
 };
 
-/// Any rule, as KvOptions holds it. Copies are equal; so are rules of one type that compare equal.
+/// Any rule, as a value. Two are equal if their rules have the same type and compare equal, byte by
+/// byte if the type has no operator==.
 class EvictionRule {
  public:
-  /// @throws ValueError if the number names no rule.
-  EvictionRule(Evict name);  // NOLINT: implicit, so that options can be written as before
+  /// @throws ValueError if `name` is not an enumerator.
+  EvictionRule(Evict name);  // NOLINT: implicit, for source compatibility
 
   template <RuleOfEviction R>
   EvictionRule(const R& rule) : table_(&detail::rule_table<R>) {  // NOLINT: implicit

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Evict the token that received the least weight in all: H2O. arXiv:2306.14048
+/// @file
+/// Evict the token with the least accumulated attention weight: H2O. arXiv:2306.14048
 #pragma once
 
 #include "heed/kv/eviction_rule.hpp"
@@ -8,17 +9,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// The token with the least sum of softmax weights, over all heads and all rows since it came,
-/// goes.
+/// Evicts the token with the least sum of softmax weights, over all heads and all rows since it was
+/// appended.
 ///
-/// heavy_hitters keeps half of the budget for the last tokens, or what protected positions leave of
-/// it: what has just come had no time to be attended to. heavy_hitters(r) keeps r.
+/// New tokens have received little weight yet. Therefore heavy_hitters keeps the newest tokens:
+/// half of the budget, or less if protected positions leave less. heavy_hitters(r) keeps r of them.
 struct HeavyHitters {
   static constexpr const char* name = "heavy_hitters";
   static constexpr Evidence evidence = Evidence::weights;
   static constexpr double weights_kept = 1;
 
-  std::optional<Index> last{};  ///< So many of the last tokens stay; none: half of the budget.
+  std::optional<Index> last{};  ///< Number of newest tokens kept; none: half of the budget.
 
   constexpr HeavyHitters operator()(Index recent_tokens) const { return {recent_tokens}; }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Keys and values of at most K tokens, the most masked forgotten first.
+/// @file
+/// KV cache of at most K tokens per sequence, with eviction.
 #pragma once
 
 #include "heed/core/executor.hpp"
@@ -13,30 +14,31 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What KvBuffer::step takes beside its tensors; all optional.
+/// Optional arguments of KvBuffer::step.
 template <class T>
 struct KvStep {
   View<T, 3> lse{};                      ///< [B, H, N], overwritten.
-  View<const std::int64_t, 1> tokens{};  ///< [B] how many of the N rows each sequence has.
-  View<std::int64_t, 2> evict_row{};     ///< [B, ≥ positions] at [b, j], the position of the row
-                                         ///< that no longer sees token j; else untouched.
+  View<const std::int64_t, 1> tokens{};  ///< [B] number of the N rows that each sequence has.
+  View<std::int64_t, 2> evict_row{};     ///< [B, ≥ positions] if token j is evicted, [b, j] is
+                                         ///< set to the position of the first row that does not
+                                         ///< see it; else it is left unchanged.
   Executor executor{};
 };
 
 namespace detail {
 
-/// What the rows of a chunk see of the slots, and what is subtracted for it.
+/// Stage that masks each slot outside its rows and subtracts F in the rows of a chunk.
 template <class T>
 struct KvVisibility : StageOf<Rank::scan> {
-  const T* born = nullptr;     ///< [stride] first row of the call that sees the slot
-  const T* dies = nullptr;     ///< [stride] first row that no longer does
-  const T* penalty = nullptr;  ///< [rows of the chunk][stride] −F; null: nothing is subtracted
-  T* scores = nullptr;         ///< [rows of the chunk][stride] the selecting head's
-  Index stride = 0;            ///< whole key blocks
+  const T* born = nullptr;     ///< [stride] first row in which the slot is visible
+  const T* dies = nullptr;     ///< [stride] first row in which it no longer is
+  const T* penalty = nullptr;  ///< [rows of the chunk][stride] −F; null: no selection
+  T* scores = nullptr;         ///< [rows of the chunk][stride] of the selecting head
+  Index stride = 0;            ///< a multiple of the key block
 
   BlockMask block_mask(const TileRange& block) const {
     const Batch<T> first(T(block.row)), last(T(block.row + block.rows - 1));
-    bool hidden = false, shown = false;  // is some key from some row, to some row
+    bool hidden = false, shown = false;  // is any (row, key) pair masked, any visible
     for (Index j = 0; j < block.keys; j += simd::width<T>) {
       const Mask<T> keys = simd::lanes_between<T>(0, block.keys - j);
       const Batch<T> from = simd::load(born + block.key + j), to = simd::load(dies + block.key + j);
@@ -60,30 +62,30 @@ struct KvVisibility : StageOf<Rank::scan> {
 
 }  // namespace detail
 
-/// Decode and prefill through a buffer that forgets (Leviathan, Kalman, Matias, arXiv:2410.02703):
+/// KV cache for decode and prefill with selective attention and eviction (Leviathan, Kalman,
+/// Matias, arXiv:2410.02703):
 ///
 ///     for each token i:  append k_i, v_i
-///                        if K + 1 tokens are held, the one with the largest F(i, ·) goes for good,
-///                          never a protected one, nor i itself; of equals the oldest
+///                        if K + 1 tokens are held, evict the one with the largest F(i, ·),
+///                          except i and protected tokens; ties: the oldest
 ///                        out_i = Σ_j softmax_j(s_h(i, j) − F(i, j)) v_j over the tokens held
-///                        F(i+1, j) = F(i, j) + max(0, s_0(i, j)), but for j = 0 and j = i
+///                        F(i+1, j) = F(i, j) + max(0, s_0(i, j)), except for j = 0 and j = i
 ///
-/// so that memory and time per token are constant in the position. F of a token does not depend on
-/// who else is held: pruned attention is unpruned attention under a mask. A chunk of any size gives
-/// the evictions, and up to rounding the outputs, of token by token.
+/// Memory and time per token do not grow with the position. F of a token does not depend on the
+/// other tokens held, so that attention with eviction equals full attention under a mask. Unless
+/// eviction waits for the chunk's end, any chunk size gives the same evictions, and the same
+/// outputs up to rounding.
 ///
-/// Keys and values are stored as S: T itself, bfloat16 or binary16 (Eigen::bfloat16, Eigen::half),
-/// rounded to the nearest, std::int8_t, multiples of |largest| / 127 of each key and value, or what
-/// else simd/codec/codecs.hpp lists.
-/// They are widened where they are read, and everything is computed in T.
+/// Keys and values are stored as S: T, bfloat16 or binary16 (Eigen::bfloat16, Eigen::half) rounded
+/// to nearest, std::int8_t in units of |largest| / 127 of each key and value, or another type
+/// listed in simd/codec/codecs.hpp. They are widened when read; all arithmetic is in T.
 ///
-/// A key with a NaN or an infinity in it, as it is stored, spoils the rows that see it. Such a
-/// token goes before any other, as soon as one has to go and it is neither protected nor recent; so
-/// does one whose F is no finite number. A rule that judges by age goes by age alone. Of a head
-/// whose row is NaN no weights are counted.
+/// A stored key with NaN or infinity turns the rows that see it into NaN. When a token must be
+/// evicted, such tokens and tokens whose F is not finite are evicted first, unless protected or
+/// recent. Rules by age decide by age alone. A head whose row is NaN adds no received weights.
 ///
-/// A copy of the buffer is a fork of all its sequences. Of one sequence, `snapshot` and `restore`
-/// keep a state and go back to it, `copy_sequence` forks it within a batch or into another buffer.
+/// Copying the buffer forks all of its sequences. For a single sequence, `snapshot` and `restore`
+/// save and reset its state; `copy_sequence` forks it within the batch or into another buffer.
 template <class T, StorageOf<T> S = T>
 class KvBuffer {
   using B = Blocking<T>;
@@ -92,7 +94,7 @@ class KvBuffer {
 
  public:
   /// @throws ValueError if a size is not positive, if the budget is smaller than the number of
-  ///     tokens that may not go, or if both come to more than any memory holds.
+  ///     protected and recent tokens, or if the buffer would exceed any machine's memory.
   KvBuffer(const KvShape& shape, KvOptions options) : shape_(shape), options_(std::move(options)) {
     for (Index n : {shape.batch, shape.heads, shape.key_heads, shape.dim, shape.value_dim})
       if (n < 1) throw ValueError("KvBuffer: every size must be at least 1");
@@ -127,35 +129,36 @@ class KvBuffer {
   KvBuffer& operator=(KvBuffer&&) = default;
 
   const KvShape& shape() const { return shape_; }
-  /// As given, but for `protect`, which is in order, and `chunk`, which is at most a block of rows.
+  /// The options given, with `protect` sorted and `chunk` limited to a row block.
   const KvOptions& options() const { return options_; }
-  /// What is held of one sequence.
-  /// @throws ValueError if there is none of that index; so do all that take one.
+  /// The state of one sequence.
+  /// @throws ValueError if `batch` is out of range, like every function that takes it.
   const KvSequence<T, S>& sequence(Index batch) const {
     check_index(batch);
     return sequences_[std::size_t(batch)];
   }
 
-  /// One sequence as it is now.
+  /// A copy of the state of one sequence.
   KvSnapshot<T, S> snapshot(Index batch) const { return {shape_, options_, sequence(batch)}; }
 
-  /// The sequence becomes what the snapshot holds, and goes on from there as that would have.
+  /// Replaces a sequence by the snapshot, including positions and F.
   ///
-  /// The snapshot may be of another buffer with the same heads, dimensions and `select`, and with
-  /// any budget that its tokens fit; its positions and F stay. Rules that need weights received
-  /// take it from a buffer that counted them.
-  /// @throws ShapeError, ValueError, naming both sides; std::bad_alloc. Nothing has changed then.
+  /// The snapshot may be of another buffer with the same heads, dimensions and `select`. Its tokens
+  /// must fit this buffer's budget. If this buffer's rule needs received weights, the snapshot's
+  /// buffer must have recorded them.
+  /// @throws ShapeError, ValueError, naming both sides; std::bad_alloc. The buffer is then
+  /// unchanged.
   void restore(Index batch, const KvSnapshot<T, S>& snapshot) {
     put(batch, snapshot.shape_, snapshot.options_, snapshot.sequence_);
   }
 
-  /// Sequence `to_batch` becomes what sequence `from_batch` of `from` is, which may be this buffer:
-  /// restore(to_batch, from.snapshot(from_batch)) with one copy less.
+  /// Copies sequence `from_batch` of `from`, which may be this buffer, to sequence `to_batch`: the
+  /// same as restore(to_batch, from.snapshot(from_batch)), with one copy less.
   void copy_sequence(const KvBuffer& from, Index from_batch, Index to_batch) {
     put(to_batch, from.shape_, from.options_, from.sequence(from_batch));
   }
 
-  /// Forgets everything of one sequence; its memory stays.
+  /// Removes all tokens of one sequence; its memory stays allocated.
   void clear(Index batch) {
     check_index(batch);
     KvSequence<T, S>& s = state(batch);
@@ -165,7 +168,7 @@ class KvBuffer {
     std::fill(s.position.begin(), s.position.end(), KvSequence<T, S>::nobody);
   }
 
-  /// Bytes held, everything counted.
+  /// Bytes allocated, including scratch.
   std::size_t bytes() const {
     std::size_t n = workspace_.bytes();
     for (const auto& s : sequences_)
@@ -180,14 +183,14 @@ class KvBuffer {
 
   using Step = KvStep<T>;
 
-  /// Appends N tokens to every sequence and attends from each to what is then held.
+  /// Appends N tokens to every sequence; each row attends to the tokens held at that point.
   ///
   /// @param q  [B, H, N, D].   @param k  [B, G, N, D].   @param v  [B, G, N, Dv].
-  /// @param variant  stages that need no order among keys: temperatures of queries, standard or
-  ///     scaled, softcap, alibi, score_rule, sinks. Causality and selection are the buffer's.
-  /// @param out  [B, H, N, Dv], overwritten; zero behind a sequence's last token.
+  /// @param variant  stages that do not read keys by index: query temperatures, standard or scaled,
+  ///     softcap, alibi, score_rule, sinks. The buffer adds causality and selection itself.
+  /// @param out  [B, H, N, Dv], overwritten; zero in rows past a sequence's last token.
   /// @throws ShapeError, ValueError before anything changes.
-  /// @note A token costs 2 (D + Dv) FLOP a head and token held, whatever its position.
+  /// @note A token costs 2 (D + Dv) FLOP per head and token held, independent of its position.
   template <class Q, class K, class V, Stage Variant, class Out>
   requires TensorLike<Q, 4> && TensorLike<K, 4> && TensorLike<V, 4> && TensorLike<Out, 4> WorkStats
   step(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
@@ -205,10 +208,10 @@ class KvBuffer {
 
  private:
   static constexpr Index nobody = KvSequence<T, S>::nobody;
-  /// A row no call reaches.
+  /// A row number past the end of any call.
   static constexpr T never = T(Index(1) << 30);
 
-  /// A step, with its scratch.
+  /// One step and its scratch.
   template <class Variant>
   class Call;
 
@@ -230,7 +233,7 @@ class KvBuffer {
     state(batch) = std::move(to);
   }
 
-  /// The same tokens in the first slots of as many as are asked for, in the order they had.
+  /// A copy with `capacity` slots. Its tokens are compacted to the first slots, in slot order.
   KvSequence<T, S> repacked(const KvSequence<T, S>& from, Index capacity) const {
     KvSequence<T, S> to;
     grow(to, capacity);
@@ -265,7 +268,7 @@ class KvBuffer {
     return to;
   }
 
-  /// Where a slot's key begins, and its scales; units and scales are panel_keys apart.
+  /// Index of the first unit of a slot's key, and of its first scale. Stride: panel_keys.
   Index key_place(const KvSequence<T, S>& s, Index key_head, Index slot) const {
     return place(s, key_head, slot, simd::units<S>(shape_.dim));
   }
@@ -276,7 +279,7 @@ class KvBuffer {
     const Index panel = slot / Tile::panel_keys * Tile::panel_keys;
     return (key_head * s.capacity() + panel) * of_key + slot % Tile::panel_keys;
   }
-  /// Did no number of a finite key leave the range of S?
+  /// False if a number of the encoded key overflowed to infinity in S.
   bool fits([[maybe_unused]] const S* key) const {
     if constexpr (!std::is_same_v<S, T> && Stored::group == simd::no_scale)
       for (Index i = 0; i < simd::units<S>(shape_.dim); ++i)
@@ -290,7 +293,7 @@ class KvBuffer {
     return std::size_t(key_head * key_blocks(s.capacity()) + slot / Tile::block_keys);
   }
 
-  /// @throws ValueError if all sequences, or a token of each, take more than any memory holds.
+  /// @throws ValueError if all sequences, or one token of each, exceed any machine's memory.
   void check_bytes() const {
     const KvShape& s = shape_;
     const Index numbers = std::min(s.dim, detail::most_bytes) +
@@ -312,11 +315,11 @@ class KvBuffer {
     return detail::round_up(slots, Tile::panel_keys);
   }
 
-  /// Makes room for `capacity` slots; what they hold keeps its slot.
+  /// Grows to `capacity` slots. Tokens keep their slots.
   void grow(KvSequence<T, S>& s, Index capacity) const {
     const Index before = s.capacity();
     if (capacity <= before) return;
-    // Tiles may read some panels past the last; what they find there is hidden.
+    // Tiles may read up to three panels past the last. Those keys are masked.
     const Index key_units = simd::units<S>(shape_.dim), value_units = simd::units<S>(columns_);
     auto keys = grown(s.panels, before * key_units, capacity * key_units,
                       3 * Tile::panel_keys * key_units, S{});
@@ -327,7 +330,7 @@ class KvBuffer {
     auto key_scales = grown(s.key_scales, before * key_scale, capacity * key_scale, 0, T(0));
     auto value_scales =
         grown(s.value_scales, before * value_scale, capacity * value_scale, 0, T(0));
-    // What may throw comes first; position says the capacity, and is the last of these.
+    // Allocate before changing the state. capacity() reads position, which is therefore last.
     s.carry.resize(std::size_t(capacity));
     if (options_.evict.judges_by_weights()) s.mass.resize(std::size_t(capacity));
     s.marks.resize(std::size_t(capacity));
@@ -335,7 +338,8 @@ class KvBuffer {
     s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
     s.key_scales = std::move(key_scales), s.value_scales = std::move(value_scales);
   }
-  /// The same with room for `after` in place of `before` for each key head, and some at the end.
+  /// Copy of `from` with `after` instead of `before` elements per key head, and `end` more at the
+  /// end. New elements are `fill`.
   template <class X>
   Vector<X> grown(const Vector<X>& from, Index before, Index after, Index end, X fill) const {
     Vector<X> to(std::size_t(shape_.key_heads * after + end), fill);
@@ -347,7 +351,7 @@ class KvBuffer {
     return (capacity + Tile::block_keys - 1) / Tile::block_keys;
   }
 
-  /// Puts a token into a slot of its own.
+  /// Stores a token in a free slot, or in a new one, and returns the slot.
   Index append(KvSequence<T, S>& s, const View<const T, 4>& k, const View<const T, 4>& v,
                Index batch, Index row) {
     Index slot = s.slots;
@@ -388,7 +392,7 @@ class KvBuffer {
     s.free.push_back(slot);
   }
 
-  /// The marks of a token: whether its key is bad is known, whether it may go is looked up, once.
+  /// Sets the marks of a token: keeps bad_key, and looks up never_goes in the options.
   void mark(KvSequence<T, S>& s, Index slot, std::uint8_t marks) const {
     const bool stays = std::binary_search(options_.protect.begin(), options_.protect.end(),
                                           s.position[std::size_t(slot)]);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file One sequence of a KvBuffer, kept to go on from later or elsewhere.
+/// @file
+/// A saved sequence of a KvBuffer, to restore later or in another buffer.
 #pragma once
 
 #include "heed/kv/eviction.hpp"
@@ -12,8 +13,8 @@ namespace heed::inline HEED_ABI {
 template <class T, StorageOf<T> S>
 class KvBuffer;
 
-/// What KvBuffer::snapshot gives and KvBuffer::restore takes. It knows the sizes and rules of its
-/// buffer, may outlive it, and cannot be written.
+/// Result of KvBuffer::snapshot and argument of KvBuffer::restore. Immutable. It stores the shape
+/// and options of its buffer, and may outlive that buffer.
 template <class T, StorageOf<T> S = T>
 class KvSnapshot {
  public:
@@ -34,10 +35,10 @@ class KvSnapshot {
 
 namespace detail {
 
-/// May a sequence of a buffer `from` go on in a buffer `to`? Chunks, protected positions, the time
-/// of eviction and score_bound may differ: they say what happens from now on, not what was
-/// remembered. So may query heads, if nothing that is remembered depends on them.
-/// @throws ShapeError, ValueError if not, naming both.
+/// Checks that a sequence of buffer `from` can continue in buffer `to`. chunk, protect, when and
+/// score_bound may differ: they affect later rows only, not the stored state. The number of query
+/// heads may differ too, unless the stored F or weights depend on it.
+/// @throws ShapeError, ValueError if it cannot, naming both sides.
 inline void check_move(const KvShape& from, const KvOptions& from_options, const KvShape& to,
                        const KvOptions& to_options, Index tokens) {
   const bool weighs = to_options.evict.judges_by_weights();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What a KvBuffer remembers of one sequence.
+/// @file
+/// The state of one sequence of a KvBuffer.
 #pragma once
 
 #include "heed/core/vector.hpp"
@@ -14,44 +15,43 @@ struct KvShape {
   Index batch = 1, heads = 1, key_heads = 1, dim = 1, value_dim = 1;
 };
 
-/// One sequence, to be read: a buffer shows it as const, and takes none back. What it takes back is
-/// a KvSnapshot.
+/// State of one sequence. Read-only for users: KvBuffer::sequence() returns it as const. To restore
+/// a state, use a KvSnapshot.
 ///
-/// Tokens sit in slots, in no order; a slot that was freed is taken by a later token, and no other
-/// token moves. Keys are packed in panels of `panel_keys` slots, the order the kernels read. Keys
-/// and values are stored as S, see simd/codec/codec.hpp for units and scales.
+/// Tokens are in slots, in arbitrary order. A later token reuses a freed slot; tokens never move.
+/// Keys are packed in panels of `panel_keys` slots, the layout that the kernels read. Keys and
+/// values are stored as S; see simd/codec/codec.hpp for units and scales.
 template <class T, StorageOf<T> S = T>
 struct KvSequence {
   static constexpr Index nobody = -1;
-  static constexpr std::uint8_t bad_key = 1;     ///< In marks: the key holds a NaN or an infinity.
-  static constexpr std::uint8_t never_goes = 2;  ///< In marks: KvOptions::protect names it.
+  static constexpr std::uint8_t bad_key = 1;     ///< In marks: the key holds NaN or infinity.
+  static constexpr std::uint8_t never_goes = 2;  ///< In marks: in KvOptions::protect.
 
   Index next = 0;              ///< Position of the next token.
-  Index slots = 0;             ///< Slots in use or once used: 0 … slots − 1.
+  Index slots = 0;             ///< Slots that are or were in use: 0 … slots − 1.
   Index count = 0;             ///< Tokens held.
-  Index first = nobody;        ///< The slot of position 0.
-  double dropped = 0;          ///< Weight a row may lose at most to those who went by score_bound.
-  Vector<Index> position;      ///< [capacity] of each slot, or `nobody`.
-  Vector<Index> free;          ///< Slots below `slots` that hold nobody.
+  Index first = nobody;        ///< The slot of position 0, or `nobody`.
+  double dropped = 0;          ///< Bound on a row's weight lost to evictions by score_bound.
+  Vector<Index> position;      ///< [capacity] of each slot's token, or `nobody`.
+  Vector<Index> free;          ///< Empty slots below `slots`.
   Vector<T> carry;             ///< [capacity] −F of the next row, in log2 units.
-  Vector<T> mass;              ///< [capacity] weights received, where eviction asks for it.
-  Vector<std::uint8_t> marks;  ///< [capacity] of each token, bad_key and never_goes
+  Vector<T> mass;              ///< [capacity] weights received, if the rule needs them.
+  Vector<std::uint8_t> marks;  ///< [capacity] bad_key and never_goes flags
   Vector<S> panels;            ///< [G][capacity / panel_keys][units of D][panel_keys]
   Vector<S> values;            ///< [G][capacity][units of columns]
-  Vector<T>
-      key_scales;  ///< [G][capacity / panel_keys][scales of D][panel_keys], where S has scales
-  Vector<T> value_scales;       ///< [G][capacity][scales of Dv]
-  Vector<std::uint8_t> finite;  ///< [G][key blocks] were all values the block has held finite?
+  Vector<T> key_scales;    ///< [G][capacity / panel_keys][scales of D][panel_keys], if S has scales
+  Vector<T> value_scales;  ///< [G][capacity][scales of Dv]
+  Vector<std::uint8_t> finite;  ///< [G][key blocks] 1: every value ever in the block was finite
 
   KvSequence() = default;
   KvSequence(const KvSequence&) = default;
   KvSequence(KvSequence&&) = default;
   KvSequence& operator=(KvSequence&&) = default;
-  /// All of it or, if memory is short, nothing.
+  /// Strong exception guarantee: unchanged if memory runs out.
   KvSequence& operator=(const KvSequence& o) { return *this = KvSequence(o); }
 
   Index capacity() const { return Index(position.size()); }
-  /// F of the next row for the token in a slot, in natural units.
+  /// F of the next row for the token in `slot`, in natural units.
   T f(Index slot) const { return -carry[std::size_t(slot)] * simd::ln2<T>; }
 };
 

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
-/// @file KvBuffer::step: append, select, evict, attend. Included by kv_buffer.hpp.
+/// @file
+/// KvBuffer::step: append, select, evict, attend. Included by kv_buffer.hpp.
 #pragma once
 
 #include "heed/kv/kv_buffer.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// A step goes chunk by chunk. Of a chunk, first each sequence by itself: the tokens are appended,
-/// the selecting head's scores taken, F followed down the rows and with it who goes at which row.
-/// Then all heads of all sequences attend, under the mask that this left behind.
+/// A step processes chunks of rows in order. Each chunk has three parallel passes:
+/// 1. per sequence: append the tokens, compute the selecting head's scores, then row by row
+///    update F and decide which tokens are evicted;
+/// 2. per sequence and query tile: attend, with evicted tokens masked from their row on;
+/// 3. per sequence: update received weights, evict after the rows if the options say so, and free
+///    the slots of evicted tokens.
 template <class T, StorageOf<T> S>
 template <class Variant>
 class KvBuffer<T, S>::Call {
@@ -58,7 +62,7 @@ class KvBuffer<T, S>::Call {
       if (!buffer_.options_.budget && slots > s.capacity())
         buffer_.grow(s,
                      detail::round_up(std::max(2 * s.capacity(), slots), Index(Tile::panel_keys)));
-      s.free.reserve(std::size_t(s.capacity()));  // nothing may throw once tokens are appended
+      s.free.reserve(std::size_t(s.capacity()));  // no allocation after tokens are appended
       capacity = std::max(capacity, s.capacity());
     }
     stride_ = detail::round_up(capacity, Tile::block_keys);
@@ -81,21 +85,21 @@ class KvBuffer<T, S>::Call {
   }
 
  private:
-  /// One thread's.
+  /// Per worker.
   struct Lane {
     WorkerOf worker;
     QueryTileOf strip;
-    T *panels, *values;  ///< a key block, widened, where it is not stored as T
-    Stored* stored;      ///< a key block, where few rows read it as it is
+    T *panels, *values;  ///< a key block widened to T, unless S is T
+    Stored* stored;      ///< a key block to read unpacked, for few rows
   };
-  /// One sequence's, for a chunk. Rows count from the start of the step.
+  /// Per sequence, for one chunk. Rows count from the start of the step.
   struct Scratch {
-    T *born, *dies;  ///< [stride] the first row that sees a slot, the first that no longer does
-    T* offsets;      ///< [stride] its position less that of row 0
+    T *born, *dies;  ///< [stride] a slot is visible in rows [born, dies)
+    T* offsets;      ///< [stride] position relative to row 0
     T* penalty;      ///< [chunk][stride] −F
-    T* scores;       ///< [chunk][stride] the selecting head's
-    T* lse;          ///< [heads] of the last row, in log2 units
-    T* claims;       ///< [stride] the rule's, to be the next to go
+    T* scores;       ///< [chunk][stride] of the selecting head
+    T* lse;          ///< [heads] log-sum-exp of the last row, in log2 units
+    T* claims;       ///< [stride] eviction claims of the rule
   };
 
   Shape named(const Inputs& in) {
@@ -121,7 +125,7 @@ class KvBuffer<T, S>::Call {
         throw ShapeError("evict_row is ", step_.evict_row.dims(), ", needs [", s.batch, ", ",
                          buffer_.state(b).next + rows_of(b), "] or wider");
     }
-    // Rows are compared in T, and counted without a gap up to here.
+    // Row numbers are compared as T, which represents all integers up to here.
     constexpr Index most = Index(1) << std::numeric_limits<T>::digits;
     if (problem_.queries >= most)
       throw ValueError("step: at most ", most - 1, " rows at once, there are ", problem_.queries);
@@ -155,7 +159,7 @@ class KvBuffer<T, S>::Call {
     }
   }
 
-  /// Points a thread's worker at a sequence.
+  /// Binds a worker to a sequence.
   void enter(WorkerOf& worker, Index b) const {
     const KvSequence<T, S>& s = buffer_.state(b);
     const Scratch& x = scratch_[b];
@@ -175,7 +179,8 @@ class KvBuffer<T, S>::Call {
         [&](const Row& r) { return hook::query_factor(lane.worker.variant, simd::log2e<T>, r); });
   }
 
-  /// visit(key block) for all of one key head, with their values or without, for the strip in hand.
+  /// Calls visit(KV tile) for each key block of a key head. The query tile's row count selects the
+  /// tile's format. Values are widened only if with_values is true.
   template <class Visit>
   void each_key_block(const Lane& lane, Index b, Index key_head, bool with_values,
                       Visit&& visit) const {
@@ -210,19 +215,20 @@ class KvBuffer<T, S>::Call {
       }
     }
   }
-  /// Of the slots from some on; null: there are none.
+  /// Scales of consecutive slots; null if S has no scales.
   struct Scales {
     const T *keys = nullptr, *values = nullptr;
-    Index value_stride = 0;  ///< from slot to slot
+    Index value_stride = 0;  ///< between slots
   };
-  /// `at` begins a panel.
+  /// @param at  storage index of the first slot, a multiple of panel_keys.
   Scales scales(const KvSequence<T, S>& s, Index at) const {
     if (simd::Codec<S>::group == simd::no_scale) return {};
     const Index stride = simd::scales<S>(problem_.value_dim);
     return {s.key_scales.data() + at * simd::scales<S>(problem_.dim),
             s.value_scales.data() + at * stride, stride};
   }
-  /// A key block to Lane::panels and, if wanted, Lane::values; `at` is its first slot's place.
+  /// Widens a key block into Lane::panels and, if with_values is true, Lane::values.
+  /// @param at  storage index of its first slot.
   void widen(const Lane& lane, const KvSequence<T, S>& s, Index at, Index keys,
              bool with_values) const {
     const Index dim = problem_.dim, columns = buffer_.columns_;
@@ -234,7 +240,7 @@ class KvBuffer<T, S>::Call {
                   scales(s, at + j).values, lane.values + j * columns);
   }
 
-  /// Appends the chunk's tokens and works out what its rows see.
+  /// Appends the chunk's tokens and determines which slots each of its rows sees.
   void select(Lane& lane, Index b, Index row) {
     const KvOptions& o = buffer_.options_;
     const Index rows = std::min(o.chunk, rows_of(b) - row);
@@ -249,7 +255,7 @@ class KvBuffer<T, S>::Call {
         x.born[j] = T(row);
         x.offsets[j] = T(s.position[std::size_t(j)] - start_[b]);
       }
-    // The first row's victim makes room before its token comes, which could not have been chosen.
+    // Evict before appending: the new token is never a candidate, and can reuse the slot.
     if (o.budget && o.when == EvictWhen::before_row && s.count == *o.budget) {
       const Index gone = victim(s, b, s.next, T(row));
       log(b, s.position[std::size_t(gone)], s.next);
@@ -284,15 +290,14 @@ class KvBuffer<T, S>::Call {
     }
   }
 
-  /// F of row r for every slot, and the carry below it.
+  /// Computes the penalty −F of row r for every slot, and updates the carry.
   void vote(KvSequence<T, S>& s, const Scratch& x, Index r, T at) const {
     const SelectOptions& o = *buffer_.options_.select;
     const Batch<T> zero(T(0));
     T* penalty = x.penalty + r * stride_;
     for (Index j = 0; j < s.slots; j += simd::width<T>) {
       T* carry = &s.carry[std::size_t(j)];
-      // A token that is gone, or was never there, takes no votes and has no F: what stands there
-      // may be NaN.
+      // The scores of empty and evicted slots may be NaN. They must not reach F.
       const Mask<T> held =
           (simd::load(x.born + j) <= Batch<T>(at)) & (Batch<T>(at) < simd::load(x.dies + j));
       const detail::Votes<T> cast{o, simd::load(x.offsets + j),
@@ -314,11 +319,11 @@ class KvBuffer<T, S>::Call {
                    [&](const KvTileOf& block) { lane.worker.attend(lane.strip, block); });
     lane.strip.finish(out_, step_.lse);
     if (buffer_.options_.evict.judges_by_weights())
-      for (Index h = 0; h < tile_heads_; ++h)  // one row a head: chunks are of one
+      for (Index h = 0; h < tile_heads_; ++h)  // one row per head: the chunk is 1
         scratch_[b].lse[head + h] = lane.strip.state.gathered_lse(h);
   }
 
-  /// Rows [first, last) of a strip's heads, behind the sequence's last token.
+  /// Writes out = 0, lse = −∞ in rows [first, last) of a tile's heads: rows past the last token.
   void silence(Index b, Index head, Index first, Index last) const {
     for (Index h = head; h < head + tile_heads_; ++h)
       for (Index i = first; i < std::min(last, problem_.queries); ++i) {
@@ -327,7 +332,7 @@ class KvBuffer<T, S>::Call {
       }
   }
 
-  /// After the rows have attended: weights received are counted, and who was let go is gone.
+  /// After the rows have attended: adds received weights, evicts late, frees evicted slots.
   void settle(Lane& lane, Index b, Index row) const {
     const KvOptions& o = buffer_.options_;
     const Index rows = std::min(o.chunk, rows_of(b) - row);
@@ -346,8 +351,8 @@ class KvBuffer<T, S>::Call {
       if (s.position[std::size_t(j)] != nobody && x.dies[j] != never) buffer_.release(s, j);
   }
 
-  /// Adds what the row gave to the weights that tokens received. Of a head in which the row is NaN
-  /// nothing is counted: it says nothing of its keys.
+  /// Adds the row's softmax weights to the received weights. A head whose row is NaN is skipped,
+  /// because its weights carry no information.
   void add_weights(Lane& lane, KvSequence<T, S>& s, Index b, Index row, Index rows) const {
     const T kept = T(buffer_.options_.evict.weights_kept());
     bool first = true;
@@ -370,19 +375,19 @@ class KvBuffer<T, S>::Call {
     }
   }
 
-  /// Which of the tokens that a row sees goes, with the row at position `current`.
+  /// The slot of the token to evict, among those visible in `row`, which is at position `current`.
   Index victim(const KvSequence<T, S>& s, Index b, Index current, T row) const {
     const Scratch& x = scratch_[b];
     return detail::victim(s, buffer_.options_.evict, current - buffer_.recent_,
                           detail::Lifetimes<T>{x.born, x.dies}, row, x.claims);
   }
 
-  /// Those whom no row behind `current` can give weight to. A row sees its own key unmasked, whose
-  /// score is −score_bound at least.
+  /// Evicts tokens whose weight is negligible in every row after `current`. The bound e^(2b − F)
+  /// holds because a row's own key is unmasked and its score is at least −b, b = score_bound.
   void condemn_the_dead(Lane& lane, KvSequence<T, S>& s, Index b, T at, Index current) const {
     const KvOptions& o = buffer_.options_;
     const double lead = 2 * *o.score_bound * simd::log2e<double>,
-                 least = std::log2(buffer_.negligible_) - 20;  // log2 of a million
+                 least = std::log2(buffer_.negligible_) - 20;  // 2^-20, about 10^-6
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
       const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
@@ -400,7 +405,7 @@ class KvBuffer<T, S>::Call {
   void log(Index b, Index position, Index row) const {
     if (step_.evict_row) step_.evict_row(b, position) = row;
   }
-  /// Gone for rows from `at` on; its slot is free when the chunk is done.
+  /// Masks a slot from row `at` on. The slot is freed after the chunk.
   void condemn(KvSequence<T, S>& s, Index b, Index slot, T at, Index row) const {
     log(b, s.position[std::size_t(slot)], row);
     scratch_[b].dies[slot] = at;
@@ -417,7 +422,7 @@ class KvBuffer<T, S>::Call {
   Index tile_heads_ = 1, stride_ = 0;
   Lane* lanes_ = nullptr;
   Scratch* scratch_ = nullptr;
-  Index* start_ = nullptr;  ///< per sequence: the position of row 0
+  Index* start_ = nullptr;  ///< [B] position of row 0
 };
 
 }  // namespace heed::inline HEED_ABI

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-/// @file The buffers of a model's layers.
+/// @file
+/// The KV buffers of all layers of a model.
 #pragma once
 
 #include "heed/kv/kv_buffer.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// One KvBuffer a layer, each with a budget of its own.
+/// One KvBuffer per layer, each with its own budget.
 template <class T, StorageOf<T> S = T>
 class LayerBuffers {
  public:
-  /// @param budgets  K of each layer; none: that layer forgets nothing.
-  /// @throws ValueError if a budget is smaller than the number of tokens that may not go.
+  /// @param budgets  K of each layer; none: that layer evicts nothing.
+  /// @throws ValueError if a budget is smaller than the number of protected and recent tokens.
   LayerBuffers(const KvShape& shape, const std::vector<std::optional<Index>>& budgets,
                KvOptions options) {
     layers_.reserve(budgets.size());
@@ -33,7 +34,7 @@ class LayerBuffers {
     for (const auto& layer : layers_) sum += layer.bytes();
     return sum;
   }
-  /// Tokens held over tokens seen, all layers and sequences together: Σ K_l / (L N) of the paper.
+  /// Tokens held / tokens appended, over all layers and sequences: Σ K_l / (L N) in the paper.
   double memory_ratio() const {
     double held = 0, seen = 0;
     for (const auto& layer : layers_)

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-/// @file Evict the token to which the newest row gave the least weight: TOVA. arXiv:2401.06104
+/// @file
+/// Evict the token to which the newest row gave the least weight: TOVA. arXiv:2401.06104
 #pragma once
 
 #include "heed/kv/eviction_rule.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// The token with the least softmax weight from the last row that attended, over all heads, goes.
+/// Evicts the token with the least softmax weight in the last row that attended, summed over heads.
 struct LeastAttendedLast {
   static constexpr const char* name = "least_attended_last";
   static constexpr Evidence evidence = Evidence::weights;

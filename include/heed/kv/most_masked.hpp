@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-/// @file Evict the most masked token, as selective attention prunes. arXiv:2410.02703
+/// @file
+/// Evict the most masked token, as selective attention does. arXiv:2410.02703
 #pragma once
 
 #include "heed/kv/eviction_rule.hpp"
 
 namespace heed::inline HEED_ABI {
 
-/// The token with the largest F goes. Where nothing selects F is 0, and the oldest goes.
+/// Evicts the token with the largest F. Without selection F is 0, and the oldest token is evicted.
 struct MostMasked {
   static constexpr const char* name = "most_masked";
   static constexpr Evidence evidence = Evidence::votes;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Evict the oldest token: a window, with sinks if the first positions are protected.
+/// @file
+/// Evict the oldest token: a sliding window, with sinks if the first positions are protected.
 /// arXiv:2309.17453
 #pragma once
 
@@ -7,7 +8,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// All claims are equal, and of equals the oldest goes.
+/// All claims are equal; ties evict the oldest token.
 struct Oldest {
   static constexpr const char* name = "oldest";
   static constexpr Evidence evidence = Evidence::age;

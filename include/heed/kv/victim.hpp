@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Of the tokens that may go, the one that goes.
+/// @file
+/// Finds the token to evict.
 #pragma once
 
 #include "heed/kv/eviction_rule.hpp"
@@ -10,18 +11,18 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// When the slots of a sequence are seen; those without a token never. Rows count from the start of
-/// a step.
+/// The range of rows in which each slot is visible, empty for slots without a token. Rows count
+/// from the start of a step.
 template <class T>
 struct Lifetimes {
-  const T *born, *dies;  ///< [slots] the first row that sees a slot, the first that no longer does
+  const T *born, *dies;  ///< [slots] slot j is visible in rows [first, end)
 
   bool include(Index slot, T row) const { return born[slot] <= row && row < dies[slot]; }
 };
 
-/// The slot of the token to go, among those that row `row` sees and that are neither protected nor
-/// behind position `last`. A token whose key or evidence is not finite goes first, for it turns
-/// rows into NaN; then the largest claim; of equals, the oldest.
+/// Returns the slot of the token to evict. Candidates are visible in row `row`, unprotected, and at
+/// a position ≤ `last`. Order: tokens whose key or evidence is not finite, because they turn rows
+/// into NaN; then the largest claim. Ties: the oldest.
 ///
 /// @param claims  [slots] scratch.
 template <class T, class S>
