@@ -32,7 +32,7 @@ int main() {
     if (from == 0) bytes = buffer.bytes();
 
     heed::Vector<heed::Index> held = buffer.sequence(0).position;
-    held.erase(std::remove(held.begin(), held.end(), buffer.sequence(0).nobody), held.end());
+    held.erase(std::remove(held.begin(), held.end(), buffer.sequence(0).empty_slot), held.end());
     std::sort(held.begin(), held.end());
     std::cout << "token " << from + count - 1 << " reads " << last << ", held are tokens";
     for (const heed::Index position : held) std::cout << ' ' << position;

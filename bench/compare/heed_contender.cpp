@@ -172,7 +172,7 @@ Held held_after(const Inputs& inputs) {
   const heed::KvSequence<float>& s = buffer.sequence(0);
   Held held;
   for (Index slot = 0; slot < s.slots; ++slot)
-    if (s.position[std::size_t(slot)] != s.nobody) {
+    if (s.position[std::size_t(slot)] != s.empty_slot) {
       held.positions.push_back(s.position[std::size_t(slot)]);
       held.masked.push_back(s.f(slot));
     }

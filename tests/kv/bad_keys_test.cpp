@@ -169,7 +169,7 @@ TYPED_TEST(BadKeys, LeaveTheWeightsThatWereCounted) {
   through(buffer, this->spoiled(good, {12, 59}, std::numeric_limits<T>::quiet_NaN()));
   const KvSequence<T>& s = buffer.sequence(0);
   for (Index slot = 0; slot < s.slots; ++slot) {
-    EXPECT_TRUE(std::isfinite(s.mass[std::size_t(slot)])) << slot;
+    EXPECT_TRUE(std::isfinite(s.received_weight[std::size_t(slot)])) << slot;
     EXPECT_EQ(s.marks[std::size_t(slot)] != 0, s.position[std::size_t(slot)] == 59) << slot;
   }
 }

@@ -182,7 +182,7 @@ TYPED_TEST(Evictions, KnowByAMarkWhatIsProtected) {
         const Index position = s.position[std::size_t(slot)];
         const bool stays = std::find(want.begin(), want.end(), position) != want.end();
         if (position >= 0) {
-          EXPECT_EQ((s.marks[std::size_t(slot)] & s.never_goes) != 0, stays) << position;
+          EXPECT_EQ((s.marks[std::size_t(slot)] & s.is_protected) != 0, stays) << position;
         }
       }
     };

@@ -23,7 +23,7 @@ template <class T>
 class Sequences : public testing::Test {};
 TYPED_TEST_SUITE(Sequences, Scalars, ScalarName);
 
-constexpr Index nobody = KvSequence<float>::nobody;
+constexpr Index empty_slot = KvSequence<float>::empty_slot;
 
 // ---- slots
 
@@ -47,13 +47,13 @@ TYPED_TEST(Sequences, ReuseTheSlotOfWhoWentAndMoveNobodyElse) {
         Index tokens_held = 0;
         for (Index slot = 0; slot < capacity; ++slot) {
           const Index was = before[std::size_t(slot)], is = s.position[std::size_t(slot)];
-          tokens_held += is != nobody;
+          tokens_held += is != empty_slot;
           // It stayed, it went, or somebody of this step took its place.
-          EXPECT_TRUE(is == was || is == nobody || is >= i) << "slot " << slot;
+          EXPECT_TRUE(is == was || is == empty_slot || is >= i) << "slot " << slot;
         }
         EXPECT_EQ(s.count, tokens_held);
         EXPECT_EQ(Index(s.free.size()) + s.count, s.slots);
-        for (const Index slot : s.free) EXPECT_EQ(s.position[std::size_t(slot)], nobody);
+        for (const Index slot : s.free) EXPECT_EQ(s.position[std::size_t(slot)], empty_slot);
         before = s.position;
       }
     }

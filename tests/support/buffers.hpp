@@ -134,7 +134,7 @@ testing::AssertionResult same_memory(const KvSequence<T>& a, const KvSequence<T>
            (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0);
   };
   if (!bits(a.carry, b.carry)) return differ("carries");
-  if (!bits(a.mass, b.mass)) return differ("masses");
+  if (!bits(a.received_weight, b.received_weight)) return differ("received weights");
   if (!bits(a.panels, b.panels)) return differ("keys");
   if (!bits(a.values, b.values)) return differ("values");
   if (!bits(a.key_scales, b.key_scales)) return differ("scales of keys");
@@ -150,7 +150,7 @@ template <class T>
 std::vector<std::pair<Index, double>> held(const KvSequence<T>& s) {
   std::vector<std::pair<Index, double>> tokens;
   for (Index slot = 0; slot < s.slots; ++slot)
-    if (s.position[std::size_t(slot)] != KvSequence<T>::nobody)
+    if (s.position[std::size_t(slot)] != KvSequence<T>::empty_slot)
       tokens.emplace_back(s.position[std::size_t(slot)], double(s.f(slot)));
   std::sort(tokens.begin(), tokens.end());
   return tokens;
@@ -161,7 +161,7 @@ std::vector<std::pair<Index, double>> held(const KvSequence<T>& s) {
 inline reference::Pruning pruning(const KvOptions& o, Index tokens) {
   reference::Pruning p;
   p.budget = o.budget.value_or(tokens + 1);
-  p.evict = o.evict.judges_by_weights()                 ? reference::Evict::least_attended
+  p.evict = o.evict.uses_weights()                      ? reference::Evict::least_attended
             : o.evict == Evict::most_masked && o.select ? reference::Evict::most_masked
                                                         : reference::Evict::oldest;  // F is 0
   p.after = o.when != EvictWhen::before_row;

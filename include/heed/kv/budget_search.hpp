@@ -55,8 +55,8 @@ Budgets search_greedily(std::vector<Index> start, Index step, Loss&& loss_of, Al
 /// would not end in practice.
 inline constexpr Index most_search_steps = Index(1) << 20;
 
-/// @param way  distance from the first budget to the last, in tokens.
-inline void check_search(Index layers, Index from, Index step, Index way, double target) {
+/// @param distance  distance from the first budget to the last, in tokens.
+inline void check_search(Index layers, Index from, Index step, Index distance, double target) {
   if (layers < 1) throw ValueError("budget search: there are no layers");
   if (layers > most_layers)
     throw ValueError("budget search: there are ", layers, " layers, must be at most ", most_layers);
@@ -64,8 +64,8 @@ inline void check_search(Index layers, Index from, Index step, Index way, double
     throw ValueError("budget search: budgets of ", from, " in steps of ", step,
                      ", both must be at least 1");
   if (is_nan(target)) throw ValueError("budget search: the target is ", target);
-  if (way / step > most_search_steps)
-    throw ValueError("budget search: a layer may take ", way / step, " steps of ", step,
+  if (distance / step > most_search_steps)
+    throw ValueError("budget search: a layer may take ", distance / step, " steps of ", step,
                      ", must be at most ", most_search_steps);
 }
 

@@ -100,7 +100,7 @@ inline void check(const KvOptions& o, Index heads) {
                      ", but a row may mask itself: it needs forbid_self or shift");
   if (o.score_bound && (!simd::all_finite(&*o.score_bound, 0, 1, 1) || *o.score_bound < 0))
     throw ValueError("score_bound is ", *o.score_bound, ", must be finite and at least 0");
-  if (o.evict.judges_by_weights() && o.chunk != 1)
+  if (o.evict.uses_weights() && o.chunk != 1)
     throw ValueError(o.evict.name(), " goes token by token: chunk is ", o.chunk, ", must be 1");
 }
 

@@ -32,8 +32,8 @@ struct HeldToken {
 };
 
 /// An eviction rule gives each token a claim; the token with the largest claim is evicted.
-/// Protected and recent tokens and ties are handled by the buffer: see detail::victim(). A claim
-/// must be a function of the token alone. It is also computed for empty slots, where it is ignored.
+/// detail::eviction_candidate() handles protected tokens, recent tokens and ties. A claim must be a
+/// function of the token alone. It is also computed for empty slots, where it is ignored.
 ///
 ///     struct Mine {
 ///       static constexpr const char* name = "mine";
@@ -151,7 +151,7 @@ class EvictionRule {
 
   const char* name() const { return table_->name; }
   Evidence evidence() const { return table_->evidence; }
-  bool judges_by_weights() const { return evidence() == Evidence::weights; }
+  bool uses_weights() const { return evidence() == Evidence::weights; }
   double weights_kept() const { return table_->weights_kept; }
   Index recent(std::optional<Index> budget, Index protected_tokens) const {
     return table_->recent(rule_, budget, protected_tokens);

@@ -6,9 +6,9 @@
 #include "heed/core/executor.hpp"
 #include "heed/engine/forward.hpp"
 #include "heed/kv/eviction.hpp"
+#include "heed/kv/eviction_candidate.hpp"
 #include "heed/kv/kv_snapshot.hpp"
 #include "heed/kv/kv_state.hpp"
-#include "heed/kv/victim.hpp"
 
 #include <algorithm>
 
@@ -30,26 +30,27 @@ namespace detail {
 /// Stage that masks each slot outside its rows and subtracts F in the rows of a chunk.
 template <class T>
 struct KvVisibility : StageOf<Rank::scan> {
-  const T* born = nullptr;     ///< [stride] first row in which the slot is visible
-  const T* dies = nullptr;     ///< [stride] first row in which it no longer is
-  const T* penalty = nullptr;  ///< [rows of the chunk][stride] −F; null: no selection
-  T* scores = nullptr;         ///< [rows of the chunk][stride] of the selecting head
-  Index stride = 0;            ///< a multiple of the key block
+  const T* first_row = nullptr;  ///< [stride] first row in which the slot is visible
+  const T* end_row = nullptr;    ///< [stride] first row in which it no longer is
+  const T* penalty = nullptr;    ///< [rows of the chunk][stride] −F; null: no selection
+  T* scores = nullptr;           ///< [rows of the chunk][stride] of the selecting head
+  Index stride = 0;              ///< a multiple of the key block
 
   BlockMask block_mask(const TileRange& block) const {
     const Batch<T> first(T(block.row)), last(T(block.row + block.rows - 1));
-    bool hidden = false, shown = false;  // is any (row, key) pair masked, any visible
+    bool any_masked = false, any_visible = false;  // of the (row, key) pairs
     for (Index j = 0; j < block.keys; j += simd::width<T>) {
       const Mask<T> keys = simd::lanes_between<T>(0, block.keys - j);
-      const Batch<T> from = simd::load(born + block.key + j), to = simd::load(dies + block.key + j);
-      hidden |= simd::any(keys & ((from > first) | (to <= last)));
-      shown |= simd::any(keys & (from <= last) & (to > first));
+      const Batch<T> from = simd::load(first_row + block.key + j),
+                     to = simd::load(end_row + block.key + j);
+      any_masked |= simd::any(keys & ((from > first) | (to <= last)));
+      any_visible |= simd::any(keys & (from <= last) & (to > first));
     }
-    return !hidden ? BlockMask::full : shown ? BlockMask::partial : BlockMask::empty;
+    return !any_masked ? BlockMask::full : any_visible ? BlockMask::partial : BlockMask::empty;
   }
   HEED_INLINE Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const {
     const Batch<T> row(T(at.row));
-    return m & (simd::load(born + at.key) <= row) & (row < simd::load(dies + at.key));
+    return m & (simd::load(first_row + at.key) <= row) & (row < simd::load(end_row + at.key));
   }
   HEED_INLINE Batch<T> scan_bias(const Batch<T>& s, const Lanes<T>& at) const {
     return penalty ? s + simd::load(penalty + at.block_row * stride + at.key) : s;
@@ -162,10 +163,10 @@ class KvBuffer {
   void clear(Index batch) {
     check_index(batch);
     KvSequence<T, S>& s = state(batch);
-    s.next = s.slots = s.count = 0, s.dropped = 0, s.first = nobody;
+    s.next = s.slots = s.count = 0, s.dropped = 0, s.first = empty_slot;
     s.free.clear();
     std::fill(s.finite.begin(), s.finite.end(), std::uint8_t(1));
-    std::fill(s.position.begin(), s.position.end(), KvSequence<T, S>::nobody);
+    std::fill(s.position.begin(), s.position.end(), KvSequence<T, S>::empty_slot);
   }
 
   /// Bytes allocated, including scratch.
@@ -174,7 +175,7 @@ class KvBuffer {
     for (const auto& s : sequences_)
       n += (s.panels.capacity() + s.values.capacity()) * sizeof(S) +
            (s.key_scales.capacity() + s.value_scales.capacity() + s.carry.capacity() +
-            s.mass.capacity()) *
+            s.received_weight.capacity()) *
                sizeof(T) +
            (s.position.capacity() + s.free.capacity()) * sizeof(Index) + s.marks.capacity() +
            s.finite.capacity();
@@ -207,9 +208,9 @@ class KvBuffer {
   }
 
  private:
-  static constexpr Index nobody = KvSequence<T, S>::nobody;
+  static constexpr Index empty_slot = KvSequence<T, S>::empty_slot;
   /// A row number past the end of any call.
-  static constexpr T never = T(Index(1) << 30);
+  static constexpr T no_row = T(Index(1) << 30);
 
   /// One step and its scratch.
   template <class Variant>
@@ -228,7 +229,7 @@ class KvBuffer {
     detail::check_move(shape, options, shape_, options_, from.count);
     const Index capacity = options_.budget ? capacity_for(*options_.budget) : from.capacity();
     KvSequence<T, S> to = capacity == from.capacity() ? from : repacked(from, capacity);
-    if (!options_.evict.judges_by_weights()) to.mass.clear();
+    if (!options_.evict.uses_weights()) to.received_weight.clear();
     for (Index j = 0; j < to.slots; ++j) mark(to, j, to.marks[std::size_t(j)]);
     state(batch) = std::move(to);
   }
@@ -240,12 +241,13 @@ class KvBuffer {
     to.free.reserve(std::size_t(capacity));
     to.next = from.next, to.count = to.slots = from.count, to.dropped = from.dropped;
     for (Index j = 0, slot = 0; j < from.slots; ++j) {
-      if (from.position[std::size_t(j)] == nobody) continue;
+      if (from.position[std::size_t(j)] == empty_slot) continue;
       to.position[std::size_t(slot)] = from.position[std::size_t(j)];
       if (from.first == j) to.first = slot;
       to.carry[std::size_t(slot)] = from.carry[std::size_t(j)];
       to.marks[std::size_t(slot)] = from.marks[std::size_t(j)];
-      if (!to.mass.empty()) to.mass[std::size_t(slot)] = from.mass[std::size_t(j)];
+      if (!to.received_weight.empty())
+        to.received_weight[std::size_t(slot)] = from.received_weight[std::size_t(j)];
       for (Index g = 0; g < shape_.key_heads; ++g) {
         const auto copy = [](const auto& x, Index at, Index step, Index count, auto& y,
                              Index to_at) {
@@ -253,15 +255,15 @@ class KvBuffer {
             y[std::size_t(to_at + i * step)] = x[std::size_t(at + i * step)];
         };
         const Index units = simd::units<S>(columns_), scales = simd::scales<S>(shape_.value_dim);
-        copy(from.panels, key_place(from, g, j), Tile::panel_keys, simd::units<S>(shape_.dim),
-             to.panels, key_place(to, g, slot));
-        copy(from.key_scales, key_scale_place(from, g, j), Tile::panel_keys,
-             simd::scales<S>(shape_.dim), to.key_scales, key_scale_place(to, g, slot));
+        copy(from.panels, key_offset(from, g, j), Tile::panel_keys, simd::units<S>(shape_.dim),
+             to.panels, key_offset(to, g, slot));
+        copy(from.key_scales, key_scale_offset(from, g, j), Tile::panel_keys,
+             simd::scales<S>(shape_.dim), to.key_scales, key_scale_offset(to, g, slot));
         copy(from.values, (g * from.capacity() + j) * units, 1, units, to.values,
              (g * capacity + slot) * units);
         copy(from.value_scales, (g * from.capacity() + j) * scales, 1, scales, to.value_scales,
              (g * capacity + slot) * scales);
-        to.finite[finite_place(to, g, slot)] &= from.finite[finite_place(from, g, j)];
+        to.finite[finite_index(to, g, slot)] &= from.finite[finite_index(from, g, j)];
       }
       ++slot;
     }
@@ -269,13 +271,13 @@ class KvBuffer {
   }
 
   /// Index of the first unit of a slot's key, and of its first scale. Stride: panel_keys.
-  Index key_place(const KvSequence<T, S>& s, Index key_head, Index slot) const {
-    return place(s, key_head, slot, simd::units<S>(shape_.dim));
+  Index key_offset(const KvSequence<T, S>& s, Index key_head, Index slot) const {
+    return panel_offset(s, key_head, slot, simd::units<S>(shape_.dim));
   }
-  Index key_scale_place(const KvSequence<T, S>& s, Index key_head, Index slot) const {
-    return place(s, key_head, slot, simd::scales<S>(shape_.dim));
+  Index key_scale_offset(const KvSequence<T, S>& s, Index key_head, Index slot) const {
+    return panel_offset(s, key_head, slot, simd::scales<S>(shape_.dim));
   }
-  static Index place(const KvSequence<T, S>& s, Index key_head, Index slot, Index of_key) {
+  static Index panel_offset(const KvSequence<T, S>& s, Index key_head, Index slot, Index of_key) {
     const Index panel = slot / Tile::panel_keys * Tile::panel_keys;
     return (key_head * s.capacity() + panel) * of_key + slot % Tile::panel_keys;
   }
@@ -289,7 +291,7 @@ class KvBuffer {
             return false;
     return true;
   }
-  static std::size_t finite_place(const KvSequence<T, S>& s, Index key_head, Index slot) {
+  static std::size_t finite_index(const KvSequence<T, S>& s, Index key_head, Index slot) {
     return std::size_t(key_head * key_blocks(s.capacity()) + slot / Tile::block_keys);
   }
 
@@ -332,9 +334,9 @@ class KvBuffer {
         grown(s.value_scales, before * value_scale, capacity * value_scale, 0, T(0));
     // Allocate before changing the state. capacity() reads position, which is therefore last.
     s.carry.resize(std::size_t(capacity));
-    if (options_.evict.judges_by_weights()) s.mass.resize(std::size_t(capacity));
+    if (options_.evict.uses_weights()) s.received_weight.resize(std::size_t(capacity));
     s.marks.resize(std::size_t(capacity));
-    s.position.resize(std::size_t(capacity), nobody);
+    s.position.resize(std::size_t(capacity), empty_slot);
     s.panels = std::move(keys), s.values = std::move(values), s.finite = std::move(finite);
     s.key_scales = std::move(key_scales), s.value_scales = std::move(value_scales);
   }
@@ -366,11 +368,11 @@ class KvBuffer {
     for (Index g = 0; g < shape_.key_heads; ++g) {
       const T *key = k.row(batch, g, row), *value = v.row(batch, g, row);
       const Index at = g * capacity + slot;
-      S* to_key = s.panels.data() + key_place(s, g, slot);
-      T* key_scale = s.key_scales.data() + key_scale_place(s, g, slot);
+      S* to_key = s.panels.data() + key_offset(s, g, slot);
+      T* key_scale = s.key_scales.data() + key_scale_offset(s, g, slot);
       S* to_value = s.values.data() + at * simd::units<S>(columns_);
       T* value_scale = s.value_scales.data() + at * simd::scales<S>(shape_.value_dim);
-      std::uint8_t& finite = s.finite[finite_place(s, g, slot)];
+      std::uint8_t& finite = s.finite[finite_index(s, g, slot)];
       Stored::encode(key, shape_.dim, to_key, Tile::panel_keys, key_scale, Tile::panel_keys);
       Stored::encode(value, shape_.value_dim, to_value, 1, value_scale, 1);
       finite &= Stored::finite(to_value, shape_.value_dim, value_scale);
@@ -380,24 +382,24 @@ class KvBuffer {
     s.position[std::size_t(slot)] = s.next++;
     mark(s, slot, good_key ? std::uint8_t(0) : KvSequence<T, S>::bad_key);
     s.carry[std::size_t(slot)] = T(0);
-    if (!s.mass.empty()) s.mass[std::size_t(slot)] = T(0);
+    if (!s.received_weight.empty()) s.received_weight[std::size_t(slot)] = T(0);
     ++s.count;
     return slot;
   }
 
   void release(KvSequence<T, S>& s, Index slot) {
-    s.position[std::size_t(slot)] = nobody;
+    s.position[std::size_t(slot)] = empty_slot;
     s.marks[std::size_t(slot)] = 0;
-    if (s.first == slot) s.first = nobody;
+    if (s.first == slot) s.first = empty_slot;
     s.free.push_back(slot);
   }
 
-  /// Sets the marks of a token: keeps bad_key, and looks up never_goes in the options.
+  /// Sets the marks of a token: keeps bad_key, and looks up is_protected in the options.
   void mark(KvSequence<T, S>& s, Index slot, std::uint8_t marks) const {
     const bool stays = std::binary_search(options_.protect.begin(), options_.protect.end(),
                                           s.position[std::size_t(slot)]);
     s.marks[std::size_t(slot)] = std::uint8_t((marks & KvSequence<T, S>::bad_key) |
-                                              (stays ? KvSequence<T, S>::never_goes : 0));
+                                              (stays ? KvSequence<T, S>::is_protected : 0));
   }
 
   KvShape shape_;

@@ -41,7 +41,7 @@ namespace detail {
 /// @throws ShapeError, ValueError if it cannot, naming both sides.
 inline void check_move(const KvShape& from, const KvOptions& from_options, const KvShape& to,
                        const KvOptions& to_options, Index tokens) {
-  const bool weighs = to_options.evict.judges_by_weights();
+  const bool weighs = to_options.evict.uses_weights();
   const bool heads_matter = to_options.select || weighs;
   if ((heads_matter && from.heads != to.heads) || from.key_heads != to.key_heads ||
       from.dim != to.dim || from.value_dim != to.value_dim)
@@ -65,7 +65,7 @@ inline void check_move(const KvShape& from, const KvOptions& from_options, const
     if (a->accumulate != b->accumulate) differ("select->accumulate", a->accumulate, b->accumulate);
     if (a->shift != b->shift) differ("select->shift", a->shift, b->shift);
   }
-  if (weighs && (!from_options.evict.judges_by_weights() ||
+  if (weighs && (!from_options.evict.uses_weights() ||
                  from_options.evict.weights_kept() != to_options.evict.weights_kept()))
     throw ValueError("the buffer the sequence should go to evicts by ", to_options.evict.name(),
                      ", the buffer it is from by ", from_options.evict.name(),

@@ -23,20 +23,20 @@ struct KvShape {
 /// values are stored as S; see simd/codec/codec.hpp for units and scales.
 template <class T, StorageOf<T> S = T>
 struct KvSequence {
-  static constexpr Index nobody = -1;
-  static constexpr std::uint8_t bad_key = 1;     ///< In marks: the key holds NaN or infinity.
-  static constexpr std::uint8_t never_goes = 2;  ///< In marks: in KvOptions::protect.
+  static constexpr Index empty_slot = -1;
+  static constexpr std::uint8_t bad_key = 1;       ///< In marks: the key holds NaN or infinity.
+  static constexpr std::uint8_t is_protected = 2;  ///< In marks: in KvOptions::protect.
 
   Index next = 0;              ///< Position of the next token.
   Index slots = 0;             ///< Slots that are or were in use: 0 … slots − 1.
   Index count = 0;             ///< Tokens held.
-  Index first = nobody;        ///< The slot of position 0, or `nobody`.
+  Index first = empty_slot;    ///< The slot of position 0, or `empty_slot`.
   double dropped = 0;          ///< Bound on a row's weight lost to evictions by score_bound.
-  Vector<Index> position;      ///< [capacity] of each slot's token, or `nobody`.
+  Vector<Index> position;      ///< [capacity] of each slot's token, or `empty_slot`.
   Vector<Index> free;          ///< Empty slots below `slots`.
   Vector<T> carry;             ///< [capacity] −F of the next row, in log2 units.
-  Vector<T> mass;              ///< [capacity] weights received, if the rule needs them.
-  Vector<std::uint8_t> marks;  ///< [capacity] bad_key and never_goes flags
+  Vector<T> received_weight;   ///< [capacity] weights received, if the rule needs them.
+  Vector<std::uint8_t> marks;  ///< [capacity] bad_key and is_protected flags
   Vector<S> panels;            ///< [G][capacity / panel_keys][units of D][panel_keys]
   Vector<S> values;            ///< [G][capacity][units of columns]
   Vector<T> key_scales;    ///< [G][capacity / panel_keys][scales of D][panel_keys], if S has scales

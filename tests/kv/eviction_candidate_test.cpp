@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which of the tokens that may go goes first, against a list in order.
+// The choice of the token to evict, compared with a sorted list of candidates.
 
-#include "heed/kv/victim.hpp"
+#include "heed/kv/eviction_candidate.hpp"
 
 #include "heed/kv/eviction.hpp"
 #include "support/calls.hpp"
@@ -17,10 +17,10 @@ namespace heed::test {
 namespace {
 
 template <class T>
-class Victims : public testing::Test {};
-TYPED_TEST_SUITE(Victims, Scalars, ScalarName);
+class EvictionCandidates : public testing::Test {};
+TYPED_TEST_SUITE(EvictionCandidates, Scalars, ScalarName);
 
-TYPED_TEST(Victims, AreTheBadThenTheLargestClaimThenTheOldest) {
+TYPED_TEST(EvictionCandidates, AreBadTokensThenTheLargestClaimThenTheOldest) {
   using T = TypeParam;
   using Limits = std::numeric_limits<T>;
   using Sequence = KvSequence<T>;
@@ -30,7 +30,7 @@ TYPED_TEST(Victims, AreTheBadThenTheLargestClaimThenTheOldest) {
     const Index slots = random.integer(1, 40), row = random.integer(0, 3);
     Sequence s;
     s.slots = slots;
-    std::vector<T> born, dies, claims(static_cast<std::size_t>(slots));
+    std::vector<T> first_row, end_row, claims(static_cast<std::size_t>(slots));
     Vector<Index> positions;
     for (Index j = 0; j < slots; ++j) positions.push_back(j);
     for (Index j = slots - 1; j > 0; --j)
@@ -43,15 +43,15 @@ TYPED_TEST(Victims, AreTheBadThenTheLargestClaimThenTheOldest) {
     const double of_bad = trial % 3 == 0 ? 0.1 : 0;
     for (Index j = 0; j < slots; ++j) {
       const bool empty = random.uniform() < 0.2;
-      s.position.push_back(empty ? Sequence::nobody : positions[std::size_t(j)]);
+      s.position.push_back(empty ? Sequence::empty_slot : positions[std::size_t(j)]);
       s.carry.push_back(number(empty ? 0.5 : of_bad));
-      s.mass.push_back(number(of_bad));
+      s.received_weight.push_back(number(of_bad));
       std::uint8_t marks = 0;
       if (random.uniform() < of_bad) marks |= Sequence::bad_key;
-      if (random.uniform() < 0.2) marks |= Sequence::never_goes;
+      if (random.uniform() < 0.2) marks |= Sequence::is_protected;
       s.marks.push_back(marks);
-      born.push_back(empty ? T(1 << 30) : T(random.integer(0, 3)));
-      dies.push_back(random.uniform() < 0.3 ? T(row) : T(1 << 30));
+      first_row.push_back(empty ? T(1 << 30) : T(random.integer(0, 3)));
+      end_row.push_back(random.uniform() < 0.3 ? T(row) : T(1 << 30));
     }
     const Index last = random.integer(0, slots);
     for (const EvictionRule& rule :
@@ -64,11 +64,12 @@ TYPED_TEST(Victims, AreTheBadThenTheLargestClaimThenTheOldest) {
       std::vector<Candidate> all;
       for (Index slot = 0; slot < slots; ++slot) {
         const std::size_t j = std::size_t(slot);
-        if (s.position[j] < 0 || s.position[j] > last || (s.marks[j] & Sequence::never_goes) != 0 ||
-            born[j] > T(row) || dies[j] <= T(row))
+        if (s.position[j] < 0 || s.position[j] > last ||
+            (s.marks[j] & Sequence::is_protected) != 0 || first_row[j] > T(row) ||
+            end_row[j] <= T(row))
           continue;
         const bool by_age = rule.evidence() == Evidence::age;
-        const T x = by_age ? T(0) : rule.judges_by_weights() ? s.mass[j] : s.carry[j];
+        const T x = by_age ? T(0) : rule.uses_weights() ? s.received_weight[j] : s.carry[j];
         const bool bad = !by_age && ((s.marks[j] & Sequence::bad_key) != 0 || !std::isfinite(x));
         all.push_back({bad, bad ? 0 : -double(x), s.position[j], slot});
       }
@@ -81,8 +82,9 @@ TYPED_TEST(Victims, AreTheBadThenTheLargestClaimThenTheOldest) {
       bad_ones += first->bad;
       for (const Candidate& c : all)
         ties += c.slot != first->slot && c.bad == first->bad && c.claim == first->claim;
-      ASSERT_EQ(detail::victim(s, rule, last, detail::Lifetimes<T>{born.data(), dies.data()},
-                               T(row), claims.data()),
+      ASSERT_EQ(detail::eviction_candidate(s, rule, last,
+                                           detail::VisibleRows<T>{first_row.data(), end_row.data()},
+                                           T(row), claims.data()),
                 first->slot)
           << rule.name() << ", trial " << trial;
     }

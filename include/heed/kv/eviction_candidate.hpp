@@ -14,10 +14,10 @@ namespace heed::inline HEED_ABI::detail {
 /// The range of rows in which each slot is visible, empty for slots without a token. Rows count
 /// from the start of a step.
 template <class T>
-struct Lifetimes {
-  const T *born, *dies;  ///< [slots] slot j is visible in rows [first, end)
+struct VisibleRows {
+  const T *first_row, *end_row;  ///< [slots] slot j is visible in rows [first_row[j], end_row[j])
 
-  bool include(Index slot, T row) const { return born[slot] <= row && row < dies[slot]; }
+  bool includes(Index slot, T row) const { return first_row[slot] <= row && row < end_row[slot]; }
 };
 
 /// Returns the slot of the token to evict. Candidates are visible in row `row`, unprotected, and at
@@ -26,22 +26,22 @@ struct Lifetimes {
 ///
 /// @param claims  [slots] scratch.
 template <class T, class S>
-Index victim(const KvSequence<T, S>& s, const EvictionRule& rule, Index last,
-             const Lifetimes<T>& lives, T row, T* claims) {
+Index eviction_candidate(const KvSequence<T, S>& s, const EvictionRule& rule, Index last,
+                         const VisibleRows<T>& visible, T row, T* claims) {
   using Sequence = KvSequence<T, S>;
-  const T* const weights = rule.judges_by_weights() ? s.mass.data() : nullptr;
+  const T* const weights = rule.uses_weights() ? s.received_weight.data() : nullptr;
   rule.claims(HeldTokens<T>{s.position.data(), s.carry.data(), weights, s.slots}, claims);
   const T* const evidence = rule.evidence() == Evidence::age ? nullptr
                             : weights != nullptr             ? weights
                                                              : s.carry.data();
   const auto older = [&](Index a, Index b) {
-    return b == Sequence::nobody || s.position[std::size_t(a)] < s.position[std::size_t(b)];
+    return b == Sequence::empty_slot || s.position[std::size_t(a)] < s.position[std::size_t(b)];
   };
-  const auto may_go = [&](Index j) {
-    return lives.include(j, row) && s.position[std::size_t(j)] <= last &&
-           (s.marks[std::size_t(j)] & Sequence::never_goes) == 0;
+  const auto is_candidate = [&](Index j) {
+    return visible.includes(j, row) && s.position[std::size_t(j)] <= last &&
+           (s.marks[std::size_t(j)] & Sequence::is_protected) == 0;
   };
-  Index best = Sequence::nobody;
+  Index best = Sequence::empty_slot;
   if (evidence != nullptr) {
     std::uint8_t marks = 0;
     for (Index j = 0; j < s.slots; ++j) marks |= s.marks[std::size_t(j)];
@@ -49,17 +49,17 @@ Index victim(const KvSequence<T, S>& s, const EvictionRule& rule, Index last,
       for (Index j = 0; j < s.slots; ++j)
         if (((s.marks[std::size_t(j)] & Sequence::bad_key) != 0 ||
              !simd::is_finite(evidence + j)) &&
-            may_go(j) && older(j, best))
+            is_candidate(j) && older(j, best))
           best = j;
-    if (best != Sequence::nobody) return best;
+    if (best != Sequence::empty_slot) return best;
   }
   T most = T(0);
   for (Index j = 0; j < s.slots; ++j) {
-    const bool some = best != Sequence::nobody;
-    if ((some && claims[j] < most) || !may_go(j)) continue;
-    if (!some || claims[j] > most || older(j, best)) best = j, most = claims[j];
+    const bool found = best != Sequence::empty_slot;
+    if ((found && claims[j] < most) || !is_candidate(j)) continue;
+    if (!found || claims[j] > most || older(j, best)) best = j, most = claims[j];
   }
-  assert(best != Sequence::nobody && "the budget exceeds what may not go");
+  assert(best != Sequence::empty_slot && "the budget exceeds what must stay");
   return best;
 }
 
