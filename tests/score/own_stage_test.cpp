@@ -2,8 +2,10 @@
 // A stage of the user's own: whatever hooks it defines are used, and no flag is needed beside them.
 
 #include "heed/engine/backward.hpp"
+#include "heed/engine/weights.hpp"
 #include "heed/kv/kv_buffer.hpp"
 #include "heed/score/causal.hpp"
+#include "heed/score/selective.hpp"
 #include "heed/score/stage.hpp"
 #include "heed/score/standard.hpp"
 #include "heed/score/when.hpp"
@@ -14,6 +16,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 
 namespace heed::test {
@@ -194,6 +197,179 @@ TYPED_TEST(OwnStage, ThatReadsDistancesGoesThroughABuffer) {
   const Outputs<T> want = attend(in, standard | Nearer() | causal);
   EXPECT_TRUE(close(got.out, want.out));
   EXPECT_TRUE(close(got.lse, want.lse));
+}
+
+// ---- what a newcomer may write without knowing how the engine goes about it
+
+/// Masks in score(), and says nothing of whole tiles.
+struct MasksAllButFirst : StageOf<Rank::bias> {
+  static constexpr bool adds_to_score = false;
+  template <class T>
+  HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
+    return simd::select(by_key(at, [](Index j) { return j == 0; }) > Batch<T>(T(0)), s,
+                        Batch<T>(masked<T>));
+  }
+};
+/// Changes scores without a thought for those that are masked, which may be NaN.
+struct Square : StageOf<Rank::bias> {
+  template <class T>
+  HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>&) const {
+    return s * s * Batch<T>(simd::ln2<T> / 4);
+  }
+  template <class T>
+  HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>&) {
+    return grad * s * Batch<T>(simd::ln2<T> / 2);
+  }
+};
+/// Returns its own interval, and its own mask, not those it was given.
+struct FirstFifty : StageOf<Rank::mask> {
+  KeyRange keys(const KeyRange&, const Row&) const { return {0, 50}; }
+  template <class T>
+  HEED_INLINE Mask<T> visible(const Mask<T>&, const Lanes<T>&) const {
+    return simd::lanes_between<T>(0, simd::width<T>);
+  }
+};
+/// Scores grow: keys that selection has masked may matter after all.
+struct Sharper : StageOf<Rank::bias> {
+  static constexpr Reads reads = Reads::score;
+  template <class T>
+  HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>&) const {
+    return s * Batch<T>(T(30));
+  }
+};
+/// Binds to two stages.
+struct CubicTwice : StageOf<Rank::bias> {
+  template <class T>
+  auto bind(const Problem&, Arena&) const {
+    return Cubic() | Cubic();
+  }
+};
+/// A factor of the values, whose gradient is summed in the stage and written once per key block.
+template <class T>
+struct Loudness : StageOf<Rank::rescale> {
+  T factor = 1;
+  double* gradient = nullptr;
+  double sum = 0;
+
+  T value_factor(T x, Index, Index, Index) const { return x * factor; }
+  void clear_gradients() { *gradient = sum = 0; }
+  void grad_value_factor(T grad, Index, Index, Index) { sum += double(grad); }
+  void end_gradients(Index, Index) { *gradient += sum, sum = 0; }
+};
+
+TYPED_TEST(OwnStage, MayMaskInItsScore) {
+  using T = TypeParam;
+  for (const Index n : sizes) {
+    SCOPED_TRACE(n);
+    Inputs<T> in = inputs<T>(tokens(n, 16), 7);
+    if (n > 1) in.v(0, 0, n - 1, 0) = std::numeric_limits<T>::quiet_NaN();  // masked: never seen
+    const reference::Visible first = [](const reference::Pair& p) { return p.key == 0; };
+    expect_oracle(in, standard | MasksAllButFirst(), seeing(first));
+    // What one stage has masked the next does not bring back.
+    reference::Rules rules = seeing(first);
+    rules.score = [](double s, const reference::Pair&) { return s * s / 4; };
+    expect_oracle(in, standard | MasksAllButFirst() | Square(), rules);
+  }
+}
+
+TYPED_TEST(OwnStage, NeedNotMindMaskedScoresOnTheWayBack) {
+  using T = TypeParam;
+  const Index n = 40;
+  Inputs<T> in = inputs<T>(tokens(n, 8), 8);
+  for (Index d = 0; d < 8; ++d) in.k(0, 0, n - 1, d) = std::numeric_limits<T>::quiet_NaN();
+  const auto variant = standard | Square() | causal;
+  const Outputs<T> known = attend(in, variant);
+  Tensor<T> grad_out = in.v, grad_q = in.q, grad_k = in.k, grad_v = in.v;
+  for (Index d = 0; d < 8; ++d) grad_out(0, 0, n - 1, d) = T(0);
+  backward(in.q, in.k, in.v, variant, known.out, known.lse, grad_out, grad_q, grad_k, grad_v);
+  EXPECT_TRUE(finite(slice(grad_q, 0, n - 1)));
+  EXPECT_TRUE(finite(slice(grad_k, 0, n - 1)));
+}
+
+TYPED_TEST(OwnStage, CannotUndoTheMaskOfAnother) {
+  using T = TypeParam;
+  for (const Index n : sizes)
+    expect_oracle(
+        inputs<T>(tokens(n, 16), 9), standard | causal | FirstFifty(),
+        seeing(reference::causal() && [](const reference::Pair& p) { return p.key < 50; }));
+}
+
+TYPED_TEST(OwnStage, ThatMakesScoresLargerIsNotPruned) {
+  using T = TypeParam;
+  Inputs<T> in = inputs<T>(tokens(400, 2), 10);
+  in.q.setZero(), in.k.setZero(), in.v.setZero();
+  for (Index j = 0; j < 400; ++j) {
+    const bool wanted = 1 <= j && j <= 95;
+    in.k(0, 0, j, wanted ? 0 : 1) = T(1);
+    in.v(0, 0, j, 0) = wanted ? T(1) : T(0);
+  }
+  in.q(0, 0, 100, 0) = T(1.885), in.q(0, 0, 300, 0) = T(3);
+  const auto variant = standard | Sharper() | causal | selective;
+  const Outputs<T> usual = attend(in, variant), whole = attend(in, variant, {.negligible = 0.});
+  EXPECT_TRUE(close(usual.out, whole.out));
+  EXPECT_NEAR(usual.out(0, 0, 300, 0), 1, 1e-3);
+}
+
+TYPED_TEST(OwnStage, MayBindToAChain) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(70, 8, 2, 1), 11, 0.6);
+  const auto gradients_of = [&](const auto& variant) {
+    const Outputs<T> known = attend(in, variant);
+    Tensor<T> grad_q = in.q, grad_k = in.k, grad_v = in.v;
+    backward(in.q, in.k, in.v, variant, known.out, known.lse, in.q, grad_q, grad_k, grad_v);
+    return grad_q;
+  };
+  const Tensor<T> want = gradients_of(standard | Cubic() | Cubic() | causal);
+  EXPECT_TRUE(same_bits(gradients_of(standard | CubicTwice() | causal), want));
+  EXPECT_TRUE(same_bits(gradients_of(standard | when(true, CubicTwice()) | causal), want));
+}
+
+TYPED_TEST(OwnStage, HearsOfAllGradientsOfAKeyBlockBeforeItEnds) {
+  using T = TypeParam;
+  for (const Index n : {5, 40, 300})
+    for (const bool selects : {false, true}) {
+      SCOPED_TRACE(testing::Message() << n << (selects ? " tokens, selective" : " tokens"));
+      const Inputs<T> in = inputs<T>(tokens(n, 8, 2, 1), 12);
+      double gradient = -1;
+      const Loudness<T> louder{{}, T(1.5), &gradient};
+      const auto variant = louder | standard | causal | when(selects, selective);
+      const Outputs<T> known = attend(in, variant);
+      Tensor<T> grad_q = in.q, grad_k = in.k, grad_v = in.v;
+      backward(in.q, in.k, in.v, variant, known.out, known.lse, in.q, grad_q, grad_k, grad_v);
+      double want = 0;  // out is linear in the factor
+      for (Index i = 0; i < known.out.size(); ++i)
+        want += double(known.out.data()[i]) * double(in.q.data()[i]) / 1.5;
+      EXPECT_NEAR(gradient, want, 100 * tolerance<T> * (1 + std::abs(want)));
+    }
+}
+
+/// Every begin() has its end(), through every way in.
+struct Bracketed : StageOf<Rank::bias> {
+  static constexpr Reads reads = Reads::score;
+  static constexpr bool adds_to_score = true;
+  int* open = nullptr;
+  int* begun = nullptr;
+
+  void begin(Index, bool) { ++*open, ++*begun; }
+  void end() { --*open; }
+  template <class T>
+  HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>&) const {
+    return s;
+  }
+};
+TYPED_TEST(OwnStage, IsToldOfTheEndOfEveryPass) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(30, 8), 13);
+  int open = 0, begun = 0;
+  const Bracketed stage{{}, &open, &begun};
+  const Outputs<T> known = attend(in, standard | stage | causal);
+  Tensor<T, 2> shown(2, 30);
+  weights(in.q, in.k, standard | stage | causal, known.lse, {.row = 3, .rows = 2}, shown);
+  KvBuffer<T> buffer({.dim = 8, .value_dim = 8}, {.budget = 20});
+  Tensor<T> out(1, 1, 30, 8);
+  buffer.step(in.q, in.k, in.v, standard | stage, out);
+  EXPECT_EQ(open, 0);
+  EXPECT_GT(begun, 3);
 }
 
 }  // namespace

@@ -283,6 +283,7 @@ class KvBuffer<T, S>::Call {
           scratch, b, problem_.key_head(o.select->head), false,
           [&](const KvTileOf& block) { scratch.worker.select(scratch.query_tile, block, false); });
     }
+    hook::end(scratch.worker.variant);
     s.count = held;
     for (Index r = 0; r < rows; ++r) {
       const T at = T(row + r);
@@ -326,6 +327,7 @@ class KvBuffer<T, S>::Call {
     each_key_block(scratch, b, problem_.key_head(head), true, [&](const KvTileOf& block) {
       scratch.worker.attend(scratch.query_tile, block);
     });
+    hook::end(scratch.worker.variant);
     scratch.query_tile.finish(out_, step_.lse);
     if (buffer_.options_.evict.uses_weights())
       for (Index h = 0; h < tile_heads_; ++h)  // one row per head: the chunk is 1
@@ -383,6 +385,7 @@ class KvBuffer<T, S>::Call {
             });
       });
     }
+    hook::end(scratch.worker.variant);
   }
 
   /// The slot of the token to evict, among those visible in `row`, which is at position `current`.

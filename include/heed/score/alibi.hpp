@@ -23,6 +23,7 @@ inline double alibi_slope(Index head, Index heads) {
 template <class T = void>
 struct Alibi : StageOf<Rank::bias> {
   static constexpr Reads reads = Reads::distance;
+  static constexpr bool never_masks = true;
 
   View<const T, 1> slopes;
   View<T, 1> gradient{};

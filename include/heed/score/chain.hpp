@@ -78,19 +78,48 @@ struct Links<std::index_sequence<I...>, S...> : Link<I, S>... {
 
 }  // namespace detail
 
+template <Stage... S>
+struct Chain;
+
+namespace detail {
+
+template <Stage S>
+constexpr Chain<S> as_chain(const S& stage) {
+  return {{{stage}}};
+}
+template <Stage... S>
+constexpr const Chain<S...>& as_chain(const Chain<S...>& chain) {
+  return chain;
+}
+template <Stage... A, Stage... B, std::size_t... I, std::size_t... J>
+constexpr Chain<A..., B...> joined(const Chain<A...>& a, const Chain<B...>& b,
+                                   std::index_sequence<I...>, std::index_sequence<J...>) {
+  return {{{a.template link<I>()}..., {b.template link<J>()}...}};
+}
+template <Stage... A, Stage... B>
+constexpr Chain<A..., B...> joined(const Chain<A...>& a, const Chain<B...>& b) {
+  return joined(a, b, std::index_sequence_for<A...>(), std::index_sequence_for<B...>());
+}
+
+}  // namespace detail
+
 /// Stages in order; made by `|`.
 template <Stage... S>
 struct Chain : detail::Links<std::index_sequence_for<S...>, S...> {
   template <class T>
   auto bind(const Problem& p, Arena& arena) const {
-    return bind_links<T>(p, arena, std::index_sequence_for<S...>());
+    return bind_from<T, 0>(p, arena);
   }
 
  private:
-  template <class T, std::size_t... I>
-  auto bind_links(const Problem& p, Arena& arena, std::index_sequence<I...>) const {
-    // Braces evaluate in order: stages allocate from the arena.
-    return Chain<BoundOf<T, S>...>{{{bound<T>(this->template link<I>(), p, arena)}...}};
+  /// In order, since stages allocate from the arena. A stage may bind to a chain.
+  template <class T, std::size_t I>
+  auto bind_from(const Problem& p, Arena& arena) const {
+    const auto first = bound<T>(this->template link<I>(), p, arena);
+    if constexpr (I + 1 == sizeof...(S))
+      return std::remove_cvref_t<decltype(detail::as_chain(first))>(detail::as_chain(first));
+    else
+      return detail::joined(detail::as_chain(first), bind_from<T, I + 1>(p, arena));
   }
 };
 
@@ -114,28 +143,6 @@ template <Stage... S>
 inline constexpr std::size_t links<Chain<S...>> = sizeof...(S);
 
 }  // namespace hook
-
-namespace detail {
-
-template <Stage S>
-constexpr Chain<S> as_chain(const S& stage) {
-  return {{{stage}}};
-}
-template <Stage... S>
-constexpr const Chain<S...>& as_chain(const Chain<S...>& chain) {
-  return chain;
-}
-template <Stage... A, Stage... B, std::size_t... I, std::size_t... J>
-constexpr Chain<A..., B...> joined(const Chain<A...>& a, const Chain<B...>& b,
-                                   std::index_sequence<I...>, std::index_sequence<J...>) {
-  return {{{a.template link<I>()}..., {b.template link<J>()}...}};
-}
-template <Stage... A, Stage... B>
-constexpr Chain<A..., B...> joined(const Chain<A...>& a, const Chain<B...>& b) {
-  return joined(a, b, std::index_sequence_for<A...>(), std::index_sequence_for<B...>());
-}
-
-}  // namespace detail
 
 /// `a | b`: first a, then b. Does not compile if b has a lower rank than a, or if both scan the
 /// rows.

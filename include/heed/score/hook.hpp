@@ -82,6 +82,30 @@ struct Hook {
   }
 };
 
+/// What the last active stage that defines a hook answers, or `none`.
+template <class H, class V, class R, class... A>
+constexpr R last_answer(V& variant, R none, const A&... a) {
+  each_stage(variant, [&](auto& stage) {
+    if constexpr (H::template defined_by<std::remove_cvref_t<decltype(stage)>>)
+      none = H::call(stage, a...);
+  });
+  return none;
+}
+
+/// Is the answer of any active stage true? For a stage that does not define the hook the answer is
+/// otherwise(stage).
+template <class H, class V, class Otherwise>
+constexpr bool any_answer(const V& variant, Otherwise&& otherwise) {
+  bool any = false;
+  each_stage(variant, [&](const auto& stage) {
+    if constexpr (H::template defined_by<std::remove_cvref_t<decltype(stage)>>)
+      any = any || H::call(stage);
+    else
+      any = any || otherwise(stage);
+  });
+  return any;
+}
+
 /// A hook that passes a value through all stages: x ← stage.hook(x, …).
 template <class H>
 struct Through : Hook<H> {

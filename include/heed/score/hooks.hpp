@@ -44,8 +44,11 @@ inline constexpr Check check;
 
 // --- One worker's pass over one batch entry, or over one task of it if no stage scans the rows.
 
-/// Begins a pass. Exactly one worker per batch entry has leader = true; only that one may write to
-/// the output tensors of the stage.
+/// Begins a pass. If a stage scans the rows, several workers pass over one batch entry, and exactly
+/// one has leader = true: only that one may write to the output tensors of the stage. Otherwise
+/// each task is a pass of its own, with leader = true, and tasks of one batch entry run at the same
+/// time. backward() and weights() have no leader. Factors may be asked for before: they are told
+/// the batch entry themselves.
 struct Begin : Each<Begin> {
   HEED_HOOK(Begin, begin, void(Index, bool), "void begin(Index batch, bool leader)")
 };
@@ -139,12 +142,74 @@ inline constexpr GradValueFactor grad_value_factor;
 // --- Score.
 
 /// Once per register: changes scores. Lanes of masked keys may hold anything, also NaN. Results
-/// must be finite for visible keys; masked<T> masks a key, −∞ must not be used.
-struct Score : Through<Score> {
+/// must be finite for visible keys; masked<T> masks a key, −∞ must not be used. What one stage has
+/// masked stays masked. A stage that never masks a key, and says so by `static constexpr bool
+/// never_masks = true`, is not slowed down by tests for masked scores.
+struct Score : Hook<Score> {
   HEED_HOOK(Score, score, Batch<T>(const Batch<T>&, const Lanes<T>&) const,
             "template <class T> Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const")
+
+  template <class V, class T>
+  HEED_INLINE Batch<T> operator()(V& variant, const Batch<T>& s, const Lanes<T>& at) const {
+    return from_link<0, false>(variant, s, at);
+  }
+
+ private:
+  template <std::size_t I, bool MayBeMasked, class V, class T>
+  HEED_INLINE static Batch<T> from_link(V& variant, const Batch<T>& s, const Lanes<T>& at);
 };
 inline constexpr Score score;
+
+namespace detail {
+
+/// Does a stage declare that its score() only adds to the score, or that it never masks a key?
+template <class S>
+inline constexpr bool adds_to_score = false;
+template <class S>
+requires requires {
+  std::bool_constant<S::adds_to_score>();
+}
+inline constexpr bool adds_to_score<S> = S::adds_to_score;
+template <class S>
+inline constexpr bool never_masks = adds_to_score<S>;
+template <class S>
+requires requires {
+  std::bool_constant<S::never_masks>();
+}
+inline constexpr bool never_masks<S> = S::never_masks || adds_to_score<S>;
+
+template <class... S>
+consteval bool scores_may_mask(StageList<S...>) {
+  return ((Score::defined_by<S> && !never_masks<S>) || ...);
+}
+template <class... S>
+consteval bool scores_change_masked(StageList<S...>) {
+  return ((Score::defined_by<S> && !adds_to_score<S>) || ...);
+}
+
+}  // namespace detail
+
+/// May score() of a stage of the variant mask keys?
+template <class V>
+inline constexpr bool scores_may_mask = detail::scores_may_mask(typename StagesOf<V>::type{});
+
+template <std::size_t I, bool MayBeMasked, class V, class T>
+HEED_INLINE Batch<T> Score::from_link(V& variant, const Batch<T>& s, const Lanes<T>& at) {
+  if constexpr (I == links<V>) {
+    return s;
+  } else {
+    auto& stages = link<I>(variant);
+    using Stages = std::remove_reference_t<decltype(stages)>;
+    Batch<T> x = s;
+    each_stage(
+        stages, [&](auto& stage) __attribute__((always_inline)) {
+          if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) x = call(stage, x, at);
+        });
+    if constexpr (MayBeMasked && detail::scores_change_masked(typename StagesOf<Stages>::type{}))
+      x = simd::select(s < Batch<T>(masked_below<T>), s, x);
+    return from_link < I + 1, MayBeMasked || scores_may_mask < Stages >> (variant, x, at);
+  }
+}
 
 /// The adjoint of score(): takes ∂L/∂ its result and returns ∂L/∂s, both with respect to natural
 /// scores; s is as in score(). backward() requires it of a stage that defines score(), unless the
@@ -154,11 +219,13 @@ struct GradScore : Hook<GradScore> {
             "template <class T> Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const "
             "Lanes<T>& at)")
 
-  /// Last stage first; each is given the score that its score() was given.
+  /// Last stage first; each is given the score that its score() was given. Where no gradient comes
+  /// in none goes out: the score of a masked key may be NaN.
   template <class V, class T>
   HEED_INLINE Batch<T> operator()(V& variant, const Batch<T>& grad, const Batch<T>& s,
                                   const Lanes<T>& at) const {
-    return from_link<0>(variant, grad, s, at);
+    const Batch<T> zero(T(0));
+    return simd::select(grad == zero, zero, from_link<0>(variant, grad, s, at));
   }
 
  private:
@@ -182,22 +249,44 @@ inline constexpr GradScore grad_score;
 
 // --- Mask: the keys that a row sees. A tile that is masked for all rows and heads is not computed.
 
-/// Once per row: narrows the interval of visible keys.
-struct Keys : Through<Keys> {
+/// Once per row: narrows the interval of visible keys. What the hook returns is intersected with
+/// what it was given.
+struct Keys : Hook<Keys> {
   HEED_HOOK(Keys, keys, KeyRange(const KeyRange&, const Row&) const,
             "KeyRange keys(const KeyRange& range, const Row& row) const")
+
+  template <class V>
+  KeyRange operator()(const V& variant, KeyRange range, const Row& row) const {
+    each_stage(variant, [&](const auto& stage) {
+      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>)
+        range = range & call(stage, range, row);
+    });
+    return range;
+  }
 };
 inline constexpr Keys keys;
 
-/// Once per register: clears the lanes of masked keys.
-struct Visible : Through<Visible> {
+/// Once per register: clears the lanes of masked keys. What the hook returns is intersected with
+/// what it was given.
+struct Visible : Hook<Visible> {
   HEED_HOOK(Visible, visible, Mask<T>(const Mask<T>&, const Lanes<T>&) const,
             "template <class T> Mask<T> visible(const Mask<T>& m, const Lanes<T>& at) const")
+
+  template <class V, class M, class T>
+  HEED_INLINE M operator()(const V& variant, M mask, const Lanes<T>& at) const {
+    each_stage(
+        variant, [&](const auto& stage) __attribute__((always_inline)) {
+          if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>)
+            mask = mask & call(stage, mask, at);
+        });
+    return mask;
+  }
 };
 inline constexpr Visible visible;
 
 /// Once per tile: `empty` skips the tile; `full` says that neither visible() nor score() masks a
-/// key in it. For a stage that defines visible() without block_mask(), every tile is `partial`.
+/// key in it. Without block_mask() every tile is `partial` for a stage that defines visible(), or
+/// score() that may mask.
 struct MaskOfBlock : Hook<MaskOfBlock> {
   HEED_HOOK(MaskOfBlock, block_mask, BlockMask(const TileRange&) const,
             "BlockMask block_mask(const TileRange& tile) const")
@@ -209,7 +298,7 @@ struct MaskOfBlock : Hook<MaskOfBlock> {
       using S = std::remove_cvref_t<decltype(stage)>;
       if constexpr (defined_by<S>) {
         if (least != BlockMask::empty) least = std::min(least, call(stage, tile));
-      } else if constexpr (Visible::defined_by<S>) {
+      } else if constexpr (Visible::defined_by<S> || scores_may_mask<S>) {
         least = std::min(least, BlockMask::partial);
       }
     });
@@ -218,8 +307,9 @@ struct MaskOfBlock : Hook<MaskOfBlock> {
 };
 inline constexpr MaskOfBlock block_mask;
 
-/// True if the stage masks no key j ≤ p for a row at position p: a precondition for pruning keys
-/// that selection has masked. Derived for stages that mask nothing and depend on scores alone.
+/// True if the stage masks no key j ≤ p for a row at position p, and no score and no weight becomes
+/// larger in magnitude: the preconditions for pruning keys that selection has masked. Derived for
+/// stages that define neither masks nor register hooks.
 struct KeepsCausalPast;
 
 // --- Sink.
@@ -247,11 +337,7 @@ struct SelectingHead : Hook<SelectingHead> {
 
   template <class V>
   Index operator()(const V& variant) const {
-    Index head = -1;
-    each_stage(variant, [&](const auto& stage) {
-      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) head = call(stage);
-    });
-    return head;
+    return last_answer<SelectingHead>(variant, Index(-1));
   }
 };
 inline constexpr SelectingHead selecting_head;
@@ -262,11 +348,7 @@ struct OwnProjection : Hook<OwnProjection> {
 
   template <class T, class V>
   static Projection<T> of(const V& variant) {
-    Projection<T> own;
-    each_stage(variant, [&](const auto& stage) {
-      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) own = call(stage);
-    });
-    return own;
+    return last_answer<OwnProjection>(variant, Projection<T>{});
   }
 };
 
@@ -292,15 +374,8 @@ struct VisitsMaskedTiles : Hook<VisitsMaskedTiles> {
 
   template <class V>
   bool operator()(const V& variant) const {
-    bool visits = false;
-    each_stage(variant, [&](const auto& stage) {
-      using S = std::remove_cvref_t<decltype(stage)>;
-      if constexpr (defined_by<S>)
-        visits = visits || call(stage);
-      else
-        visits = visits || ScanTile::defined_by<S>;
-    });
-    return visits;
+    return any_answer<VisitsMaskedTiles>(variant,
+                                         []<class S>(const S&) { return ScanTile::defined_by<S>; });
   }
 };
 inline constexpr VisitsMaskedTiles visits_masked_tiles;
@@ -314,11 +389,7 @@ struct MonotoneKeyBias : Hook<MonotoneKeyBias> {
 
   template <class V, class T>
   T* operator()(V& variant, T threshold) const {
-    T* bias = nullptr;
-    each_stage(variant, [&](auto& stage) {
-      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) bias = call(stage, threshold);
-    });
-    return bias;
+    return last_answer<MonotoneKeyBias>(variant, static_cast<T*>(nullptr), threshold);
   }
 };
 inline constexpr MonotoneKeyBias monotone_key_bias;
@@ -341,7 +412,7 @@ struct RestoreScan : Each<RestoreScan> {
 };
 inline constexpr RestoreScan restore_scan;
 
-/// Begins the upward run of a key block.
+/// Begins a key block; if a stage scans the rows, its upward run.
 struct BeginGradients : Each<BeginGradients> {
   HEED_HOOK(BeginGradients, begin_gradients, void(Index, Index),
             "void begin_gradients(Index key, Index keys)")
@@ -376,11 +447,7 @@ struct GradOwnProjection : Hook<GradOwnProjection> {
 
   template <class T, class V>
   static GradProjection<T> of(const V& variant) {
-    GradProjection<T> own;
-    each_stage(variant, [&](const auto& stage) {
-      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>) own = call(stage);
-    });
-    return own;
+    return last_answer<GradOwnProjection>(variant, GradProjection<T>{});
   }
 };
 
@@ -403,7 +470,8 @@ struct ClearGradients : Each<ClearGradients> {
 };
 inline constexpr ClearGradients clear_gradients;
 
-/// Once per key block, after its gradients are complete.
+/// Once per key block, after its gradients are complete, those of key and value factors included.
+/// grad_query_factor() and grad_sink() come last of all, after end().
 struct EndGradients : Each<EndGradients> {
   HEED_HOOK(EndGradients, end_gradients, void(Index, Index),
             "void end_gradients(Index key, Index keys)")
@@ -416,7 +484,8 @@ namespace detail {
 template <class S>
 inline constexpr bool may_add_gradients =
     !std::is_empty_v<S> && (GradScore::defined_by<S> || GradQueryFactor::defined_by<S> ||
-                            GradKeyFactor::defined_by<S> || GradValueFactor::defined_by<S>);
+                            GradKeyFactor::defined_by<S> || GradValueFactor::defined_by<S> ||
+                            GradScanBias::defined_by<S> || ScanTileBackward::defined_by<S>);
 
 }  // namespace detail
 
@@ -427,15 +496,8 @@ struct SharesGradients : Hook<SharesGradients> {
 
   template <class V>
   bool operator()(const V& variant) const {
-    bool shares = false;
-    each_stage(variant, [&](const auto& stage) {
-      using S = std::remove_cvref_t<decltype(stage)>;
-      if constexpr (defined_by<S>)
-        shares = shares || call(stage);
-      else
-        shares = shares || detail::may_add_gradients<S>;
-    });
-    return shares;
+    return any_answer<SharesGradients>(
+        variant, []<class S>(const S&) { return detail::may_add_gradients<S>; });
   }
 };
 inline constexpr SharesGradients shares_gradients;
@@ -448,14 +510,8 @@ struct SharesGradientsOverKeys : Hook<SharesGradientsOverKeys> {
 
   template <class V>
   bool operator()(const V& variant) const {
-    bool shares = false;
-    each_stage(variant, [&](const auto& stage) {
-      if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>)
-        shares = shares || call(stage);
-      else
-        shares = shares || shares_gradients(stage);
-    });
-    return shares;
+    return any_answer<SharesGradientsOverKeys>(
+        variant, [](const auto& stage) { return shares_gradients(stage); });
   }
 };
 inline constexpr SharesGradientsOverKeys shares_gradients_over_keys;
@@ -463,23 +519,31 @@ inline constexpr SharesGradientsOverKeys shares_gradients_over_keys;
 namespace detail {
 
 template <class S>
-inline constexpr bool looks_at_registers =
-    Score::defined_by<S> || Visible::defined_by<S> || Weight::defined_by<S>;
+inline constexpr bool looks_at_registers = Score::defined_by<S> || Visible::defined_by<S> ||
+                                           Weight::defined_by<S> || ScanBias::defined_by<S>;
 template <class S>
 inline constexpr bool masks =
     Keys::defined_by<S> || Visible::defined_by<S> || MaskOfBlock::defined_by<S>;
 template <class S>
-inline constexpr bool meets_keys =
-    looks_at_registers<S> || masks<S> || KeyFactor::defined_by<S> || ValueFactor::defined_by<S> ||
-    ScanTile::defined_by<S> || ScanBias::defined_by<S>;
+inline constexpr bool meets_keys = looks_at_registers<S> || masks<S> || KeyFactor::defined_by<S> ||
+                                   ValueFactor::defined_by<S> || ScanTile::defined_by<S>;
+
+/// Hooks that name keys by their index, whatever the stage declares.
+template <class S>
+inline constexpr bool names_keys = Keys::defined_by<S> || MaskOfBlock::defined_by<S> ||
+                                   KeyFactor::defined_by<S> || ValueFactor::defined_by<S>;
 
 template <class S>
 consteval Reads reads_of() {
-  if constexpr (requires { S::reads; }) {
-    static_assert(std::is_same_v<std::remove_cvref_t<decltype(S::reads)>, Reads>,
-                  "heed: `reads` of a stage should be: static constexpr Reads reads = …");
+  if constexpr (requires { std::integral_constant<Reads, S::reads>(); }) {
+    static_assert(S::reads == Reads::index || !names_keys<S>,
+                  "heed: a stage that defines keys(), block_mask(), key_factor() or value_factor() "
+                  "reads keys by index; it cannot declare that it reads less");
     return S::reads;
   } else {
+    static_assert(
+        !requires(const S& s) { s.reads; },
+        "heed: `reads` of a stage should be: static constexpr Reads reads = …");
     return meets_keys<S> ? Reads::index : Reads::score;
   }
 }
@@ -492,11 +556,7 @@ consteval Reads reads_of(StageList<S...>) {
 
 template <class... S>
 consteval bool have_adjoints(StageList<S...>) {
-  const auto has_adjoint = []<class X>(std::type_identity<X>) {
-    if constexpr (requires { X::adds_to_score; }) return bool(X::adds_to_score);
-    return !Score::defined_by<X> || GradScore::defined_by<X>;
-  };
-  return (has_adjoint(std::type_identity<S>()) && ...);
+  return ((!Score::defined_by<S> || GradScore::defined_by<S> || adds_to_score<S>)&&...);
 }
 template <class... S>
 consteval bool have_scan_adjoints(StageList<S...>) {
@@ -506,11 +566,6 @@ consteval bool have_scan_adjoints(StageList<S...>) {
         RestoreScan::defined_by<S> && ClearScanGradient::defined_by<S>)) &&
       ...);
 }
-template <class... S>
-consteval bool name_selecting_heads(StageList<S...>) {
-  return ((!ScanTile::defined_by<S> || SelectingHead::defined_by<S>)&&...);
-}
-
 }  // namespace detail
 
 struct KeepsCausalPast : Hook<KeepsCausalPast> {
@@ -524,8 +579,7 @@ struct KeepsCausalPast : Hook<KeepsCausalPast> {
       if constexpr (defined_by<S>)
         keeps = keeps && call(stage);
       else
-        keeps = keeps && !detail::masks<S> &&
-                (!detail::looks_at_registers<S> || detail::reads_of<S>() == Reads::score);
+        keeps = keeps && !detail::masks<S> && !detail::looks_at_registers<S>;
     });
     return keeps;
   }

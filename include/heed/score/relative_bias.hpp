@@ -34,6 +34,7 @@ struct RelativeBuckets {
 template <class T>
 struct RelativeBias : StageOf<Rank::bias> {
   static constexpr Reads reads = Reads::distance;
+  static constexpr bool never_masks = true;
 
   View<const T, 2> table;
   RelativeBuckets buckets;

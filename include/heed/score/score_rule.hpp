@@ -20,15 +20,14 @@ namespace heed::inline HEED_ABI {
 template <class Rule, class Adjoint = void*>
 struct ScoreRule : StageOf<Rank::bias> {
   static constexpr Reads reads = Reads::distance;
+  static constexpr bool never_masks = true;
 
   Rule rule;
   Adjoint adjoint{};
 
   template <class T>
   HEED_INLINE Batch<T> score(const Batch<T>& s, const Lanes<T>& at) const {
-    const Batch<T> ruled =
-        Batch<T>(rule(s * Batch<T>(simd::ln2<T>), at)) * Batch<T>(simd::log2e<T>);
-    return simd::select(s < Batch<T>(masked_below<T>), s, ruled);  // masked scores stay masked
+    return Batch<T>(rule(s * Batch<T>(simd::ln2<T>), at)) * Batch<T>(simd::log2e<T>);
   }
 
   bool shares_gradients() const { return false; }
@@ -37,9 +36,7 @@ struct ScoreRule : StageOf<Rank::bias> {
     static_assert(
         !std::is_same_v<Adjoint, void*>,
         "heed: backward through a score_rule needs its adjoint: score_rule(rule, adjoint)");
-    const Batch<T> zero(T(0));  // for masked keys, whose score may be NaN
-    return simd::select(grad == zero, zero,
-                        Batch<T>(adjoint(grad, s * Batch<T>(simd::ln2<T>), at)));
+    return Batch<T>(adjoint(grad, s * Batch<T>(simd::ln2<T>), at));
   }
 };
 /// Changes each score: s ← rule(s, at), natural scores, a register at a time. Forward only; see

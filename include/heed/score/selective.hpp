@@ -66,6 +66,7 @@ class Selecting : public StageOf<Rank::scan> {
 
   Index selecting_head() const { return options_.head; }
   bool keeps_causal_past() const { return true; }
+  bool shares_gradients() const { return false; }
   Projection<T> projection() const { return tensors_.projection; }
   /// Without accumulation, a row that casts no vote still clears the votes of the row before.
   bool visits_masked_tiles() const {

@@ -13,6 +13,7 @@ namespace heed::inline HEED_ABI {
 /// @throws ValueError unless c is in [1e-30, 1e30].
 struct Softcap : StageOf<Rank::cap> {
   static constexpr Reads reads = Reads::score;
+  static constexpr bool never_masks = true;
 
   double cap = 0;
 
@@ -26,12 +27,12 @@ struct Softcap : StageOf<Rank::cap> {
     return Batch<T>(c) * simd::tanh(s * Batch<T>(1 / c));
   }
 
+  bool keeps_causal_past() const { return true; }
   bool shares_gradients() const { return false; }
   template <class T>
   HEED_INLINE Batch<T> grad_score(const Batch<T>& grad, const Batch<T>& s, const Lanes<T>&) {
     const Batch<T> t = simd::tanh(s * Batch<T>(1 / (T(cap) * simd::log2e<T>)));
-    const Batch<T> zero(T(0));  // for masked keys, whose score may be NaN
-    return simd::select(grad == zero, zero, grad * (Batch<T>(T(1)) - t * t));
+    return grad * (Batch<T>(T(1)) - t * t);
   }
 };
 /// Caps natural scores: s ← cap · tanh(s / cap). ValueError unless `cap` is in [1e-30, 1e30].

@@ -7,15 +7,29 @@
 
 namespace heed::inline HEED_ABI {
 
-/// s = factor · q·k. The factor is folded into q when q is packed. arXiv:1706.03762
+namespace detail {
+
+/// A factor of the scores, folded into q when q is packed.
+struct ScaleOfScores : StageOf<Rank::scale> {
+  double factor = 1;
+
+  template <class T>
+  T query_factor(T x, const Row&) const {
+    return x * T(factor);
+  }
+};
+
+}  // namespace detail
+
+/// s = factor · q·k.                                                           arXiv:1706.03762
 /// @throws ValueError unless the factor is in [−1e30, 1e30].
 struct Scaled : StageOf<Rank::scale> {
   double factor = 1;
 
   void check(const Problem&) const { detail::expect_within("scaled", factor, -1e30, 1e30); }
   template <class T>
-  T query_factor(T x, const Row&) const {
-    return x * T(factor);
+  detail::ScaleOfScores bind(const Problem&, Arena&) const {
+    return {{}, factor};
   }
 };
 
@@ -27,8 +41,8 @@ constexpr Scaled scaled(double factor) {
 /// s = q·k / √D, D the head dimension.                                         arXiv:1706.03762
 struct Standard : StageOf<Rank::scale> {
   template <class T>
-  Scaled bind(const Problem& p, Arena&) const {
-    return scaled(1 / std::sqrt(double(p.dim)));
+  detail::ScaleOfScores bind(const Problem& p, Arena&) const {
+    return {{}, 1 / std::sqrt(double(p.dim))};
   }
 };
 /// Scaled dot product: scores q·k / √D.

@@ -22,8 +22,8 @@ struct When {
     using Bound = BoundOf<T, S>;
     // A stage that is off may hold empty tensors: only its bound type is needed.
     if constexpr (std::default_initializable<Bound>)
-      if (!on) return When<Bound>{false, Bound{}};
-    return When<Bound>{on, bound<T>(stage, p, arena)};
+      if (!on) return when(false, Bound{});
+    return when(on, bound<T>(stage, p, arena));
   }
 
   template <class F>

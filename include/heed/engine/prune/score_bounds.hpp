@@ -127,4 +127,25 @@ class ScoreBounds {
   T* keys_ = nullptr;  ///< [B][Nk + 1] the norm of each key, then the largest
 };
 
+/// What a pass must know of a variant's scan before it lays out its scratch.
+struct ScanUse {
+  bool scans = false;     ///< Does a stage that is switched on scan the rows?
+  bool prunable = false;  ///< Do the bounds hold that allow pruning?
+
+  /// @throws ValueError if the selecting head does not exist.
+  template <class T, class V>
+  static ScanUse of(const V& variant, const Problem& p) {
+    ScanUse use;
+    if constexpr (hook::scans_rows<BoundOf<T, V>>) {
+      Arena measure;
+      const BoundOf<T, V> bound_variant = bound<T>(variant, p, measure);
+      const Index head = hook::selecting_head(bound_variant);
+      if (head >= p.heads)
+        throw ValueError("a stage selects by head ", head, ", there are ", p.heads);
+      use = {head >= 0, ScoreBounds<T>::hold(bound_variant, p)};
+    }
+    return use;
+  }
+};
+
 }  // namespace heed::inline HEED_ABI::detail

@@ -120,13 +120,8 @@ class BackwardPass {
   };
 
   void plan() {
-    scans_ = bounds_hold_ = false;
-    if constexpr (hook::scans_rows<Bound>) {
-      Arena measure;
-      const Bound variant = bound<T>(variant_, problem_, measure);
-      scans_ = hook::selecting_head(variant) >= 0;
-      bounds_hold_ = ScoreBounds<T>::hold(variant, problem_);
-    }
+    const ScanUse use = ScanUse::of<T>(variant_, problem_);
+    scans_ = use.scans, bounds_hold_ = use.prunable;
     blocks_ = (problem_.queries + Config::block_rows - 1) / Config::block_rows;
     key_blocks_ = (problem_.keys + Config::block_keys - 1) / Config::block_keys;
     task_heads_ = scans_ ? problem_.heads : problem_.group();
@@ -195,14 +190,15 @@ class BackwardPass {
     for (Index first = 0; first < problem_.keys; first += Config::block_keys) {
       operands_.clear(own.grads);
       const KvTileGrad<T> keys = operands_.kv_tile_grad(own.grads, b, g, first);
+      hook::begin_gradients(worker.variant, keys.keys.first, keys.keys.last - keys.keys.first);
       for (Index i = blocks_; i-- > 0;)
         for (Index h = 0; h < task_heads_; ++h) {
           QueryTileOf& query_tile = own.query_tiles[h * blocks_ + i];
           if (overlap(query_tile.hull, keys.keys))
             worker.tile(query_tile, operands_.query_tile_grad(b, g * task_heads_ + h, i), keys);
         }
-      hook::end_gradients(worker.variant, keys.keys.first, keys.keys.last - keys.keys.first);
       operands_.finish_keys(worker.variant, b, g, keys);
+      hook::end_gradients(worker.variant, keys.keys.first, keys.keys.last - keys.keys.first);
     }
     hook::end(worker.variant);
   }
@@ -280,9 +276,9 @@ class BackwardPass {
       }
       order_.pass(b * blocks_ + i);
     }
-    hook::end_gradients(variant, first, keys);
     for (Index g = 0; g < problem_.key_heads; ++g)
       operands_.finish_keys(variant, b, g, operands_.kv_tile_grad(own.grads, b, g, first));
+    hook::end_gradients(variant, first, keys);
     if (projection_)
       projection_.finish_keys(hook::GradOwnProjection::of<T>(variant), b,
                               projection_.kv_tile_grad(own.grad_projection_keys, b, 0, first));

@@ -122,6 +122,7 @@ class Pass {
                                 });
       });
     }
+    hook::end(worker.variant);
   }
 
  private:
@@ -138,13 +139,8 @@ class Pass {
   };
 
   void plan(Index workers) {
-    scans_ = bounds_hold_ = false;
-    if constexpr (hook::scans_rows<Bound>) {
-      Arena measure;
-      const Bound variant = bound<T>(variant_, problem_, measure);
-      scans_ = hook::selecting_head(variant) >= 0;
-      bounds_hold_ = ScoreBounds<T>::hold(variant, problem_);
-    }
+    const ScanUse use = ScanUse::of<T>(variant_, problem_);
+    scans_ = use.scans, bounds_hold_ = use.prunable;
     plan_ = Plan::of<Config>(problem_, scans_, workers);
   }
   /// The largest number of tasks in one executor call that uses scratch per worker.

@@ -276,7 +276,11 @@ class Worker {
           continue;
         }
       }
-      if (scored) x[v] = hook::score(variant, x[v], at);
+      if (scored)
+        x[v] = hook::score(variant, x[v], at);
+      else if constexpr (Masked && hook::scores_may_mask<V>)  // what they mask casts no vote
+        x[v] = simd::select(hook::score(variant, x[v], at) < Batch<T>(masked_below<T>),
+                            Batch<T>(masked<T>), x[v]);
       if constexpr (Masked) {
         const KeyRange& range = s.ranges[row];
         const Mask<T> seen = hook::visible(
