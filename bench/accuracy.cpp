@@ -93,7 +93,7 @@ struct Scaled {
 };
 
 /// Keys and values stored as S, through forward() and, token by token, through a buffer that
-/// forgets nobody: the errors against double, which knows them as they were.
+/// evicts nothing: the errors against double, computed from the numbers before rounding.
 template <class S>
 void stored_row(const char* name) {
   const Inputs<float> in;

@@ -12,7 +12,7 @@
 
 namespace bench {
 
-/// What one call does; what is nought is not reported.
+/// The work of one call; zeros are not reported.
 struct Work {
   double flop = 0;   ///< useful floating-point operations, a multiply-add counting two
   double pairs = 0;  ///< (query, key, head) that are visible

@@ -17,7 +17,7 @@ enum class Kind {
   causal_training,     ///< forward and backward
   selective_training,  ///< the same
   decode,              ///< one query a head over all keys
-  forgetting,          ///< the same over the K keys that selection kept, and who goes next
+  forgetting,          ///< the same over the K keys that selection kept, and the next eviction
 };
 
 inline constexpr std::array<const char*, 6> kind_names{
@@ -41,7 +41,7 @@ struct Case {
 
   /// Keys and values a decoded token reads.
   Index keys() const { return kind == Kind::forgetting ? budget : tokens; }
-  /// Visible (query, key, head); whoever leaves some of them out is the faster for it.
+  /// Visible (query, key, head). A contender that skips some of them is faster for it.
   double pairs() const {
     return double(heads) * (decodes() ? double(keys()) : heed::causal_pairs(tokens));
   }

@@ -76,7 +76,7 @@ class Prefill : public Composed {
     }
   }
 
-  /// Head 0's scores, and F of these rows: nobody votes against the first token or himself.
+  /// Head 0's scores, and F of these rows: no row votes against the first token or itself.
   void select(Index first, Square& votes, Square& masked) {
     const Index count = votes.rows(), keys = votes.cols();
     steps_.scores(rows_of(q_, 0, first, count), head(x_.k, 0).topRows(keys), votes);
@@ -116,7 +116,7 @@ class Decode : public Composed {
   Matrix scores_;
 };
 
-/// One token after another in the slots of K: who is masked most makes room.
+/// Appends token after token to K slots; each evicts the most masked token.
 class Forget : public Composed {
  public:
   Forget(const Inputs& inputs, Steps& steps)

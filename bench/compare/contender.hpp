@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Somebody who computes attention.
+/// @file
+/// An implementation of attention that takes part in the comparison.
 #pragma once
 
 #include "inputs.hpp"
@@ -32,10 +33,10 @@ class Contender {
 
 using Contenders = std::vector<std::unique_ptr<Contender>>;
 
-/// heed, and then the rivals that were found when this was configured.
-Contenders everybody(int threads);
+/// heed, and then the other libraries that were found when this was configured.
+Contenders all_contenders(int threads);
 
-/// Names of those that were not.
+/// Names of the libraries that were not found.
 std::vector<std::string> absent();
 
 }  // namespace compare

@@ -75,8 +75,8 @@ heed::View<const float, 4> tokens(const Tensor& x, Index first, Index count) {
           {heads * all * dim, all * dim, dim, Index(1)}};
 }
 
-/// A buffer of the case's size. One that does not forget lets its oldest token go, so that every
-/// step attends from as many.
+/// A buffer of the case's size. Without selection it evicts its oldest token, so that every
+/// step attends to the same number of keys.
 heed::KvBuffer<float> buffer_for(const Case& what) {
   heed::KvOptions options;
   options.budget = what.keys();
@@ -92,7 +92,7 @@ heed::KvBuffer<float> buffer_for(const Case& what) {
 
 using Dims4 = Tensor::Dimensions;
 
-/// Reads the first tokens of a text. Where the case has but one query, the others are nought.
+/// Reads the first tokens of a text. If the case has only one query, the others are zero.
 void read(heed::KvBuffer<float>& buffer, const Inputs& x, Index count) {
   Tensor out(1, x.what.heads, count, x.what.dim), q = out.constant(0);
   if (x.q.dimension(2) >= count) q = x.q.slice(Dims4{}, Dims4(out.dimensions()));

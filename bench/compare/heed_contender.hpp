@@ -12,7 +12,7 @@ enum class Forgotten { left_out, computed };
 /// @param forgotten  `computed` is a contender of its own, of the cases in which it matters.
 std::unique_ptr<Contender> heed_contender(Forgotten forgotten, int threads);
 
-/// Whom a KvBuffer holds once it has read the first N tokens.
+/// The tokens that a KvBuffer holds after the first N tokens.
 Held held_after(const Inputs& inputs);
 
 }  // namespace compare

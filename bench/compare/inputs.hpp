@@ -9,7 +9,7 @@
 
 namespace compare {
 
-/// Of a text whose selection forgets: who is held when its first N tokens are read.
+/// The tokens held after the first N tokens of a text, with eviction by selection.
 struct Held {
   std::vector<Index> positions;
   std::vector<float> masked;  ///< F of each

@@ -38,8 +38,8 @@ void keep_freed_memory() {
   mallopt(M_TRIM_THRESHOLD, -1);
 }
 
-/// More than rounding makes. Where a score of the selecting head is nought but for rounding, it
-/// votes in the one and not in the other, and a row's gradient jumps.
+/// More than rounding errors. A score of the selecting head that is zero except for rounding may
+/// vote in one implementation and not in the other, and then a row's gradient jumps.
 double tolerance(const Case& what) {
   return what.kind == Kind::selective_training ? 1e-2 : 1e-4;
 }
@@ -71,7 +71,7 @@ double checked(const Case& what, const std::vector<Results>& expected, const Con
   return most;
 }
 
-/// One case, by everybody who computes it.
+/// One case, by all contenders that compute it.
 Measured measure(const Case& what, const Contenders& contenders, const Request& asked) {
   const Inputs inputs(what);
   Measured measured{what, limits(asked.threads), {}};
@@ -90,7 +90,7 @@ Measured measure(const Case& what, const Contenders& contenders, const Request& 
 }
 
 void run(const Request& asked) {
-  Contenders contenders = everybody(asked.threads);
+  Contenders contenders = all_contenders(asked.threads);
   std::erase_if(contenders, [&](const auto& c) {
     return c != contenders.front() && c->name().find(asked.only) == std::string::npos;
   });

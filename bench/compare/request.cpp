@@ -77,7 +77,7 @@ std::optional<Request> request(int argc, const char* const* argv) {
   counts("--decode-heads", words.decode_heads, "decode: query heads");
   counts("--key-heads", words.key_heads, "decode: key heads");
   counts("--budget", words.budget, "forgetting: keys that are kept");
-  option("--only", asked.only, "TEXT", "Rivals whose name has this in it");
+  option("--only", asked.only, "TEXT", "Other contenders with this in their name");
   counts("--rounds", asked.patience.rounds, "Times that every contender has a turn");
   counts("--patience", asked.patience.seconds,
          "Seconds after which a case has no more rounds, three at least");

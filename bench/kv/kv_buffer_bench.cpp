@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Does a token cost the same at every position once a buffer forgets, and what does it cost in
+// Does a token cost the same at every position once a buffer evicts, and what does it cost in
 // one that does not? What does a chunk save?
 //
 //   kv.kv_buffer_bench --benchmark_filter=Decode --benchmark_repetitions=5

@@ -5,8 +5,8 @@
 //   kv.storage_bench --benchmark_repetitions=5
 //
 // 16384 tokens, eight key heads of 128, `group` query heads each, one thread. Tensors: the
-// caller's, through forward(), and the type of q if it is not float; Buffer: a KvBuffer that has
-// forgotten nobody. stream% is the bytes of keys and values over what one thread reads from memory
+// caller's, through forward(), and the type of q if it is not float; Buffer: a KvBuffer without
+// evictions. stream% is the bytes of keys and values over what one thread reads from memory
 // in the same run, peak% the FLOP over the peak of float's multiply-adds.
 #include "forward_pass.hpp"
 #include "heed/engine/quantize.hpp"
@@ -71,7 +71,7 @@ void Tensors(benchmark::State& state) {
   });
 }
 
-/// What a buffer holds after so many tokens; who attended to them does not matter.
+/// The contents of a buffer after so many tokens; the queries do not matter.
 template <class S>
 const heed::KvSnapshot<float, S>& full_sequence(const heed::KvOptions& options) {
   static const heed::KvSnapshot<float, S> sequence = [&] {

@@ -53,7 +53,7 @@ void MaskCausal(benchmark::State& state) {
     for (Index j = 0; j < tokens; ++j) mask(0, 0, i, j) = j <= i;
   run(state, standard | heed::boolean_mask(mask), causal_pairs(tokens));
 }
-/// Three pairs of four, at random: no block is hidden whole, none is visible whole.
+/// Three pairs of four, at random: no block is fully masked or fully visible.
 void MaskRandom(benchmark::State& state) {
   const Index tokens = state.range(0);
   Tensor<std::uint8_t, 4> mask(1, 1, tokens, tokens);

@@ -8,11 +8,12 @@
 
 namespace compare {
 
-Contenders everybody(int threads) {
+Contenders all_contenders(int threads) {
   Contenders all;
   all.push_back(heed_contender(Forgotten::left_out, threads));
   all.push_back(heed_contender(Forgotten::computed, threads));
-  // Rows in blocks: half of what a causal mask hides is not computed, and scores stay in the cache.
+  // Rows in blocks: half of the causally masked scores are not computed, and scores stay in the
+  // cache.
   constexpr Index blocked = 256;
   all.push_back(composition(eigen_steps, whole));
   all.push_back(composition(eigen_steps, blocked));
