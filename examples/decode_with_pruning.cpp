@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Decoding with room for four tokens: who was voted out goes first, then the oldest; never token 0.
+// Decoding with a budget of four tokens: evicts the most masked token, of equals the oldest, never
+// token 0.
 #include "heed/heed.hpp"
 #include "programs/output.hpp"
 
@@ -25,7 +26,7 @@ int main() {
     for (int n = 0; n < count; ++n) {
       k(0, 0, n, from + n) = 1;               // each key answers to a coordinate of its own,
       v(0, 0, n, 0) = float(from + n);        // and brings its number
-      if (from + n == 4) q(0, 0, n, 3) = 20;  // token 4 asks for token 3: others may forget it
+      if (from + n == 4) q(0, 0, n, 3) = 20;  // token 4 attends to token 3, and so votes against it
     }
     buffer.step(q, k, v, heed::standard, out);
     last = out(0, 0, count - 1, 0);
@@ -38,9 +39,9 @@ int main() {
     for (const heed::Index position : held) std::cout << ' ' << position;
     std::cout << '\n';
   }
-  // Printed are, where scores and F are nought, means of the numbers held:
+  // Where scores and F are zero, the output is the mean of the values held. This prints:
   //   token 3 reads 1.5, held are tokens 0 1 2 3
-  //   token 4 reads 2.99746, held are tokens 0 2 3 4    nobody had a vote yet: the oldest went
+  //   token 4 reads 2.99746, held are tokens 0 2 3 4    no votes yet: the oldest was evicted
   //   token 5 reads 2.75, held are tokens 0 2 4 5       token 3 was voted out, though 2 is older
   //   token 6 reads 3.75, held are tokens 0 4 5 6
   //   token 7 reads 4.5, held are tokens 0 5 6 7

@@ -13,7 +13,7 @@
 //     head 3   tokens with the same name, but not itself: where was this word said last?
 //
 // Heads 0 and 1 read key head 0, heads 2 and 3 key head 1. A head that finds nothing looks at the
-// token before the first word, which is nobody's and holds nothing.
+// token before the first word, which belongs to no head and holds nothing.
 #include "attend/npy.hpp"
 #include "demo/embedding.hpp"
 #include "demo/words.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file JSON out of files that anybody may have written.
+/// @file
+/// JSON from untrusted files.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -65,8 +65,8 @@ void Memory::clear() {
   begin_block();
 }
 
-/// Whom nobody may vote against is the text's first token, not a block's; a buffer counts from 0 in
-/// each, so that it must be told.
+/// No row votes against the first token of the text. The first token of a later block is not
+/// protected, but a buffer counts positions from 0 in each block. It must be told.
 void Memory::begin_block() {
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     if (!clears_[l]) continue;

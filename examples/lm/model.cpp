@@ -106,7 +106,7 @@ Matrix Model::attention(std::int64_t l, const Matrix& x, Memory& memory,
   if (layer.query_temperature)
     tau = temperature(*layer.query_temperature, x, qkv.leftCols(inner), position);
   if (layer.value_temperature) {
-    // A value's temperature is its own, whoever reads it: the buffer may hold the product.
+    // A value's temperature is the same for all rows, so that the buffer can hold the product.
     const Matrix factor = temperature(*layer.value_temperature, x, qkv.rightCols(inner), position);
     for (Index h = 0; h < heads; ++h)
       qkv.middleCols(2 * inner + h * dim, dim).array().colwise() *=

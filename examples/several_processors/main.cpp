@@ -13,8 +13,9 @@ namespace {
 
 constexpr long heads = 2, tokens = 77, dim = 24;
 
-/// Selective attention (arXiv:2410.02703): what head 0 gives a key beyond nought is taken from that
-/// key's scores in all later rows. Neither key 0 nor a row's own key is voted on.
+/// Selective attention (arXiv:2410.02703): a positive score that head 0 gives a key is
+/// subtracted from that key's scores in all later rows. Neither key 0 nor a row's own key is voted
+/// on.
 std::vector<double> formula(const float* q, const float* k, const float* v) {
   std::vector<double> out(heads * tokens * dim), weights(tokens);
   const auto score = [&](long h, long i, long j) {

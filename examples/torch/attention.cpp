@@ -106,7 +106,7 @@ struct Record : torch::CustomClassHolder {
       : settings(s), given(std::move(which)) {}
 };
 
-/// Identity, and an error for whoever asks for its derivative.
+/// Identity; its derivative is an error.
 variable_list once_differentiable(variable_list grads) {
   variable_list defined;
   for (const at::Tensor& x : grads)

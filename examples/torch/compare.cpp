@@ -62,8 +62,9 @@ double seconds(By by, const Inputs& x) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// By how much the outputs differ. Not the gradients: where a score of head 0 is nought but for
-/// rounding, it votes in the one and not in the other, and that row's gradient jumps.
+/// The largest difference of the outputs. Gradients are not compared: a score of head 0 that is
+/// zero except for rounding may vote in one and not in the other, and then that row's gradient
+/// jumps.
 double difference(const Inputs& x) {
   return (attend(By::heed, x) - attend(By::composition, x)).abs().max().item<double>();
 }

@@ -17,8 +17,8 @@ inline heed::Executor threads() {
   const auto run = [](void*, heed::Index tasks, heed::Executor::Body body, void* context) {
     const auto workers = std::min<heed::Index>(at::get_num_threads(), tasks);
     std::atomic<heed::Index> next{0};
-    // parallel_for cuts its range once and for all, and tasks differ in length: the range is that
-    // of the workers, who take tasks as they come.
+    // parallel_for splits its range statically, and tasks differ in length. Therefore the range is
+    // the workers, and each worker takes tasks dynamically.
     at::parallel_for(0, workers, 1, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t worker = first; worker < last; ++worker)
         for (heed::Index task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
