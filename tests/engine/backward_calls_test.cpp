@@ -179,7 +179,7 @@ TYPED_TEST(BackwardCalls, LeaveTheGapsBetweenRowsAlone) {
 
 // ---- what must not leak
 
-/// A key that a mask hides from everyone may hold anything, and so may what belongs to it. Its own
+/// A key that is masked in every row may hold anything, and so may what belongs to it. Its own
 /// gradients are zero.
 TYPED_TEST(BackwardCalls, AHiddenKeyMayHoldAnything) {
   using T = TypeParam;

@@ -119,7 +119,7 @@ TYPED_TEST(BackwardProperties, WhoDoesNotSelectTakesFForABias) {
       }
       most = std::max(most, difference);
     }
-  EXPECT_GT(most, T(0.01));  // or nobody voted
+  EXPECT_GT(most, T(0.01));  // there were votes
 }
 
 TYPED_TEST(BackwardProperties, WhereNobodyVotesSelectionChangesNothing) {

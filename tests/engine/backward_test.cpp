@@ -94,7 +94,7 @@ TYPED_TEST(Backward, GivesTheGoldenGradients) {
   EXPECT_EQ(cases, 25);
 }
 
-/// The same problem through a window, which skips, in place of a mask, which hides.
+/// The same problem through a window, which skips blocks, instead of a mask.
 TYPED_TEST(Backward, UnderAWindowGivesTheGoldenGradients) {
   using T = TypeParam;
   for (const char* name : {"sel_window", "mas_window4"}) {

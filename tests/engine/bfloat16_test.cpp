@@ -177,7 +177,7 @@ TEST_P(Bfloat16Products, Selects) {
                  selective_oracle(in.wide, causal_rules(), own));
 }
 
-/// Those left of a pair find new neighbours where dead keys are dropped, and keep their factors.
+/// When keys are pruned, the rest of a pair is paired anew and keeps its factors.
 TEST_P(Bfloat16Products, DropsWhatIsMaskedForGood) {
   for (const Index n : {383, 384, 700}) {
     const Narrow<> in = narrow(tokens(n, 20, 4, 2, 2), std::uint64_t(n), 1.3);
@@ -227,7 +227,7 @@ TEST_P(Bfloat16Products, LeaksNoNaN) {
     }
 }
 
-/// OrderedSums weights round, so that what is hidden weighs −0.
+/// Rounds weights such that masked keys weigh −0.
 struct Negative : StageOf<Rank::weight> {
   template <class T>
   HEED_INLINE Batch<T> weight(const Batch<T>& x, const Lanes<T>&) const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Backwards, blocks of keys that are masked for good are left out: nobody can tell, but for the
-// time it takes.
+// The backward pass skips blocks of keys that stay masked. The results are the same; only the time
+// differs.
 
 #include "heed/core/thread_pool.hpp"
 #include "heed/score/bias.hpp"
@@ -128,7 +128,7 @@ TYPED_TEST(DeadBlocks, AreAliveWhereTheirMaskIsWanted) {
   expect_same_bits(some, all);
 }
 
-/// Of a pool that has no workers, or whose one thread is all of them.
+/// A pool without workers, and one with a single thread.
 TYPED_TEST(DeadBlocks, AreFoundByAnyExecutor) {
   using T = TypeParam;
   const Mixture<T> m = this->selection();
@@ -150,7 +150,7 @@ TYPED_TEST(DeadBlocks, LeaveSumsOverKeysAlone) {
   for (const Index rows : {1, 500}) {
     Mixture<T> m = this->selection();
     m.bias = normal<T>(49, 1, 2, rows, 1);
-    Tensor<T> grad_bias = m.bias;  // a race shows too seldom: whether one is avoided can be asked
+    Tensor<T> grad_bias = m.bias;  // races show up rarely: check that they are avoided
     EXPECT_TRUE(bias(m.bias).grad(grad_bias).shares_gradients_over_keys());
     const Mixed<T> known = attend(own, m);
     const Gradients<T> alone = m.backward(own, known, grad_own);

@@ -78,7 +78,7 @@ TYPED_TEST(Isolation, PermutingKeysWithTheirValuesChangesNothing) {
 
 // ---- what must not leak
 
-/// A NaN or an infinity in a token nobody may see yet changes no bit of the rows before it.
+/// NaN or infinity in a token changes no bit of the rows before it, which do not see it.
 TYPED_TEST(Isolation, APoisonedTokenDoesNotReachTheRowsBeforeIt) {
   using T = TypeParam;
   const T inf = std::numeric_limits<T>::infinity();

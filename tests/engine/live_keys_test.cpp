@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Keys that are masked for good are dropped: nobody can tell, but for the time it takes.
+// Keys that stay masked are pruned. The results are the same; only the time differs.
 
 #include "heed/engine/prune/compacted_keys.hpp"
 
@@ -97,7 +97,7 @@ TYPED_TEST(CompactedKeys, GoWithStagesThatLeaveThePastAlone) {
   EXPECT_TRUE(close(got.lse, array(all.lse)));
 }
 
-/// What is off neither hides keys nor looks at them.
+/// A stage that is switched off neither masks keys nor reads them.
 TYPED_TEST(CompactedKeys, GoWithAnyStageThatIsOff) {
   using T = TypeParam;
   const Inputs<T> in = this->forgetful(450, 2, 2, 14);
@@ -115,7 +115,7 @@ TYPED_TEST(CompactedKeys, GoWithAnyStageThatIsOff) {
   }
 }
 
-/// A dead key takes no memory: M is what it was, unless τ lies beyond where keys die.
+/// A pruned key takes no memory: M is unchanged, unless τ is above the pruning threshold.
 TYPED_TEST(CompactedKeys, AreAllThatMemoryCounts) {
   using T = TypeParam;
   const Index n = 450;
@@ -129,7 +129,7 @@ TYPED_TEST(CompactedKeys, AreAllThatMemoryCounts) {
   }
 }
 
-/// Whoever wants F gets F, of dead keys too; and masks that look at keys find them in their places.
+/// Outputs of F include pruned keys, and masks that read keys by index still find them.
 TYPED_TEST(CompactedKeys, AreAllKeysWhereSomethingElseDependsOnThem) {
   using T = TypeParam;
   const Index n = 450;

@@ -121,7 +121,7 @@ TYPED_TEST(NaN, InTheBiasIsNaNInTheRowThatSeesIt) {
   between.values(0, 0, 7, 3) = -std::numeric_limits<T>::infinity();
   const Outputs<T> clean = attend(in, between());
   between.values(0, 1, 12, 50) = this->nan;
-  between.values(0, 1, 13, 149) = this->nan;  // hidden there
+  between.values(0, 1, 13, 149) = this->nan;  // masked there
   this->expect_nan_in(attend(in, between()), clean,
                       [](Index h, Index i) { return h == 1 && i == 12; });
 }
@@ -145,7 +145,7 @@ TYPED_TEST(NaN, DoesNotShowInARowThatSeesNothing) {
     }
 }
 
-/// What the selecting head cannot read is not a vote of nought either.
+/// A NaN score of the selecting head is NaN in F too, not a vote of zero.
 TYPED_TEST(NaN, InTheSelectingHeadsQueryIsNaNInItsRow) {
   using T = TypeParam;
   Inputs<T> in = inputs<T>(tokens(50, 8, 2, 1), 6);

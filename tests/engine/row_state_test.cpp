@@ -138,7 +138,7 @@ TYPED_TEST(RowStates, KeepNaNHoweverFaded) {
   EXPECT_TRUE(std::isnan(state.out[0]));
 }
 
-/// Only what is hidden weighs zero.
+/// Only masked keys weigh zero.
 TYPED_TEST(RowStates, LeaveTheFadedAWeight) {
   using T = TypeParam;
   constexpr T least = simd::least_power<T>;

@@ -46,7 +46,7 @@ class SharedBlocks : public testing::Test {
 };
 
 TEST_F(SharedBlocks, AreTakenByAllWhoHaveBegun) {
-  EXPECT_FALSE(take(1, 0)) << "nobody offered it";
+  EXPECT_FALSE(take(1, 0)) << "not published";
   EXPECT_FALSE(take(2, 0));
   offer(3);
   offer(4, 7);
@@ -65,13 +65,13 @@ TEST_F(SharedBlocks, AreNotKeptForWhoHasNotBegunOrIsPastThem) {
   EXPECT_FALSE(take(2, 8));
 }
 
-/// Else this would not return: nobody will take what is offered.
+/// The test would not return if publishing waited: no consumer takes these blocks.
 TEST_F(SharedBlocks, AreOfferedWithoutWaitingForWhoHasLeftOrNotBegun) {
   EXPECT_FALSE(take(1, 0));
   for (Index name = 0; name < slots; ++name) offer(name);
   shared_.detach(1);
   for (Index name = slots; name < 5 * slots; ++name) offer(name);
-  EXPECT_FALSE(take(2, 3)) << "gone";
+  EXPECT_FALSE(take(2, 3)) << "overwritten";
 }
 
 TEST_F(SharedBlocks, WaitForASlowTaker) {
@@ -80,7 +80,7 @@ TEST_F(SharedBlocks, WaitForASlowTaker) {
   std::thread offering([&] {
     for (Index name = 1; name < many; ++name) offer(name);
   });
-  // Nobody may run so far ahead that a block is overwritten before it was taken.
+  // The producer must not overwrite a block before it was taken.
   const auto too_late = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   Index taken = 0;
   for (Index name = 1; name < many; ++name) {
@@ -112,7 +112,7 @@ struct SlowNumber {
 };
 
 /// Task 1 begins while a block is about to be overwritten, after its like has been looked for and
-/// before the block is gone.
+/// before the block is overwritten.
 TEST(SharedBlocksOf, AreWholeForATakerThatBeginsLate) {
   Arena measure;
   detail::ScoreRing<SlowNumber>(3, 1, measure);
@@ -138,7 +138,7 @@ TEST(SharedBlocksOf, AreWholeForATakerThatBeginsLate) {
   offering.join();
 }
 
-/// Whatever the order, who takes a block finds it whole.
+/// In any order of threads, a block that is taken is complete.
 TEST_F(SharedBlocks, AreWholeForTakersThatComeAndGo) {
   std::vector<std::thread> takers;
   const auto begin = [&](Index task, Index from) {

@@ -53,7 +53,7 @@ TYPED_TEST(ShortQueries, MatchTheOracle) {
     }
 }
 
-/// Whoever computes a span, and whichever comes first.
+/// The results do not depend on the thread that computes a KV split, nor on the order.
 TYPED_TEST(ShortQueries, DoNotDependOnTheNumberOfThreads) {
   for (const Shape& s : shapes) {
     SCOPED_TRACE(describe(s));

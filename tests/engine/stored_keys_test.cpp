@@ -90,7 +90,7 @@ TYPED_TEST(StoredKeys, AreWidenedAndNothingElse) {
   expect_as_if_wide<TypeParam, double>({1, 2, 1, 40, 70, 20, 8}, causally);
 }
 
-/// Rows are read again where dead keys are left out.
+/// Rows are read again where masked keys are pruned.
 TYPED_TEST(StoredKeys, AreDroppedAsOthersAre) {
   expect_as_if_wide<TypeParam, float>(tokens(700, 16, 4, 2), standard | causal | selective, 3);
 }

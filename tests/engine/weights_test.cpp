@@ -38,7 +38,7 @@ class Weights : public testing::Test {
     for (Index i = 0; i < of.rows; ++i)
       for (Index j = 0; j < keys; ++j)
         if (part(i, j) == 0) {
-          ASSERT_EQ(got(i, j), T(0)) << i << ' ' << j << ": a hidden pair";
+          ASSERT_EQ(got(i, j), T(0)) << i << ' ' << j << ": a masked pair";
         }
   }
 };

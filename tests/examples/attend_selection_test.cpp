@@ -104,7 +104,7 @@ TEST_F(AttendSelectionTest, PrunesWithTemperaturesAndTellsAllOfF) {
                       "--mask-f",    path("f"),
                       "--carry-out", path("carry"),
                       "--budget"};
-  for (const char* budget : {"37", "6"}) {  // 37: nobody leaves
+  for (const char* budget : {"37", "6"}) {  // 37: no eviction
     Words words = options;
     words.push_back(budget);
     const Ran ran = run(words);

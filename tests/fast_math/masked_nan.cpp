@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Built with -ffast-math, under which a compiler may take x != x for false and x − x for 0. A
-// header cannot choose its user's flags, so what it promises about hidden keys has to hold here
+// header cannot choose its user's flags, so what it promises about masked keys has to hold here
 // too:
 //
 //   NaN and infinity in a key or value that a row does not see leave the row as it is;
@@ -70,7 +70,7 @@ void hidden_keys_are_inert(Index tokens, Index dim, Bits<T> poison) {
     for (std::size_t i = std::size_t(row * dim); i < std::size_t((row + 1) * dim); ++i)
       same = same && finite(clean[i]) &&
              std::bit_cast<Bits<T>>(clean[i]) == std::bit_cast<Bits<T>>(spoilt[i]);
-    expect(same, "a hidden key shows", tokens, dim, row);
+    expect(same, "a masked key changes the result", tokens, dim, row);
   }
 }
 

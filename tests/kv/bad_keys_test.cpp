@@ -110,22 +110,22 @@ TYPED_TEST(BadKeys, GoWhenTheRowOrTheChunkHasAttended) {
   using T = TypeParam;
   const Inputs<T> good = inputs<T>(tokens(this->count, 8, 2, 2), 4);
   for (const Evict evict : {Evict::most_masked, Evict::least_attended}) {
-    const auto gone = [&](EvictWhen when, Index chunk) {
+    const auto evicted_at = [&](EvictWhen when, Index chunk) {
       const KvOptions o{.budget = 8, .evict = evict, .when = when, .recent = 1, .chunk = chunk};
       const Buffered<T> got =
           through(o, this->spoiled(good, {12}, std::numeric_limits<T>::quiet_NaN()));
       this->expect_spoil_no_other_row(good, {12}, got, o);
       return Index(got.evict_row(0, 12));
     };
-    EXPECT_EQ(gone(EvictWhen::after_row, 1), 14);
-    EXPECT_EQ(gone(EvictWhen::chunk_end, 1), 14);
+    EXPECT_EQ(evicted_at(EvictWhen::after_row, 1), 14);
+    EXPECT_EQ(evicted_at(EvictWhen::chunk_end, 1), 14);
     if (evict == Evict::least_attended) continue;
-    EXPECT_EQ(gone(EvictWhen::after_row, 5), 14);
-    EXPECT_EQ(gone(EvictWhen::chunk_end, 10), 20);
+    EXPECT_EQ(evicted_at(EvictWhen::after_row, 5), 14);
+    EXPECT_EQ(evicted_at(EvictWhen::chunk_end, 10), 20);
   }
 }
 
-/// A window is what it says: who is gone is known beforehand.
+/// A window evicts by age alone, so that the evictions are known beforehand.
 TYPED_TEST(BadKeys, OfAWindowGoWhenTheyAreOld) {
   using T = TypeParam;
   const Inputs<T> good = inputs<T>(tokens(this->count, 8, 2, 2), 5);

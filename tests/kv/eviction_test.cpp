@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Who goes, and when: what must hold whatever the numbers.
+// Which token is evicted, and when: properties that hold for any numbers.
 
 #include "heed/kv/eviction.hpp"
 
@@ -75,7 +75,7 @@ TYPED_TEST(Evictions, AtTheEndOfAChunkLetItGrowByTheChunk) {
   }
 }
 
-/// Nobody at its own row either: even with every vote against it a token sees itself.
+/// Nor the row's own token: it sees itself even with every vote against it.
 TYPED_TEST(Evictions, NeverTouchTheFirstTokenTheProtectedOrTheRecent) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(80, 8, 2, 1, 2), 4, 2);
@@ -116,8 +116,8 @@ TYPED_TEST(Evictions, OfOneTokenChangeTheLastRowOnly) {
   EXPECT_FALSE(close(slice(got.out, 49, 50), slice(all.out, 49, 50)));
 }
 
-/// Nobody votes: the first token and a sliding window are left.
-TYPED_TEST(Evictions, TakeTheOldestWhereNobodyVotes) {
+/// Without votes the first token and a sliding window are left.
+TYPED_TEST(Evictions, TakeTheOldestWithoutVotes) {
   using T = TypeParam;
   Inputs<T> in = inputs<T>(tokens(50, 8, 2, 2), 7);
   in.q.chip(0, 1).setZero();
@@ -154,8 +154,8 @@ TYPED_TEST(Evictions, OfEqualsTakeTheOldest) {
   }
 }
 
-/// Votes of the row itself count where it goes first: token 2 votes token 1 out for token 3
-/// already.
+/// The row's own votes count if it attends before the eviction: token 2 votes token 1 out for token
+/// 3 already.
 TYPED_TEST(Evictions, AfterTheRowHearItsOwnVotes) {
   using T = TypeParam;
   const auto in = with_scores<T>({{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 9, 0}});
@@ -222,7 +222,7 @@ TYPED_TEST(Evictions, KnowTheSlotOfTheFirstToken) {
 
 // ---- what selects
 
-/// Pruning does not change F of who stays: who goes follows from attention that prunes nothing.
+/// Eviction does not change F of the tokens held, so that evictions follow from full attention.
 TYPED_TEST(Evictions, FollowFromTheUnprunedF) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(70, 8, 2, 1, 2), 9);
@@ -248,7 +248,7 @@ TYPED_TEST(Evictions, FollowFromTheFOfEverySelection) {
     const Inputs<T> in = inputs<T>(tokens(40, 8, 3, 1), 50 + std::uint64_t(bits), 0.5);
     const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
     const reference::Rules rules = seeing(reference::causal());
-    // A row may hear its own vote as it attends; who goes was settled before.
+    // A row may use its own votes when it attends; the eviction was decided before.
     reference::Selection settled = selection(select);
     settled.shift = true;
     const reference::Array evict_row =
@@ -268,7 +268,7 @@ TYPED_TEST(Evictions, FollowFromTheFOfEverySelection) {
   }
 }
 
-/// Without selection the largest F is nought, and the oldest goes.
+/// Without selection F is zero, and the oldest token is evicted.
 TYPED_TEST(Evictions, WithoutSelectionAreASlidingWindow) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(60, 8, 2, 1), 10);
@@ -281,7 +281,7 @@ TYPED_TEST(Evictions, WithoutSelectionAreASlidingWindow) {
   }
 }
 
-/// Rows that all look at one token keep it, and let go of those nobody looks at.
+/// Rows that all attend to one token keep it, and evict those that receive no weight.
 TYPED_TEST(Evictions, OfTheLeastAttendedKeepTheHeavyHitter) {
   using T = TypeParam;
   std::vector<std::vector<double>> scores(12, std::vector<double>(12, 0));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What comes out of a buffer that forgets, against the definition written out token by token.
+// The results of a buffer with eviction, compared with the definition, token by token.
 
 #include "heed/kv/kv_buffer.hpp"
 
@@ -26,7 +26,7 @@ Inputs<T> inputs_of(const Fixture& f) {
   return {tensor<T>(f.array("q")), tensor<T>(f.array("k")), tensor<T>(f.array("v"))};
 }
 
-/// Of three tokens in a buffer of two the middle one goes, and what its row read is forgotten.
+/// Of three tokens in a buffer of two the middle one is evicted.
 TYPED_TEST(KvBuffers, HoldTheFirstTokenAndTheSelfByHand) {
   const auto in = with_scores<TypeParam>({{0, 0, 0}, {0, 0, 0}, {0, 0, 0}});
   const Buffered<TypeParam> got = through(KvOptions{.budget = 2}, in);
@@ -93,7 +93,7 @@ TYPED_TEST(KvBuffers, GiveTheGoldenOutputWhereKeysGoAtTheEndsOfChunks) {
 
 // ---- the oracle
 
-/// Budgets: the smallest, small, one that lets a single token go, and some that let nobody go.
+/// Budgets: the smallest, small, one that evicts a single token, and some that evict none.
 /// Chunks: one, few, both sides of the engine's row block of 96, beyond which they are cut.
 class EveryRule {
  public:
@@ -104,7 +104,7 @@ class EveryRule {
   }
 };
 
-/// Who goes when, and what is left, does not depend on the chunk.
+/// Evictions and the tokens held do not depend on the chunk.
 TYPED_TEST(KvBuffers, MatchTheOracleForEveryRuleBudgetAndChunk) {
   using T = TypeParam;
   Shape shape = tokens(EveryRule::tokens, 5, 2, 1);

@@ -217,7 +217,7 @@ TEST_F(UnlikeBuffers, OfAnotherSelectionTakeNoSequence) {
   EXPECT_EQ(said(SelectOptions{.shift = false}), made + "select->shift 1" + has + "0" + end);
 }
 
-/// Weights that nobody counted cannot be made up for; those that were may be forgotten.
+/// Weights that were not recorded cannot be restored; recorded ones may be dropped.
 TEST_F(UnlikeBuffers, ThatNeedWeightsTakeThemFromThoseThatCount) {
   KvBuffer<float> masked = filled({.budget = 9}),
                   attended = filled({.budget = 9, .evict = Evict::least_attended});

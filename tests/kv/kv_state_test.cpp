@@ -27,7 +27,7 @@ constexpr Index empty_slot = KvSequence<float>::empty_slot;
 
 // ---- slots
 
-TYPED_TEST(Sequences, ReuseTheSlotOfWhoWentAndMoveNobodyElse) {
+TYPED_TEST(Sequences, ReuseTheSlotOfAnEvictedTokenAndMoveNoOther) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(120, 8, 2, 1), 1);
   for (const EvictWhen when : {EvictWhen::before_row, EvictWhen::after_row, EvictWhen::chunk_end})
@@ -48,7 +48,7 @@ TYPED_TEST(Sequences, ReuseTheSlotOfWhoWentAndMoveNobodyElse) {
         for (Index slot = 0; slot < capacity; ++slot) {
           const Index was = before[std::size_t(slot)], is = s.position[std::size_t(slot)];
           tokens_held += is != empty_slot;
-          // It stayed, it went, or somebody of this step took its place.
+          // The token stayed, was evicted, or was replaced by a token of this step.
           EXPECT_TRUE(is == was || is == empty_slot || is >= i) << "slot " << slot;
         }
         EXPECT_EQ(s.count, tokens_held);
@@ -60,7 +60,7 @@ TYPED_TEST(Sequences, ReuseTheSlotOfWhoWentAndMoveNobodyElse) {
 }
 
 /// A token that comes into a slot starts from nothing.
-TYPED_TEST(Sequences, StartEveryTokenWithAnFOfNought) {
+TYPED_TEST(Sequences, StartEveryTokenWithAnFOfZero) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(60, 8, 2, 1), 2, 2);
   KvBuffer<T> buffer = buffer_for(in, {.budget = 6});
@@ -337,7 +337,7 @@ TYPED_TEST(Sequences, NeverReadTheValueOfATokenThatWasVotedOut) {
   for (const Index chunk : {1, 3, 16, 40}) {
     const KvOptions o{.budget = 8, .chunk = chunk};
     const Buffered<T> clean = through(o, in);
-    std::vector<Index> poisoned;  // who goes soon, so that there are rows left to look at
+    std::vector<Index> poisoned;  // evicted soon, so that rows without them follow
     for (Index j = 1; j < 60 && poisoned.size() < 4; ++j)
       if (clean.evict_row(0, j) < j + 8) poisoned.push_back(j);
     for (const T value : not_finite<T>()) {
@@ -351,7 +351,7 @@ TYPED_TEST(Sequences, NeverReadTheValueOfATokenThatWasVotedOut) {
   }
 }
 
-/// Weights do not depend on values, so neither does who received the least.
+/// Weights do not depend on values, and neither does the token that received the least.
 TYPED_TEST(Sequences, NeverReadTheValueOfATokenThatReceivedTheLeast) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(70, 8, 2, 1), 17);

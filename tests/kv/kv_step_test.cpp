@@ -132,8 +132,8 @@ class Steps : public testing::Test {
     return answers;
   }
 
-  /// Through the buffer as the oracle has it, who was evicted hidden by a mask; and F of who is
-  /// left.
+  /// Compares the buffer with the oracle, in which a mask replaces eviction, and F of the tokens
+  /// held.
   static void expect_oracle(const Inputs<T>& in, const Stages<T>& stages, const KvOptions& o,
                             Index at_once) {
     KvBuffer<T> buffer = buffer_for(in, o);
@@ -234,7 +234,7 @@ TYPED_TEST(Steps, AreTheForwardPassUnderAMask) {
     }
 }
 
-// ---- who computes it, and in what layout
+// ---- threads and layouts
 
 TYPED_TEST(Steps, GiveTheSameBitsWithAnyNumberOfThreads) {
   using T = TypeParam;
@@ -351,10 +351,10 @@ TYPED_TEST(Steps, OfNoTokensChangeNothing) {
     Tensor<T> out(1, 2, 0, 8);
     buffer.step(none.q, none.k, none.v, this->plain(none)(0, 0), out);
     EXPECT_TRUE(same_memory(before, buffer.sequence(0)));
-    const std::int64_t nought = 0;
+    const std::int64_t no_tokens = 0;
     Tensor<T> zeros_out(1, 2, 20, 8);
     buffer.step(in.q, in.k, in.v, this->plain(in)(0, 20), zeros_out,
-                {.tokens = View<const std::int64_t, 1>(&nought, {1})});
+                {.tokens = View<const std::int64_t, 1>(&no_tokens, {1})});
     EXPECT_TRUE(same_memory(before, buffer.sequence(0)));
   }
 }
@@ -433,7 +433,7 @@ TYPED_TEST(Steps, RefuseWhatDoesNotFitBeforeAnythingChanges) {
   refused(shape, in, out, {.evict_row = other_batch}, "evict_row is [1, 8], needs [2, 8]");
 }
 
-/// Rows sit behind the tokens the buffer has taken, whoever says otherwise.
+/// Rows come after the tokens in the buffer; no stage may place them elsewhere.
 TYPED_TEST(Steps, RefuseToBePlacedByAStage) {
   using T = TypeParam;
   using Step = typename KvBuffer<T>::Step;

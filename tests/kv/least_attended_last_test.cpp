@@ -27,7 +27,7 @@ TYPED_TEST(LeastAttendedLasts, ForgetWhatTheNewestRowDoesNotLookAtByHand) {
   EXPECT_EQ(through(o, in).evict_row(0, 2), 5);
 }
 
-/// Who goes at each row, in plain loops over the weights of attention under the mask it leaves.
+/// The token evicted at each row, by plain loops over the weights of masked attention.
 TYPED_TEST(LeastAttendedLasts, FollowFromTheWeightsOfTheRowBefore) {
   using T = TypeParam;
   const Index N = 60;
@@ -52,22 +52,22 @@ TYPED_TEST(LeastAttendedLasts, FollowFromTheWeightsOfTheRowBefore) {
         EXPECT_TRUE(close(got.out, a.out));
         for (Index b = 0; b < 2; ++b)
           for (Index row = 0; row < N; ++row) {
-            std::vector<Index> gone, held;
+            std::vector<Index> evicted, held;
             const Index newest = when == EvictWhen::before_row ? row : row - 1;
             for (Index j = 0; j <= newest; ++j) {
               if (evict_row(b, j) < double(row)) continue;
-              if (evict_row(b, j) == double(row)) gone.push_back(j);
+              if (evict_row(b, j) == double(row)) evicted.push_back(j);
               if (j != 2 && j != 5 && j <= newest - recent) held.push_back(j);
             }
-            ASSERT_EQ(gone.size(), newest >= 9 ? 1u : 0u) << row;
-            if (gone.empty()) continue;
+            ASSERT_EQ(evicted.size(), newest >= 9 ? 1u : 0u) << row;
+            if (evicted.empty()) continue;
             const auto weight = [&](Index j) {
               double sum = 0;
               for (Index h = 0; h < 4; ++h) sum += a.weights(b, h, row - 1, j);
               return sum;
             };
             for (const Index j : held)
-              EXPECT_LE(weight(gone[0]), weight(j) + 1e-5) << j << ", row " << row;
+              EXPECT_LE(weight(evicted[0]), weight(j) + 1e-5) << j << ", row " << row;
           }
       }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A buffer that knows how large a score can become lets go whom no row to come can give weight to:
-// nobody can tell, but for the tokens that are held.
+// A buffer with a bound on the scores evicts tokens that no later row can give weight to. The
+// results are the same; only the tokens held differ.
 
 #include "heed/core/thread_pool.hpp"
 #include "support/buffers.hpp"
@@ -91,7 +91,7 @@ TYPED_TEST(ScoreBound, ChangesNothingButWhatIsHeld) {
     }
 }
 
-/// Whom a bound lets go is not missed by a budget, and who may not go stays.
+/// Evictions by the bound and by a budget work together, and protected tokens stay.
 TYPED_TEST(ScoreBound, GoesWithABudgetAndWithProtection) {
   using T = TypeParam;
   const Inputs<T> in = this->normalised(400, 2);
@@ -159,8 +159,8 @@ TYPED_TEST(ScoreBound, DropsNothingWhereNothingMayBeLost) {
   EXPECT_EQ(buffer.sequence(0).dropped, 0);
 }
 
-/// A copy goes on by the same rules, and who goes by a budget is not counted twice.
-TYPED_TEST(ScoreBound, HoldsOfCopiesAndCountsWhoIsHeld) {
+/// A copy continues by the same rules; tokens evicted by a budget are not counted twice.
+TYPED_TEST(ScoreBound, HoldsOfCopiesAndCountTheTokensHeld) {
   using T = TypeParam;
   const Inputs<T> in = this->normalised(300, 2);
   for (const EvictWhen when : {EvictWhen::before_row, EvictWhen::after_row, EvictWhen::chunk_end}) {

@@ -93,7 +93,7 @@ TYPED_TEST(Storage, TakesFewerBytes) {
   EXPECT_LT(narrow, (sizeof(TypeParam) == 1 ? .35 : .56) * wide);
 }
 
-/// A token that is not finite is hidden from everybody once it is evicted, and its NaN with it.
+/// A token that is not finite is masked in all rows once it is evicted, and so is its NaN.
 TYPED_TEST(Storage, KeepsNaNToTheRowsThatSeeIt) {
   for (const Index chunk : {1, 8, 24}) {
     SCOPED_TRACE(testing::Message() << "chunk " << chunk);
@@ -102,16 +102,16 @@ TYPED_TEST(Storage, KeepsNaNToTheRowsThatSeeIt) {
     KvBuffer<float, TypeParam> buffer =
         TestFixture::buffer(in, {.budget = 4, .evict = Evict::oldest, .chunk = chunk});
     const Buffered<float> got = run(buffer, in);
-    const Index gone = got.evict_row(0, 3);
-    ASSERT_LT(gone, 30);
+    const Index evicted = got.evict_row(0, 3);
+    ASSERT_LT(evicted, 30);
     for (Index i = 0; i < 60; ++i)
       for (const Index d : {0, 39})
-        EXPECT_EQ(std::isnan(got.out(0, 0, i, d)), 3 <= i && i < gone) << "row " << i;
+        EXPECT_EQ(std::isnan(got.out(0, 0, i, d)), 3 <= i && i < evicted) << "row " << i;
   }
 }
 
-/// Who goes does not depend on the chunk, to the last bit: keys are permutations of one another, so
-/// that their claims to go are equal but for rounding.
+/// Evictions do not depend on the chunk, not even by rounding: keys are permutations of one
+/// another, so that their claims are equal except for rounding.
 TYPED_TEST(Storage, EvictsTheSameForAnyChunk) {
   constexpr Index count = 200, dim = 64;
   Inputs<float> in = inputs<float>(tokens(count, dim), 6);

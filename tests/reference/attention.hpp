@@ -5,7 +5,7 @@
 ///     hidden w[b,h,i,j]   = exp(z[b,h,i,j] − lse[b,h,i]) lse[b,h,i]   = log(exp(sink[h]) + Σ_j
 ///     exp(z[b,h,i,j])) out[b,h,i]   = Σ_j w[b,h,i,j] τv[b,g,j] v[b,g,j]
 ///
-/// with g = h / (H / G). A hidden pair is never looked at. A row that sees no key is zero, and its
+/// with g = h / (H / G). A masked pair is never read. A row that sees no key is zero, and its
 /// lse is −∞ (or the sink).
 #pragma once
 
@@ -56,7 +56,7 @@ inline Pair pair_of(const Rules& rules, Index b, Index h, Index i, Index j) {
   return {b, h, i, rules.offset + i, j, first_of(rules, b, rules.offset + i)};
 }
 
-/// The scores of one row, −∞ where hidden.
+/// The scores of one row, −∞ where masked.
 inline std::vector<double> score_row(const Array& q, const Array& k, const Rules& rules, Index b,
                                      Index h, Index i) {
   const Index H = q.dim(1), D = q.dim(3), G = k.dim(1), Nk = k.dim(2);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Who may see whom, one pair at a time.
+/// @file
+/// Masks: whether a query sees a key, one pair at a time.
 #pragma once
 
 #include "reference/array.hpp"
@@ -19,7 +20,7 @@ struct Pair {
 
 using Visible = std::function<bool(const Pair&)>;
 
-/// Both: masks written one after the other. An empty one hides nothing.
+/// Both: masks written one after the other. An empty one masks nothing.
 inline Visible operator&&(Visible a, Visible b) {
   if (!a) return b;
   return [=](const Pair& p) { return a(p) && b(p); };

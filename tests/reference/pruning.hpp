@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-/// @file Attention through a buffer of at most `budget` keys, token by token: the definition.
+/// @file
+/// Attention through a buffer of at most `budget` keys, token by token: the definition.
 ///
-/// At each row the new key is appended; while there are more keys than the budget one goes; the row
-/// attends to what is left and casts its votes. Who goes is asked before the row attends, of the
-/// votes (or weights) of earlier rows, or afterwards, of its own too.
+/// Each row appends its key, evicts keys while there are more than the budget, attends to the rest,
+/// and votes. Eviction is decided before the row attends, from the votes or weights of earlier
+/// rows, or afterwards, from its own too.
 #pragma once
 
 #include "reference/array.hpp"
@@ -45,8 +46,8 @@ struct Pruned {
   std::vector<std::vector<Slot>> final_slots;  // [B], in order of position
 };
 
-/// Whose turn it is to go at row `current`: of equals, the oldest. −1 if none may.
-inline Index victim(const std::vector<Slot>& slots, Index current, const Pruning& p) {
+/// The slot to evict at row `current`; ties: the oldest. −1 if every key must stay.
+inline Index eviction_candidate(const std::vector<Slot>& slots, Index current, const Pruning& p) {
   Index best = -1;
   const auto claim = [&](const Slot& s) {
     if (p.evict == Evict::most_masked) return s.carry;
@@ -62,14 +63,14 @@ inline Index victim(const std::vector<Slot>& slots, Index current, const Pruning
   return best;
 }
 
-/// Drops keys until the budget is met, or nobody may go; they are not seen from `row` on.
+/// Evicts keys until the budget is met or the rest must stay. They are masked from `row` on.
 inline void shrink(std::vector<Slot>& slots, Index current, Index row, Index b, const Pruning& p,
                    Array& evict_row) {
   while (Index(slots.size()) > p.budget) {
-    const Index gone = victim(slots, current, p);
-    if (gone < 0) return;
-    evict_row(b, slots[static_cast<std::size_t>(gone)].position) = double(row);
-    slots.erase(slots.begin() + gone);
+    const Index evicted = eviction_candidate(slots, current, p);
+    if (evicted < 0) return;
+    evict_row(b, slots[static_cast<std::size_t>(evicted)].position) = double(row);
+    slots.erase(slots.begin() + evicted);
   }
 }
 
@@ -153,7 +154,7 @@ inline Pruned pruned_in_chunks(const Array& q, const Array& k, const Array& v, c
         return pair.key <= pair.position && known[static_cast<std::size_t>(pair.key)];
       };
 
-      // Head 0's strip first: F of every row, and who goes when.
+      // Head 0 first: F of every row, and the evictions.
       Array f({end - begin, N});
       for (Index i = begin; i < end; ++i) {
         slots.push_back({i});

@@ -6,7 +6,7 @@
 ///     P_h    = softmax_j(z[h,i,j] − F[i,j])                  for every head
 ///     M[i]   = (i + 1) − Σ_{j≤i} min(F[i,j], τ) / τ          the keys row i still holds
 ///
-/// z are the scores as they would enter the softmax; positions are absolute. A hidden pair neither
+/// z are the scores as they would enter the softmax; positions are absolute. A masked pair neither
 /// attends nor votes.
 #pragma once
 
@@ -44,7 +44,7 @@ inline double vote(double z, Index position, Index key, const Selection& s, Inde
   return s.relu ? std::max(z, 0.0) : z;
 }
 
-/// The logits that select, one row of them, −∞ where hidden.
+/// The logits that select, one row of them, −∞ where masked.
 inline std::vector<double> selecting_row(const Array& q, const Array& k, const Rules& rules,
                                          const Selection& s, Index b, Index i) {
   std::vector<double> z = score_row(q, k, rules, b, s.head, i);
@@ -99,7 +99,7 @@ struct SelectiveAttention : Attention {
   Array f, carry_out;
 };
 
-/// @param rules  its `visible` must hide the keys after each row.
+/// @param rules  its `visible` must mask the keys after each row.
 inline SelectiveAttention selective_attention(const Array& q, const Array& k, const Array& v,
                                               const Rules& rules, const Selection& selection = {}) {
   Votes heard = votes(q, k, rules, selection);

@@ -44,7 +44,7 @@ TYPED_TEST(AliveMasks, MatchTheOracle) {
   Rows evict_row(2, n);
   Random random(2);
   for (Index i = 0; i < evict_row.size(); ++i) evict_row.data()[i] = random.integer(-5, n + 50);
-  for (Index j = 0; j < 130; ++j) evict_row(1, j) = 60;  // whole blocks that are gone
+  for (Index j = 0; j < 130; ++j) evict_row(1, j) = 60;  // whole blocks that are evicted
   reference::Rules rules = seeing(reference::causal() && reference::alive(array(evict_row)));
   expect_oracle(in, until(evict_row), rules);
 }

@@ -115,7 +115,7 @@ TYPED_TEST(Biases, OfTheLowestNumberDoNotHide) {
   }
 }
 
-/// However many say so; what one of them hides, the others do not show.
+/// However many say so; a key masked by one of them stays masked.
 TYPED_TEST(Biases, OfTheLowestNumberDoNotHideTogether) {
   using T = TypeParam;
   const auto in = with_scores<T>({{0, 0, 0}, {0, 0, 0}});
@@ -172,7 +172,7 @@ TYPED_TEST(Biases, SkipBlocksThatAreHiddenWhole) {
   EXPECT_GT(attend(in, this->variant(values, 0.35)).visited.pairs, rows * (keys - 256));
 }
 
-/// Whatever is written where the causal mask hides.
+/// For any bias where the causal mask applies.
 TYPED_TEST(Biases, DoNotLeakFromHiddenPairs) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(75, 8, 2, 1), 8);
@@ -258,7 +258,7 @@ TEST(BiasGradients, AreSharedWhereverTheyBroadcast) {
         }
 }
 
-/// A hidden key is hidden whatever a later rule makes of its score, and a row of them is dead.
+/// A masked key stays masked for any later rule on its score; a row of masked keys sees none.
 TEST(BiasBesideARule, HidesWhateverComesAfter) {
   const Inputs<float> in = inputs<float>(tokens(40, 8), 10);
   Tensor<float> values = zeros<float, 4>({1, 1, 40, 40});

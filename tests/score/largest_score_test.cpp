@@ -37,7 +37,7 @@ void expect_largest(const Tensor<T, 2>& got, const Inputs<T>& in, const referenc
     }
 }
 
-/// Few rows and many, a mask that cuts tiles, and keys behind the rows that nobody may count.
+/// Few rows and many, a mask that cuts tiles, and keys behind the rows that must not count.
 TYPED_TEST(LargestScores, AreThoseOfVisiblePairs) {
   using T = TypeParam;
   for (const Index n : {1, 5, 17, 130, 300})

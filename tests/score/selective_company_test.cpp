@@ -72,7 +72,7 @@ TYPED_TEST(SelectionInCompany, GivesTheGoldenOutputs) {
   }
 }
 
-/// The same problem through a window, which skips, in place of a mask, which hides.
+/// The same problem through a window, which skips blocks, instead of a mask.
 TYPED_TEST(SelectionInCompany, UnderAWindowGivesTheGoldenOutput) {
   using T = TypeParam;
   const Fixture& f = fixture("sel_window");
@@ -148,7 +148,7 @@ TYPED_TEST(SelectionInCompany, ListensToTheSelectingHeadsMaskAlone) {
   EXPECT_TRUE(close(got.f, lower(want.f)));
 }
 
-/// Within a block: each block is a text of its own, but only the first has a token nobody forgets.
+/// Within a block: each block is a text of its own, but only the first has a protected token.
 TYPED_TEST(SelectionInCompany, UnderABlockSpanRunsBlockByBlock) {
   using T = TypeParam;
   const Index size = 40;
@@ -215,7 +215,7 @@ TYPED_TEST(SelectionInCompany, InChunksOfAnySizeIsOnePass) {
   }
 }
 
-/// The carry may be updated where it stands, whoever runs the heads.
+/// The carry may be updated in place, on any number of threads.
 TYPED_TEST(SelectionInCompany, UpdatesACarryInPlaceWithAnyNumberOfThreads) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(Shape{2, 4, 4, 20, 60, 16, 16}, 32);

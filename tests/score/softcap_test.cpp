@@ -50,7 +50,7 @@ TYPED_TEST(Softcaps, HoldScoresOfAnySizeBelowTheCap) {
   EXPECT_TRUE(shows(attend(in, this->variant(1, 2)), {{e / sum, 1 / e / sum, 1 / sum}}));
 }
 
-/// Were the cap to act after the mask, hidden keys would come back at −cap.
+/// Were the cap to act after the mask, masked keys would come back at −cap.
 TYPED_TEST(Softcaps, ActBeforeTheMask) {
   const auto in = with_scores<TypeParam>({{-40, 40, 40}, {-40, -40, 40}, {1, 2, 3}});
   const auto got = attend(in, this->variant(1, 0.1, true));

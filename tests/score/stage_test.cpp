@@ -143,7 +143,7 @@ TEST(StageValue, OfNoScaleTakesTheProductsAsTheyAre) {
   expect_same_bits(attend(in, causal), attend(in, scaled(1) | causal));
 }
 
-/// What a stage holds for a key nobody sees is not read into a result either.
+/// What a stage holds for a key that no row sees does not enter a result either.
 TEST(StageTensors, MayHoldNaNForHiddenKeys) {
   const Inputs<float> in = inputs<float>(tokens(40, 8, 2, 1), 6);
   Tensor<float, 3> tau = uniform<float>(7, 1, 1, 40);

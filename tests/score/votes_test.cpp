@@ -61,7 +61,7 @@ class VotesOfARegister : public testing::Test {
     x.store_unaligned(to.data());
     return to;
   }
-  /// Of either sign, one of them hidden, none near 0.
+  /// Of either sign, one of them masked, none near 0.
   static Numbers scores() {
     Numbers s(static_cast<std::size_t>(width));
     for (std::size_t j = 0; j < s.size(); ++j) s[j] = (j % 2 == 0 ? T(1) : T(-1)) * T(j + 1) / 4;

@@ -20,7 +20,7 @@ namespace {
 TEST(RuntimeChoice, IsTheStageOrNothing) {
   using T = float;
   const Inputs<T> in = inputs<T>(tokens(110, 16, 2, 1), 1);
-  Tensor<T> values = normal<T>(2, 1, 2, 1, 110);  // broadcast, and with a key nobody sees
+  Tensor<T> values = normal<T>(2, 1, 2, 1, 110);  // broadcast, and with a key that no row sees
   values(0, 0, 0, 3) = values(0, 1, 0, 3) = -std::numeric_limits<T>::infinity();
   const Tensor<T, 3> tau = normal<T>(3, 1, 1, 110);
   const auto variant = [&](bool on) {

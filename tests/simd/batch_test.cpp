@@ -120,7 +120,7 @@ TYPED_TEST(Registers, FindMinusInfinity) {
     }
 }
 
-/// What is hidden may be −∞ too, what is not may be NaN.
+/// A masked number may be −∞, and one that is not masked may be NaN.
 TYPED_TEST(Registers, PutAnythingWhereMinusInfinityWas) {
   using T = TypeParam;
   const simd::Batch<T> x = this->with_lane(0, -this->infinity, T(1));

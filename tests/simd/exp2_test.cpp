@@ -72,7 +72,7 @@ TYPED_TEST(Exp2, IsWithinItsBoundOverTheWholeRange) {
   EXPECT_LT(worst.ulp, this->allowed_ulp) << "at " << worst.where;
 }
 
-/// Where the polynomial is used: about nought, and on both sides of where it is cut.
+/// Where the polynomial is used: near zero, and on both sides of its limits.
 TYPED_TEST(Exp2, IsWithinItsBoundWherePolynomialsMeet) {
   using T = TypeParam;
   const Index steps = sanitized ? 10000 : 100000;
@@ -106,8 +106,8 @@ TYPED_TEST(Exp2, IsTheSameInEveryLane) {
   }
 }
 
-/// Below the least exponent stands its power: never nought, and a normal number even as a product
-/// with a small one.
+/// Below the least exponent the result is clamped: it is never zero, and its product with a small
+/// number is a normal number.
 TYPED_TEST(Exp2, IsClampedFromBelow) {
   using T = TypeParam;
   const T least = T(this->lowest), power = std::ldexp(T(1), simd::least_exponent<T>);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Pairs of bfloat16: who becomes whose neighbour, how they are rounded, and that nothing is written
+// Pairs of bfloat16: which numbers form a pair, how they are rounded, and that nothing is written
 // behind the last.
 
 #include "heed/simd/operand.hpp"
@@ -118,7 +118,7 @@ TEST(Pairs, FadeToTheLeastPowerUnlessTheyAreZero) {
   }
 }
 
-/// A half whose weight is nought, of either sign, is not seen, whatever the other's is.
+/// A half with weight ±0 is not read, for any weight of the other half.
 TEST(Pairs, AreSeenByHalves) {
   using Of = simd::Operand<Bfloat16Pair>;
   constexpr std::uint32_t values = 0x7fc17fc2;

@@ -168,20 +168,20 @@ TYPED_TEST(Products, OfWhatIsSeenRoundAsTheOthersDo) {
   EXPECT_EQ(all, seen);
 }
 
-/// 0 · NaN is NaN and 0 · ∞ too: a weight of nought must not multiply.
+/// 0 · NaN is NaN and 0 · ∞ too: a weight of zero must not multiply.
 TYPED_TEST(Products, OfWhatIsNotSeenLeaveNoTrace) {
   using T = TypeParam;
   using Limits = std::numeric_limits<T>;
   for (const T bad : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity()})
-    for (const T nought : {T(0), T(-0.)}) {
-      const std::vector<T> p{T(0.5), nought, T(2)}, v{T(1), T(2), bad, bad, T(3), T(4)};
+    for (const T zero : {T(0), T(-0.)}) {
+      const std::vector<T> p{T(0.5), zero, T(2)}, v{T(1), T(2), bad, bad, T(3), T(4)};
       std::vector<T> out{T(10), T(20)};
       simd::accumulate_seen<3, 1>(1, p.data(), v.data(), 2, 3, 2, out.data(), 2);
       EXPECT_EQ(out, (std::vector<T>{T(16.5), T(29)}));
     }
 }
 
-/// Nor may what is seen be hidden.
+/// Values with a weight are not masked.
 TYPED_TEST(Products, OfNaNThatIsSeenAreNaN) {
   using T = TypeParam;
   const std::vector<T> p{T(0.5), T(1)}, v{T(1), std::numeric_limits<T>::quiet_NaN()};

@@ -216,7 +216,7 @@ TYPED_TEST(StoredRows, LeaveInfiniteScoresInfinite) {
       }
 }
 
-/// A weight of nought hides its value, be that NaN, from its own row and from no other.
+/// A weight of zero excludes its value, even NaN, from its own row and from no other.
 TYPED_TEST(StoredRows, LeaveOutValuesWithoutWeight) {
   using T = TypeParam;
   constexpr Index keys = 7, bad = 3;
@@ -283,7 +283,7 @@ class StoredPairs : public testing::Test {
     for (Index i = 0; i < count; ++i) x.push_back(S(whole(i)));
     return x;
   }
-  /// Rows of whole(i), each `stride` operands; nought beside and behind the last.
+  /// Rows of whole(i), each `stride` operands; zero beside and behind the last.
   static std::vector<Pair> paired(Index rows, Index count, Index stride) {
     std::vector<Pair> x(std::size_t(rows * stride), Pair{0});
     for (Index r = 0; r < rows; ++r)

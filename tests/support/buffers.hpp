@@ -37,7 +37,7 @@ KvBuffer<T> buffer_for(const Inputs<T>& in, const KvOptions& options) {
 
 template <class T>
 struct Buffered : Outputs<T> {
-  Tensor<std::int64_t, 2> evict_row;  ///< N where nobody was evicted
+  Tensor<std::int64_t, 2> evict_row;  ///< N if token j was not evicted
 };
 
 /// Where the answers to N tokens go. What a step leaves unwritten is NaN.
@@ -190,7 +190,7 @@ void expect_pruned(const Buffered<T>& got, const reference::Pruned& want) {
   EXPECT_TRUE(close(got.lse, want.lse)) << "lse";
 }
 
-/// Inputs, and the oracle's answer to them, of which rounding cannot change who goes.
+/// Inputs whose evictions do not depend on rounding, and the oracle's answer.
 template <class T>
 struct Decided {
   Inputs<T> in;

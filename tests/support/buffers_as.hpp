@@ -19,15 +19,15 @@ reference::Pruned pruned_oracle(const Inputs<T>& in, const KvOptions& o) {
   if (o.when != EvictWhen::chunk_end || o.chunk == 1) return pruned_attention(q, k, v, p);
   reference::Pruned lazy = pruned_in_chunks(q, k, v, p, o.chunk, true);
   if (p.selective) return lazy;
-  // The oracle's chunks always select; who goes without is known, and leaves a mask.
+  // The oracle's chunks always select. Without selection the evictions are known, as a mask.
   reference::Attention a =
       oracle(in, seeing(reference::causal() && reference::alive(lazy.evict_row)));
   return {std::move(a.out), std::move(a.lse), std::move(lazy.evict_row),
           std::move(lazy.final_slots)};
 }
 
-/// By how much the closest victim was chosen before the others, relative to its claim: where that
-/// is little, rounding decides, and neither answer is wrong. Claims that are both nought are equal
+/// The smallest gap between the claim of an evicted token and the next largest claim, relative to
+/// it. If it is small, rounding decides, and both answers are correct. Two claims of zero are equal
 /// in any precision.
 template <class T>
 double smallest_gap(const Inputs<T>& in, const KvOptions& o, const reference::Array& evict_row) {
