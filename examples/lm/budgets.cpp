@@ -40,7 +40,10 @@ heed::Evict evict_of(const std::string& text) {
   for (const auto evict :
        {heed::Evict::most_masked, heed::Evict::least_attended, heed::Evict::oldest})
     if (text == name_of(evict)) return evict;
-  throw ConfigError("eviction is by '" + text + "', must be by selection, mass or oldest");
+  if (text == "selection") return heed::Evict::most_masked;
+  if (text == "mass") return heed::Evict::least_attended;
+  throw ConfigError("eviction is by '" + text +
+                    "', must be by most_masked, heavy_hitters or oldest");
 }
 
 }  // namespace lm

@@ -12,7 +12,8 @@ namespace lm {
 std::vector<std::optional<std::int64_t>> budgets_of(const std::string& text, std::int64_t layers);
 std::string to_string(const std::vector<std::optional<std::int64_t>>& budgets);
 
-/// @throws ConfigError if it is not one of the words of name_of().
+/// @param text  a name of name_of(), or "selection" or "mass", as tables once called the first two.
+/// @throws ConfigError for any other text.
 heed::Evict evict_of(const std::string& text);
 
 }  // namespace lm

@@ -73,7 +73,7 @@ def memory(runs):
             kept = [runs[name].enough(rule, standard) for rule in RULES]
             alike = [context / int(budget) if budget else 0 for budget in kept]
             found = searched(name, "search")
-            by_layer = found.get("selection")
+            by_layer = found.get("most_masked")
             reached = by_layer is not None and by_layer.reached and by_layer.test <= standard.test
             times_less = max(alike[0], by_layer.times_less if reached else 0)
             enough[context] = enough.get(context, False) or times_less >= paper
@@ -88,16 +88,16 @@ def memory(runs):
         """**2. With L_mem, contexts of 512, 1024 and 2048 need 16, 25 and 47 times less memory for the loss of
         a standard model** (2410.02703).""",
         verdict(all(enough.values())),
-        """Below, selection deciding who goes, and the same model pruned by attention mass (H2O) and by age (a window
+        """Below, the same model with eviction of the most masked, by heavy hitters (H2O) and of the oldest (a window
         with a sink): every layer alike, no worse than the standard model on validation and on test; and budgets found
         layer by layer on validation, as in the paper, in brackets what the loss on test then is above the standard
         model's.""")
-    yield from table(["context", "the paper", "L_mem", "alike: selection", "H2O", "window", "by layer: selection",
-                      "H2O", "window"], lines, 3)
+    yield from table(["context", "the paper", "L_mem", "alike: most masked", "H2O", "oldest",
+                      "by layer: most masked", "H2O", "oldest"], lines, 3)
     yield from paragraph(
         "`none`: all its tokens kept, that model is above the standard one on validation or on test."
         if any("none" in line for line in lines) else "",
-        "Selection needs the fewest tokens throughout." if least else "",
+        "Evicting the most masked needs the fewest tokens throughout." if least else "",
         "It proves less than it seems: a text of which a window reads so much hardly needs its past. Claim 5 is of "
         "texts that do.")
 
@@ -108,10 +108,10 @@ def memory_loss(runs):
     if len(sweep) < 2 or not tested(runs, "short_standard_1"):
         return
     yield from paragraph(
-        f"""Weights of L_mem after 1.5 M tokens, seed 1, evicted by selection; standard attention with all tokens
+        f"""Weights of L_mem after 1.5 M tokens, seed 1, the most masked evicted; standard attention with all tokens
         has {runs['short_standard_1'].test:.4f}:""")
     budgets = ["4", "8", "16", "32", "all"]
-    losses = [[run.kept(budget, "selection") for budget in budgets] for run in sweep]
+    losses = [[run.kept(budget, "most_masked") for budget in budgets] for run in sweep]
     yield from table(["weight", "M", *budgets],
                      [[f"{run.training['memory_loss']:g}", run.memory, *("" if x is None else f"{x:.4f}" for x in loss)]
                       for run, loss in zip(sweep, losses)])
@@ -177,7 +177,7 @@ def tasks():
     yield from paragraph(
         """**5. Selection keeps what is needed and forgets the rest**, which is what 2410.02703 is built on. Per
         cent of riddles answered right, with all tokens, and with 8 and 32 a layer:""")
-    yield from table(["task", "model", "all", "8: selection", "H2O", "window", "32: selection", "H2O", "window"],
+    yield from table(["task", "model", "all", "8: most masked", "H2O", "oldest", "32: most masked", "H2O", "oldest"],
                      lines, 2)
     if weak:
         yield from paragraph(

@@ -46,7 +46,7 @@ Memory::Memory(const Config& config, const Forgetting& forgetting)
       std::ranges::any_of(forgetting.budgets, [](auto b) { return b.has_value(); });
   if (forgets && forgetting.evict == heed::Evict::most_masked && !config.selective)
     throw ConfigError("the model's attention is " + config.attention_name() +
-                      ", which selects nothing: tokens may go by mass or by age");
+                      ", which selects nothing: evict by heavy_hitters or oldest");
   const heed::KvShape shape{.batch = 1,
                             .heads = config.heads,
                             .key_heads = config.heads,
@@ -114,9 +114,9 @@ std::vector<std::int64_t> Memory::kept() const {
 std::string name_of(heed::Evict evict) {
   switch (evict) {
     case heed::Evict::most_masked:
-      return "selection";
+      return "most_masked";
     case heed::Evict::least_attended:
-      return "mass";
+      return "heavy_hitters";
     case heed::Evict::oldest:
       break;
   }

@@ -17,7 +17,7 @@ struct Forgetting {
   /// Tokens each layer may hold; empty: nothing is forgotten.
   std::vector<std::optional<std::int64_t>> budgets;
   heed::Evict evict = heed::Evict::most_masked;
-  std::int64_t sinks = 1;  ///< First tokens that stay where the oldest go.
+  std::int64_t sinks = 1;  ///< First tokens that the rule oldest keeps.
 };
 
 class Memory {
@@ -51,7 +51,7 @@ class Memory {
   std::int64_t position_ = 0;
 };
 
-/// "selection", "mass", "oldest": the words of programs and tables.
+/// "most_masked", "heavy_hitters", "oldest": the library's names, used in programs and tables.
 std::string name_of(heed::Evict evict);
 
 }  // namespace lm

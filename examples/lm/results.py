@@ -44,7 +44,7 @@ def by_budget(runs, column):
 def found(runs, search):
     for run in runs:
         for rule, one in searched(run.name, search).items():
-            paper = f"{PAPER[one.context]}×" if rule == "selection" else ""
+            paper = f"{PAPER[one.context]}×" if rule == "most_masked" else ""
             yield [run.name, str(one.context), RULES[rule], one.windows, ", ".join(map(str, one.budgets)),
                    f"{one.times_less:.1f}×" if one.reached else "not reached",
                    *([paper] if search == "search" else []), number(one.validation), number(one.test)]

@@ -8,7 +8,7 @@ import pathlib
 import statistics
 
 RESULTS = pathlib.Path(os.environ.get("HEED_LM_RESULTS") or pathlib.Path(__file__).resolve().parent / "results")
-RULES = {"selection": "selection (F)", "mass": "attention mass (H2O)", "oldest": "oldest (window, sinks)"}
+RULES = {"most_masked": "most masked (F)", "heavy_hitters": "heavy hitters (H2O)", "oldest": "oldest (window, sinks)"}
 BUDGETS = ["4", "8", "16", "32", "64", "128", "256"]
 PAPER = {512: 16, 1024: 25, 2048: 47}
 

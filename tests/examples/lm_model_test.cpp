@@ -137,8 +137,8 @@ TEST(LmMemory, RefusesWhatTheModelCannot) {
     return "made without complaint";
   };
   EXPECT_EQ(refusal(random_model(false).config, keeping("8")),
-            "the model's attention is standard, which selects nothing: tokens may go by mass or by "
-            "age");
+            "the model's attention is standard, which selects nothing: evict by heavy_hitters or "
+            "oldest");
   EXPECT_EQ(refusal(random_model(true).config, {budgets_of("8", 3), {}, 2}),
             "there are 3 budgets and 2 layers");
   EXPECT_EQ(refusal(random_model(false).config, keeping("8", heed::Evict::oldest)),
@@ -239,6 +239,8 @@ TEST(LmBudgets, AreReadAndWritten) {
        {"", "1", "-4", "4,", ",4", "4,4,4", "4x", "99999999999999999999", "4,,4"})
     EXPECT_THROW(budgets_of(text, 2), ConfigError) << text;
   for (const heed::Evict evict : rules) EXPECT_EQ(evict_of(name_of(evict)), evict);
+  EXPECT_EQ(evict_of("selection"), heed::Evict::most_masked);
+  EXPECT_EQ(evict_of("mass"), heed::Evict::least_attended);
   EXPECT_THROW(evict_of("f"), ConfigError);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Bits a byte as a function of what the model may keep:
 //
-//     evaluate --model selective.safetensors --text kjv.txt --evict selection,mass,oldest
+//     evaluate --model selective.safetensors --text kjv.txt --evict most_masked,heavy_hitters,oldest
 //         --budgets 8,16,32,64,all --csv selective.csv
 //
 // or, with --target, the smallest budgets by which the loss on the validation part stays within it,
@@ -22,7 +22,7 @@ namespace {
 
 struct Request {
   std::string model, name, text, csv, reference;
-  std::vector<std::string> evict = {"selection", "mass", "oldest"},
+  std::vector<std::string> evict = {"most_masked", "heavy_hitters", "oldest"},
                            budgets = {"8", "16", "32", "64", "128", "256", "all"};
   std::int64_t windows = 64, search_windows = 16, context = 0, sinks = 1, start = 4, step = 4,
                most = 96;
@@ -151,7 +151,7 @@ int main(int argc, char** argv) {
   line.text("--text", r.text, "FILE", "The text it was trained on")->required();
   line.text("--name", r.name, "NAME", "What the tables call it");
   line.text("--csv", r.csv, "FILE", "Where the table goes");
-  line.list("--evict", r.evict, "RULE,…", "Who goes: by selection, mass (H2O) or oldest");
+  line.list("--evict", r.evict, "RULE,…", "Evicted: most_masked, heavy_hitters (H2O) or oldest");
   line.list("--budgets", r.budgets, "K,…",
             "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer");
   line.text("--reference", r.reference, "FILE",
@@ -164,7 +164,7 @@ int main(int argc, char** argv) {
   line.number("--windows", r.windows, "N", count(1), "Windows of each part, at most");
   line.number("--search-windows", r.search_windows, "N", count(1), "Windows the search looks at");
   line.number("--context", r.context, "N", count(0), "Tokens of a window; 0: as it was trained");
-  line.number("--sinks", r.sinks, "N", count(0), "First tokens that stay where the oldest go");
+  line.number("--sinks", r.sinks, "N", count(0), "First tokens that oldest keeps");
   return line.run(argc, argv, [&] {
     for (std::string& word : r.budgets) std::ranges::replace(word, ':', ',');
     evaluate(r);

@@ -16,7 +16,7 @@
 namespace {
 
 struct Request {
-  std::string model, prompt, prompt_file, budget = "all", evict = "selection";
+  std::string model, prompt, prompt_file, budget = "all", evict = "most_masked";
   std::int64_t tokens = 400, sinks = 1;
   double temperature = 0.8;
   std::uint64_t seed = 1;
@@ -86,9 +86,9 @@ int main(int argc, char** argv) {
   line.text("--budget", r.budget, "K", "Tokens each layer keeps: K, or K,K,… one a layer, or all")
       ->capture_default_str();
   line.text("--evict", r.evict, "RULE",
-            "Who goes: by selection, by mass (H2O), or the oldest (a window with sinks)")
+            "Evicted: most_masked, heavy_hitters (H2O) or oldest (a window with sinks)")
       ->capture_default_str();
-  line.number("--sinks", r.sinks, "N", count(0), "First tokens that stay where the oldest go");
+  line.number("--sinks", r.sinks, "N", count(0), "First tokens that oldest keeps");
   line.number("--temperature", r.temperature, "X", from_zero,
               "0 takes the likeliest byte each time");
   line.number("--seed", r.seed, "N", Range<std::uint64_t>{}, "Of what is drawn");

@@ -76,9 +76,9 @@ void tell(const Request& r) {
             "standard attention, as many parameters and tokens, everything in memory: "
             "%.4f bits a byte\n",
             unpruned);
-      for (const auto& [evict, says] : {std::pair(heed::Evict::most_masked, "by selection"),
-                                        std::pair(heed::Evict::least_attended, "by attention mass"),
-                                        std::pair(heed::Evict::oldest, "the oldest, with sinks")})
+      for (const auto& [evict, says] : {std::pair(heed::Evict::most_masked, "most masked"),
+                                        std::pair(heed::Evict::least_attended, "heavy hitters"),
+                                        std::pair(heed::Evict::oldest, "oldest, with sinks")})
         if (evict != heed::Evict::most_masked || other.config().selective)
           story.curves.push_back(lm::curve_of(name + ", " + says, other, evict, windows, unpruned));
     }
