@@ -23,6 +23,5 @@ struct WorkStats {
     return *this;
   }
 };
-using WorkStats = WorkStats;  ///< its name until 0.1
 
 }  // namespace heed::inline HEED_ABI
