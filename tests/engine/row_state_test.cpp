@@ -60,7 +60,7 @@ TYPED_TEST(RowStates, OfRowsThatMetNoKeyAreZero) {
   const State<T> state;
   for (const T x : state.finished()) EXPECT_EQ(x, T(0));
   EXPECT_EQ(state.natural_lse(0), -TestFixture::infinity);
-  EXPECT_EQ(state.gathered_lse(0), heed::detail::no_lse<T>);
+  EXPECT_EQ(state.log2_lse(0), heed::detail::no_lse<T>);
 }
 
 TYPED_TEST(RowStates, MayBeginWithAScoreWithoutValue) {
@@ -88,7 +88,7 @@ TYPED_TEST(RowStates, MergedAreTheStateOfAllKeys) {
     }
     first.merge(0, second);
     EXPECT_NEAR(first.natural_lse(0), std::log(sum), 20 * tolerance<T>);
-    EXPECT_NEAR(first.gathered_lse(0), std::log2(sum), 20 * tolerance<T>);
+    EXPECT_NEAR(first.log2_lse(0), std::log2(sum), 20 * tolerance<T>);
     for (Index d = 0; d < numbers; ++d)
       EXPECT_NEAR(first.finished()[std::size_t(d)], value / sum + double(d), 10 * tolerance<T>);
   }
@@ -98,10 +98,10 @@ TYPED_TEST(RowStates, KeepALogSumExpApartFromWhatTheyGather) {
   using T = TypeParam;
   State<T> state;
   state.meet(1, 2);
-  state.know_natural(0, T(std::log(8.)));
+  state.set_natural_lse(0, T(std::log(8.)));
   EXPECT_NEAR(state.lse[0], 3, tolerance<T>);
-  EXPECT_NEAR(state.gathered_lse(0), 1, tolerance<T>);
-  state.know_natural(0, -TestFixture::infinity);
+  EXPECT_NEAR(state.log2_lse(0), 1, tolerance<T>);
+  state.set_natural_lse(0, -TestFixture::infinity);
   EXPECT_EQ(state.lse[0], heed::detail::no_lse<T>);
 }
 

@@ -177,7 +177,7 @@ class KvBuffer<T, S>::Call {
 
   void load_queries(WorkerScratch& scratch, Index b, Index head, Index heads, Index row,
                     Index rows) const {
-    scratch.query_tile.place(scratch.worker.problem, scratch.worker.variant, b, head, heads, row,
+    scratch.query_tile.set_rows(scratch.worker.problem, scratch.worker.variant, b, head, heads, row,
                              rows);
     scratch.query_tile.pack(
         [&](const Row& r, Index) { return in_.q.row(r.batch, r.head, r.index); },
@@ -281,7 +281,7 @@ class KvBuffer<T, S>::Call {
       load_queries(scratch, b, o.select->head, 1, row, rows);
       each_key_block(
           scratch, b, problem_.key_head(o.select->head), false,
-          [&](const KvTileOf& block) { scratch.worker.select(scratch.query_tile, block, false); });
+          [&](const KvTileOf& block) { scratch.worker.score_and_scan(scratch.query_tile, block, false); });
     }
     hook::end(scratch.worker.variant);
     s.count = held;
@@ -323,7 +323,7 @@ class KvBuffer<T, S>::Call {
     if (rows <= 0) return;
     enter(scratch.worker, b);
     load_queries(scratch, b, head, tile_heads_, row, rows);
-    scratch.query_tile.clear(scratch.worker.variant);
+    scratch.query_tile.reset(scratch.worker.variant);
     each_key_block(scratch, b, problem_.key_head(head), true, [&](const KvTileOf& block) {
       scratch.worker.attend(scratch.query_tile, block);
     });
@@ -331,7 +331,7 @@ class KvBuffer<T, S>::Call {
     scratch.query_tile.finish(out_, step_.lse);
     if (buffer_.options_.evict.uses_weights())
       for (Index h = 0; h < tile_heads_; ++h)  // one row per head: the chunk is 1
-        sequence_scratch_[b].lse[head + h] = scratch.query_tile.state.gathered_lse(h);
+        sequence_scratch_[b].lse[head + h] = scratch.query_tile.state.log2_lse(h);
   }
 
   /// Writes out = 0, lse = −∞ in rows [first, last) of a tile's heads: rows past the last token.
@@ -376,7 +376,7 @@ class KvBuffer<T, S>::Call {
         for (Index j = 0; j < s.slots; ++j) s.received_weight[std::size_t(j)] *= kept;
       first = false;
       load_queries(scratch, b, h, 1, row, rows);
-      scratch.query_tile.state.know(0, *lse);
+      scratch.query_tile.state.set_lse(0, *lse);
       each_key_block(scratch, b, problem_.key_head(h), false, [&](const KvTileOf& block) {
         scratch.worker.softmax_from_lse(
             scratch.query_tile, block, [&](Index, const KeyRange& keys, const T* weights) {

@@ -84,9 +84,9 @@ class BackwardOperands {
     for (Index row = 0; row < problem_.queries; row += Config::block_rows, ++query_tiles)
       for (Index r = 0; r < Config::block_rows; ++r)
         if (r < query_tiles->count)
-          query_tiles->state.know_natural(r, x_.lse(b, h, row + r));
+          query_tiles->state.set_natural_lse(r, x_.lse(b, h, row + r));
         else
-          query_tiles->state.know(r, no_lse<T>);
+          query_tiles->state.set_lse(r, no_lse<T>);
   }
 
   QueryTileGrad<T> query_tile_grad(Index b, Index h, Index block) const {

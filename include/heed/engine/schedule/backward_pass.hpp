@@ -194,7 +194,7 @@ class BackwardPass {
       for (Index i = blocks_; i-- > 0;)
         for (Index h = 0; h < task_heads_; ++h) {
           QueryTileOf& query_tile = own.query_tiles[h * blocks_ + i];
-          if (overlap(query_tile.hull, keys.keys))
+          if (overlap(query_tile.key_range, keys.keys))
             worker.tile(query_tile, operands_.query_tile_grad(b, g * task_heads_ + h, i), keys);
         }
       operands_.finish_keys(worker.variant, b, g, keys);
@@ -270,7 +270,7 @@ class BackwardPass {
       if (i < alive && is_visible(own, i, block)) {
         if (i + 1 < alive) {  // else the state is still that of descend()
           hook::restore_scan(variant, first, keys, own.carried + i * Config::block_keys);
-          worker.select(own.selectors[i], block, bool(projection_));
+          worker.score_and_scan(own.selectors[i], block, bool(projection_));
         }
         ascend(own, b, block, i);
       }
@@ -287,9 +287,9 @@ class BackwardPass {
   /// True if any of these rows sees the key block.
   bool is_visible(const WorkerScratch& own, Index i, const KvTile<T>& block) const {
     bool any =
-        hook::visits_masked_tiles(own.worker.variant) || overlap(own.selectors[i].hull, block);
+        hook::visits_masked_tiles(own.worker.variant) || overlap(own.selectors[i].key_range, block);
     for (Index h = 0; h < problem_.heads; ++h)
-      any |= overlap(own.query_tiles[h * blocks_ + i].hull, block);
+      any |= overlap(own.query_tiles[h * blocks_ + i].key_range, block);
     return any;
   }
   /// True if selection has masked all these keys for good, from this row block on.
@@ -315,7 +315,7 @@ class BackwardPass {
       if (!is_visible(own, i, block)) continue;
       hook::save_scan(worker.variant, block.first, block.last - block.first,
                       own.carried + i * Config::block_keys);
-      worker.select(own.selectors[i], block, bool(projection_));
+      worker.score_and_scan(own.selectors[i], block, bool(projection_));
     }
     return i;
   }
@@ -330,7 +330,7 @@ class BackwardPass {
     };
     for (Index h = 0; h < problem_.heads; ++h) {
       QueryTileOf& query_tile = own.query_tiles[h * blocks_ + i];
-      if (h != selecting && overlap(query_tile.hull, block))
+      if (h != selecting && overlap(query_tile.key_range, block))
         worker.tile(query_tile, operands_.query_tile_grad(b, h, i), keys_of(h));
     }
     if (selecting >= 0)

@@ -109,10 +109,11 @@ class Pass {
       const Index count = std::min(plan_.block_rows, problem_.queries - i);
       QueryTileOf& query_tile = own.query_tiles[0];
       place(own, query_tile, batch, head, 1, i, count);
-      for (Index r = 0; r < count; ++r) query_tile.state.know_natural(r, lse(batch, head, i + r));
+      for (Index r = 0; r < count; ++r)
+        query_tile.state.set_natural_lse(r, lse(batch, head, i + r));
       if (scans_) place_selector(own, batch, i, count);
       each_key_block(own, 1, [&](const Block& selecting, Index first, Index last) {
-        if (scans_) worker.select(own.selector, selecting, projects());
+        if (scans_) worker.score_and_scan(own.selector, selecting, projects());
         if (i + count <= row) return;
         worker.softmax_from_lse(query_tile, WorkerOf::block(store(batch, head), first, last),
                                 [&](Index r, const KeyRange& keys, const T* weights) {
@@ -134,7 +135,7 @@ class Pass {
     CompactedKeys<T, B> compacted;
     KvPacker<T, B> packer;
     Scratch pack_scratch;            ///< holds one panel
-    Index partition = 0, round = 0;  ///< set by descend(), see select()
+    Index partition = 0, round = 0;  ///< set by descend(), see scan()
     bool publishes = false;
   };
 
@@ -274,22 +275,22 @@ class Pass {
   /// CompactedKeys::boundary(), the start of a panel.
   template <class Visit>
   void each_key_block(WorkerScratch& own, Index query_tiles, Visit&& visit) {
-    KeyRange hull{problem_.keys, 0};
+    KeyRange range{problem_.keys, 0};
     const auto widen = [&](const KeyRange& r) {
-      if (r.first < r.last) hull = {std::min(hull.first, r.first), std::max(hull.last, r.last)};
+      if (r.first < r.last) range = {std::min(range.first, r.first), std::max(range.last, r.last)};
     };
-    for (Index s = 0; s < query_tiles; ++s) widen(own.query_tiles[s].hull);
+    for (Index s = 0; s < query_tiles; ++s) widen(own.query_tiles[s].key_range);
     PackedKv<T, Packed> selecting;
     if (scans_) {
-      widen(own.selector.hull);
-      if (hook::visits_masked_tiles(own.worker.variant)) hull = {0, problem_.keys};
+      widen(own.selector.key_range);
+      if (hook::visits_masked_tiles(own.worker.variant)) range = {0, problem_.keys};
       selecting = selecting_store(own.selector.rows[0].batch, own.selector.head);
     }
     const Index boundary = own.compacted.boundary();
-    hull.first = std::max(hull.first, boundary);
-    if (hull.first >= hull.last) return;
-    const Index lowest = (hull.first - boundary) / Config::block_keys,
-                blocks = (hull.last - boundary - 1) / Config::block_keys - lowest + 1;
+    range.first = std::max(range.first, boundary);
+    if (range.first >= range.last) return;
+    const Index lowest = (range.first - boundary) / Config::block_keys,
+                blocks = (range.last - boundary - 1) / Config::block_keys - lowest + 1;
     for (Index i = 0; i < blocks; ++i) {
       const Index block = scans_ || i == 0 ? blocks - 1 - i : i - 1,
                   first = boundary + (lowest + block) * Config::block_keys,
@@ -330,12 +331,12 @@ class Pass {
     hook::begin(worker.variant, batch, true);
     place(own, query_tile, batch, head, plan_.tile_heads, 0, problem_.queries);
     query_tile.clear(worker.variant, split == 0);
-    const Index first_block = query_tile.hull.first / Config::block_keys,
-                blocks = (query_tile.hull.last + Config::block_keys - 1) / Config::block_keys -
+    const Index first_block = query_tile.key_range.first / Config::block_keys,
+                blocks = (query_tile.key_range.last + Config::block_keys - 1) / Config::block_keys -
                          first_block,
                 begin = (first_block + blocks * split / plan_.kv_splits) * Config::block_keys,
                 end = std::min(
-                    query_tile.hull.last,
+                    query_tile.key_range.last,
                     (first_block + blocks * (split + 1) / plan_.kv_splits) * Config::block_keys);
     for (Index first = begin; first < end; first += Config::block_keys)
       worker.attend(query_tile, own.packer(worker.variant, batch, problem_.key_head(head), first,
@@ -369,7 +370,7 @@ class Pass {
         query_tile.clear(worker.variant);
       }
       each_key_block(own, to - from, [&](const Block& selecting, Index first, Index last) {
-        select(own, selecting, projects());
+        scan(own, selecting, projects());
         for (Index s = from; s < to; ++s) {
           QueryTileOf& query_tile = own.query_tiles[s - from];
           const bool selected =
@@ -391,18 +392,18 @@ class Pass {
   /// computes them and publishes them to the others. The sequence number increases from call to
   /// call: each row block has two rounds, for the keys from boundary() on and for the compacted
   /// keys, and in a round the last key block comes first.
-  void select(WorkerScratch& own, const Block& block, bool projected) {
+  void scan(WorkerScratch& own, const Block& block, bool projected) {
     WorkerOf& worker = own.worker;
-    if (plan_.head_partitions == 1) return worker.select(own.selector, block, projected);
+    if (plan_.head_partitions == 1) return worker.score_and_scan(own.selector, block, projected);
     ScoreRing<T>& ring = score_rings_[own.selector.rows[0].batch];
-    const Index count = WorkerOf::scores_of(own.selector),
+    const Index count = WorkerOf::score_count(own.selector),
                 blocks = (problem_.keys + Config::block_keys - 1) / Config::block_keys,
                 name = (own.round + 1) * blocks - 1 - block.first / Config::block_keys;
     if (own.publishes) {
-      worker.score(own.selector, block, projected);
+      worker.compute_scores(own.selector, block, projected);
       ring.publish(name, worker.scores(), count);
     } else if (!ring.try_get(own.partition, name, worker.scores(), count)) {
-      worker.score(own.selector, block, projected);
+      worker.compute_scores(own.selector, block, projected);
     }
     worker.scan(own.selector, block);
   }
@@ -459,13 +460,13 @@ class Pass {
   void attend_compacted(WorkerScratch& own, Index query_tiles, const Heads& heads) {
     WorkerOf& worker = own.worker;
     const Index count = worker.problem.keys = own.compacted.count();
-    own.selector.see_all(count);
-    for (Index s = 0; s < query_tiles; ++s) own.query_tiles[s].see_all(count);
+    own.selector.set_all_visible(count);
+    for (Index s = 0; s < query_tiles; ++s) own.query_tiles[s].set_all_visible(count);
     const PackedKv<T, Packed> selecting = own.compacted.store(slot(own.selector.head, heads));
     for (Index first = (count - 1) / Config::block_keys * Config::block_keys; first >= 0;
          first -= Config::block_keys) {
       const Index last = std::min(first + Config::block_keys, count);
-      select(own, WorkerOf::block(selecting, first, last), false);
+      scan(own, WorkerOf::block(selecting, first, last), false);
       for (Index s = 0; s < query_tiles; ++s) {
         QueryTileOf& query_tile = own.query_tiles[s];
         worker.attend(

@@ -44,7 +44,7 @@ class GradientWorker : public Worker<T, B, V> {
     grads_ = arena.take<T>(Base::tile_size);
     grad_weights_ = arena.take<T>(Base::tile_size);
     covered_ = arena.take<KeyRange>(Config::groups);
-    if constexpr (hook::scans_rows<V>) votes_ = arena.take<T>(Base::tile_size);
+    if constexpr (hook::scans_rows<V>) selection_grads_ = arena.take<T>(Base::tile_size);
   }
 
   /// Processes one head on one tile.
@@ -56,16 +56,16 @@ class GradientWorker : public Worker<T, B, V> {
   }
 
   /// Processes the selecting head, after all other heads: its scores also entered the selection,
-  /// whose gradient is complete only then. `selector` is the tile that select() was given.
+  /// whose gradient is complete only then. `selector` is the tile that score_and_scan() was given.
   void selecting_tile(const QueryTileOf& selector, QueryTileOf& s, const QueryTileGrad<T>& rows,
                       const KvTileGrad<T>& kv) {
-    const bool seen = softmax_rows(s, kv.keys, true);
-    if (seen) {
+    const bool visible = softmax_rows(s, kv.keys, true);
+    if (visible) {
       softmax_backward<false>(s, rows, kv, grads_);
       accumulate_grad_values(s, rows, kv);
     }
-    hook::scan_tile_backward(this->variant, this->score_tile(selector, kv.keys), votes_);
-    if (!seen) return;
+    hook::scan_tile_backward(this->variant, this->score_tile(selector, kv.keys), selection_grads_);
+    if (!visible) return;
     for (Index g = 0; g < s.groups(); ++g)
       for (Index key = covered_[g].first; key < covered_[g].last; key += Config::panel_keys)
         add_selection_grad(s, g, kv.keys, key);
@@ -76,10 +76,10 @@ class GradientWorker : public Worker<T, B, V> {
   /// operands.
   void selecting_tile(const QueryTileOf& selector, const QueryTileGrad<T>& rows,
                       const KvTileGrad<T>& kv) {
-    hook::scan_tile_backward(this->variant, this->score_tile(selector, kv.keys), votes_);
+    hook::scan_tile_backward(this->variant, this->score_tile(selector, kv.keys), selection_grads_);
     for (Index g = 0; g < selector.groups(); ++g)
-      covered_[g] = selector.group_hull[g] & KeyRange{kv.keys.first, kv.keys.last};
-    accumulate_grad_operands(selector, rows, kv, votes_, covered_);
+      covered_[g] = selector.group_range[g] & KeyRange{kv.keys.first, kv.keys.last};
+    accumulate_grad_operands(selector, rows, kv, selection_grads_, covered_);
   }
 
  private:
@@ -90,13 +90,13 @@ class GradientWorker : public Worker<T, B, V> {
   /// Computes the weights of all rows; masked ones are zero. Returns false if the whole tile is
   /// masked.
   bool softmax_rows(QueryTileOf& s, const KvTile<T>& block, bool selected) {
-    const BlockMask seen = this->cover(s, block);
-    if (seen == BlockMask::empty) return false;
+    const BlockMask mask = this->block_mask(s, block);
+    if (mask == BlockMask::empty) return false;
     bool any = false;
     for (Index g = 0; g < s.groups(); ++g) {
       T* weights = weights_ + g * group * keys;
-      const KeyRange done = this->template weigh<KnownSoftmax>(s, g, block, selected,
-                                                               seen == BlockMask::partial, weights);
+      const KeyRange done = this->template softmax_group<SoftmaxFromLse>(
+          s, g, block, selected, mask == BlockMask::partial, weights);
       covered_[g] = done;
       const bool none = done.first >= done.last;
       const Index first = none ? keys : done.first - block.first;
@@ -183,7 +183,7 @@ class GradientWorker : public Worker<T, B, V> {
       for (int v = 0; v < vectors; ++v) {
         const Index row = g * group + r, lane = key + v * simd::width<T>;
         T* grads = at(grads_, row, block, lane);
-        Batch<T> grad = simd::load(grads) + simd::load(at(votes_, row, block, lane));
+        Batch<T> grad = simd::load(grads) + simd::load(at(selection_grads_, row, block, lane));
         if constexpr (hook::GradScore::in<V>) {
           const Lanes<T> lanes = this->lanes(s, row, block, lane);
           if (lanes.keys > 0)
@@ -245,7 +245,7 @@ class GradientWorker : public Worker<T, B, V> {
   }
 
   T *weights_, *grads_, *grad_weights_;  ///< [block_rows][block_keys]
-  T* votes_ = nullptr;                   ///< [block_rows][block_keys]
+  T* selection_grads_ = nullptr;         ///< [block_rows][block_keys]
   KeyRange* covered_;                    ///< [groups]
 };
 

@@ -52,19 +52,19 @@ class Worker {
 
   /// Computes the selecting tile's scores on a key block and passes them to the variant. If the
   /// selection has its own projection, only masks apply to these scores.
-  void select(QueryTileOf& s, const Block& block, bool projected) {
-    score(s, block, projected);
+  void score_and_scan(QueryTileOf& s, const Block& block, bool projected) {
+    compute_scores(s, block, projected);
     scan(s, block);
   }
   /// The first half of it; scan() is the second. A task that gets the scores() from another thread
   /// calls only scan(). Not inlined: all tasks compute scores by the same machine code, and so to
   /// the same bits.
-  [[gnu::noinline]] void score(QueryTileOf& s, const Block& block, bool projected) {
-    std::fill_n(scores_, scores_of(s), masked<T>);
-    const BlockMask seen = cover(s, block);
+  [[gnu::noinline]] void compute_scores(QueryTileOf& s, const Block& block, bool projected) {
+    std::fill_n(scores_, score_count(s), masked<T>);
+    const BlockMask mask = block_mask(s, block);
     [[maybe_unused]] const Registers registers(s.packed_dim());
-    for (Index g = 0; g < s.groups() && seen != BlockMask::empty; ++g)
-      each_tile(s, g, block, seen == BlockMask::partial, [&](auto shape, auto masked, Index key) {
+    for (Index g = 0; g < s.groups() && mask != BlockMask::empty; ++g)
+      each_tile(s, g, block, mask == BlockMask::partial, [&](auto shape, auto masked, Index key) {
         store_scores<shape.rows, shape.panels, masked.value>(s, g, block, key, !projected);
       });
   }
@@ -72,22 +72,23 @@ class Worker {
     hook::scan_tile(variant, score_tile(s, block));
   }
   T* scores() { return scores_; }
-  static Index scores_of(const QueryTileOf& s) {
+  static Index score_count(const QueryTileOf& s) {
     return s.groups() * Config::group_rows * Config::block_keys;
   }
 
   /// Accumulates a key block into the states of a query tile.
   /// @param selected  the tile's scores are scores(): do not recompute them.
   void attend(QueryTileOf& s, const Block& block, bool selected = false) {
-    const BlockMask seen = cover(s, block);
-    if (seen == BlockMask::empty) return;
+    const BlockMask mask = block_mask(s, block);
+    if (mask == BlockMask::empty) return;
     [[maybe_unused]] const Registers registers(s.packed_dim());
     const Rows<Packed>& values = block.values;
     for (Index g = 0; g < s.groups(); ++g) {
-      const auto weigh_to = [&](auto* weights) {
-        return weigh<OnlineSoftmax>(s, g, block, selected, seen == BlockMask::partial, weights);
+      const auto softmax_to = [&](auto* weights) {
+        return softmax_group<OnlineSoftmax>(s, g, block, selected, mask == BlockMask::partial,
+                                            weights);
       };
-      const KeyRange done = block.stored ? weigh_to(weights_) : weigh_to(operands_);
+      const KeyRange done = block.stored ? softmax_to(weights_) : softmax_to(operands_);
       if (done.first >= done.last) continue;
       const Index row = g * Config::group_rows, count = s.group_count(g);
       if (block.stored) {
@@ -124,12 +125,12 @@ class Worker {
   /// consume(row of the tile, key range, weights) for each row.
   template <class Consume>
   void softmax_from_lse(QueryTileOf& s, const Block& block, Consume&& consume) {
-    const BlockMask seen = cover(s, block);
-    if (seen == BlockMask::empty) return;
+    const BlockMask mask = block_mask(s, block);
+    if (mask == BlockMask::empty) return;
     [[maybe_unused]] const Registers registers(s.packed_dim());
     for (Index g = 0; g < s.groups(); ++g) {
       const KeyRange done =
-          weigh<KnownSoftmax>(s, g, block, false, seen == BlockMask::partial, weights_);
+          softmax_group<SoftmaxFromLse>(s, g, block, false, mask == BlockMask::partial, weights_);
       for (Index r = 0; r < s.group_count(g) && done.first < done.last; ++r)
         consume(g * Config::group_rows + r, done,
                 weights_ + r * Config::block_keys + (done.first - block.first));
@@ -161,7 +162,7 @@ class Worker {
     static constexpr int rows = Rows, panels = Panels;
   };
 
-  BlockMask cover(const QueryTileOf& s, const Block& block) const {
+  BlockMask block_mask(const QueryTileOf& s, const Block& block) const {
     const auto of = [&](Index head) {
       return hook::block_mask(variant, {s.rows[0].batch, head, s.first_row, s.count / s.heads,
                                         block.first, block.last - block.first, s.rows[0].position});
@@ -192,13 +193,13 @@ class Worker {
   template <class TileFn>
   KeyRange each_tile(const QueryTileOf& s, Index g, const Block& block, bool partial,
                      TileFn&& tile) const {
-    const KeyRange hull = s.group_hull[g] & KeyRange{block.first, block.last};
-    if (hull.first >= hull.last) return {0, 0};
+    const KeyRange range = s.group_range[g] & KeyRange{block.first, block.last};
+    if (range.first >= range.last) return {0, 0};
     const KeyRange full = s.group_full[g];
     const auto run = [&](auto shape) {
       constexpr Index step = shape.panels * Config::panel_keys;
-      const Index first = hull.first - (hull.first - block.first) % step;
-      for (Index key = first; key < hull.last; key += step) {
+      const Index first = range.first - (range.first - block.first) % step;
+      for (Index key = first; key < range.last; key += step) {
         // Masking a few rows is cheap, and saves compiling an unmasked tile.
         if constexpr (shape.rows < Config::group_rows)
           tile(shape, std::true_type(), key);
@@ -207,7 +208,7 @@ class Worker {
         else
           tile(shape, std::false_type(), key);
       }
-      return KeyRange{first, hull.last};
+      return KeyRange{first, range.last};
     };
     if constexpr (Config::narrow_tiles) {
       const Index count = s.group_count(g);
@@ -221,8 +222,8 @@ class Worker {
   /// block], packed as W. Returns the covered key range, which starts on an operand boundary.
   /// Weights past the last key are zero.
   template <class Softmax, class W>
-  KeyRange weigh(QueryTileOf& s, Index g, const Block& block, bool selected, bool partial,
-                 W* weights) {
+  KeyRange softmax_group(QueryTileOf& s, Index g, const Block& block, bool selected, bool partial,
+                         W* weights) {
     Index first = -1;
     return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
       if (first < 0) first = key;
@@ -283,9 +284,9 @@ class Worker {
                             Batch<T>(masked<T>), x[v]);
       if constexpr (Masked) {
         const KeyRange& range = s.ranges[row];
-        const Mask<T> seen = hook::visible(
+        const Mask<T> visible = hook::visible(
             variant, simd::lanes_between<T>(range.first - at.key, range.last - at.key), at);
-        x[v] = simd::select(seen, x[v], Batch<T>(masked<T>));
+        x[v] = simd::select(visible, x[v], Batch<T>(masked<T>));
       }
     }
   }
@@ -408,12 +409,12 @@ class Worker {
       shape_scores<false>(s, row0 + r, block, key, acc[r], true);
       add_scan_bias<false>(s, row0 + r, block, key, acc[r]);
     }
-    OnlineSoftmax::raise(s, row0, acc, weight_at(weights, 0, at),
-                         Config::block_keys / Config::numbers, key - first);
+    OnlineSoftmax::rescale(s, row0, acc, weight_at(weights, 0, at),
+                           Config::block_keys / Config::numbers, key - first);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r)
-      OnlineSoftmax::weigh<false>(s, row0 + r, acc[r], weight_at(weights, r, at),
-                                  changes<false>(s, row0 + r, block, key));
+      OnlineSoftmax::exponentiate<false>(s, row0 + r, acc[r], weight_at(weights, r, at),
+                                         changes<false>(s, row0 + r, block, key));
   }
 
   template <int Rows, int Panels, bool Masked, class Softmax, class W>

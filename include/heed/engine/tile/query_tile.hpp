@@ -36,9 +36,9 @@ struct QueryTile {
   Packed* query_rows = nullptr;
   RowStates<T> state;  ///< [block_rows]
 
-  KeyRange hull{};                 ///< the smallest range of all keys that any row sees
-  KeyRange* group_hull = nullptr;  ///< [groups] the same for the rows of each group
-  KeyRange* group_full = nullptr;  ///< [groups] keys that all rows of the group see
+  KeyRange key_range{};             ///< the smallest range of all keys that any row sees
+  KeyRange* group_range = nullptr;  ///< [groups] the same for the rows of each group
+  KeyRange* group_full = nullptr;   ///< [groups] keys that all rows of the group see
 
   QueryTile() = default;
   QueryTile(Index head_dim, Index value_dim, Arena& arena)
@@ -71,14 +71,14 @@ struct QueryTile {
              Index row0, Index row_count) {
     count = head_count * row_count;
     head = head0, heads = head_count, first_row = row0;
-    hull = {p.keys, 0};
+    key_range = {p.keys, 0};
     for (Index g = 0; g < groups(); ++g) {
-      group_hull[g] = {p.keys, 0};
+      group_range[g] = {p.keys, 0};
       group_full[g] = {0, p.keys};
     }
     for (Index r = 0; r < groups() * Config::group_rows; ++r) {
-      const Index seen = std::min(r, count - 1), index = row0 + seen % row_count;
-      rows[r] = p.row(batch, head0 + seen / row_count, index);
+      const Index source = std::min(r, count - 1), index = row0 + source % row_count;
+      rows[r] = p.row(batch, head0 + source / row_count, index);
       const KeyRange range =
           hook::keys(variant, KeyRange{0, p.keys}, rows[r]) & KeyRange{0, p.keys};
       ranges[r] = range.first < range.last ? range : KeyRange{0, 0};
@@ -86,18 +86,18 @@ struct QueryTile {
       const Index g = r / Config::group_rows;
       group_full[g] = group_full[g] & ranges[r];
       if (range.first >= range.last) continue;
-      group_hull[g] = {std::min(group_hull[g].first, range.first),
-                       std::max(group_hull[g].last, range.last)};
-      hull = {std::min(hull.first, range.first), std::max(hull.last, range.last)};
+      group_range[g] = {std::min(group_range[g].first, range.first),
+                        std::max(group_range[g].last, range.last)};
+      key_range = {std::min(key_range.first, range.first), std::max(key_range.last, range.last)};
     }
   }
 
   /// Sets all ranges to keys [0, keys): the next keys are compacted, and every row sees them all.
-  void see_all(Index keys) {
-    hull = {0, keys};
-    std::fill_n(ranges, groups() * Config::group_rows, hull);
-    std::fill_n(group_hull, groups(), hull);
-    std::fill_n(group_full, groups(), hull);
+  void set_all_visible(Index keys) {
+    key_range = {0, keys};
+    std::fill_n(ranges, groups() * Config::group_rows, key_range);
+    std::fill_n(group_range, groups(), key_range);
+    std::fill_n(group_full, groups(), key_range);
   }
 
   /// Packs the queries: row_of(row, r) points to the D numbers of row r of its group, and
@@ -150,7 +150,7 @@ struct QueryTile {
         rows(arena.take<Row>(Config::block_rows)),
         ranges(arena.take<KeyRange>(Config::block_rows)),
         state(states),
-        group_hull(arena.take<KeyRange>(Config::groups)),
+        group_range(arena.take<KeyRange>(Config::groups)),
         group_full(arena.take<KeyRange>(Config::groups)) {}
 
   /// Packs the queries into query_rows.

@@ -24,12 +24,12 @@ inline constexpr T no_lse = std::numeric_limits<T>::max() / 2;
 /// Merges two states of a row over disjoint keys: the common maximum, and the correction factors
 /// that rescale both sums to it. A factor is zero if its side is negligible.
 template <class T>
-struct Joint {
+struct MergeFactors {
   T max, first, second;
 
   /// @param power  the exponential to the base of the maxima's unit: 2^x for log2 units.
   template <class Power>
-  static Joint of(T first_max, T second_max, Power&& power) {
+  static MergeFactors of(T first_max, T second_max, Power&& power) {
     const T max = std::max(first_max, second_max);
     return {max, power(first_max - max), power(second_max - max)};
   }
@@ -86,14 +86,14 @@ struct RowStates {
 
   /// Merges the state of the same row over other keys.
   void merge(Index row, const RowStates& other) {
-    const auto joint =
-        Joint<T>::of(max[row], other.max[row], [](T exponent) { return simd::fading(exponent); });
+    const auto factors = MergeFactors<T>::of(max[row], other.max[row],
+                                             [](T exponent) { return simd::fading(exponent); });
     const auto add = [&](T* to, const T* from, Index numbers) {
-      for (Index d = 0; d < numbers; ++d) to[d] = joint.first * to[d] + joint.second * from[d];
+      for (Index d = 0; d < numbers; ++d) to[d] = factors.first * to[d] + factors.second * from[d];
     };
     add(out + row * columns, other.out + row * columns, columns);
     add(sum + row * simd::width<T>, other.sum + row * simd::width<T>, simd::width<T>);
-    max[row] = joint.max;
+    max[row] = factors.max;
   }
 
   /// Writes Σ w v; zero if the row saw no key.
@@ -107,18 +107,18 @@ struct RowStates {
     return is_zero(sum_of_row) ? -std::numeric_limits<T>::infinity()
                                : (max[row] + std::log2(sum_of_row)) * simd::ln2<T>;
   }
-  /// The same in log2 units, as know() takes it; no_lse if the row saw no key.
-  T gathered_lse(Index row) const {
+  /// The same in log2 units, as set_lse() takes it; no_lse if the row saw no key.
+  T log2_lse(Index row) const {
     const T sum_of_row = total(row);
     return is_zero(sum_of_row) ? no_lse<T> : max[row] + std::log2(sum_of_row);
   }
 
   /// Sets the log-sum-exp of a row, in log2 units.
-  void know(Index row, T log2_lse) { lse[row] = log2_lse; }
+  void set_lse(Index row, T log2) { lse[row] = log2; }
   /// Sets the log-sum-exp of a row from the result of natural_lse().
-  void know_natural(Index row, T natural) {
-    const T log2_lse = natural * simd::log2e<T>;
-    know(row, log2_lse > masked_below<T> ? log2_lse : no_lse<T>);
+  void set_natural_lse(Index row, T natural) {
+    const T log2 = natural * simd::log2e<T>;
+    set_lse(row, log2 > masked_below<T> ? log2 : no_lse<T>);
   }
 
  private:
