@@ -227,7 +227,7 @@ TEST_P(Bfloat16Products, LeaksNoNaN) {
     }
 }
 
-/// Rounds weights such that masked keys weigh −0.
+/// Negates the weights, so that the weight of a masked value is −0.
 struct Negative : StageOf<Rank::weight> {
   template <class T>
   HEED_INLINE Batch<T> weight(const Batch<T>& x, const Lanes<T>&) const {

@@ -81,7 +81,7 @@ inline std::vector<double> score_row(const Array& q, const Array& k, const Rules
   return z;
 }
 
-/// OrderedSums the scores of a row into weights; returns log(exp(sink) + Σ exp z).
+/// Turns the scores of a row into weights; returns log(exp(sink) + Σ exp z).
 inline double softmax(std::vector<double>& z, double sink = -infinity) {
   double largest = sink;
   for (const double x : z) largest = std::max(largest, x);

@@ -274,7 +274,7 @@ class BackwardPass {
         }
         ascend(own, b, block, i);
       }
-      order_.pass(b * blocks_ + i);
+      order_.release(b * blocks_ + i);
     }
     for (Index g = 0; g < problem_.key_heads; ++g)
       operands_.finish_keys(variant, b, g, operands_.kv_tile_grad(own.grads, b, g, first));

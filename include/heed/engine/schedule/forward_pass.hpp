@@ -398,11 +398,11 @@ class Pass {
     ScoreRing<T>& ring = score_rings_[own.selector.rows[0].batch];
     const Index count = WorkerOf::score_count(own.selector),
                 blocks = (problem_.keys + Config::block_keys - 1) / Config::block_keys,
-                name = (own.round + 1) * blocks - 1 - block.first / Config::block_keys;
+                sequence = (own.round + 1) * blocks - 1 - block.first / Config::block_keys;
     if (own.publishes) {
       worker.compute_scores(own.selector, block, projected);
-      ring.publish(name, worker.scores(), count);
-    } else if (!ring.try_get(own.partition, name, worker.scores(), count)) {
+      ring.publish(sequence, worker.scores(), count);
+    } else if (!ring.try_get(own.partition, sequence, worker.scores(), count)) {
       worker.compute_scores(own.selector, block, projected);
     }
     worker.scan(own.selector, block);

@@ -16,17 +16,17 @@ namespace heed::inline HEED_ABI::detail {
 class OrderedSums {
  public:
   OrderedSums() = default;
-  OrderedSums(Index places, Arena& arena) : next_(arena.take<std::atomic<Index>>(places)) {
+  OrderedSums(Index slots, Arena& arena) : next_(arena.take<std::atomic<Index>>(slots)) {
     if (!arena.measuring())
-      for (Index place = 0; place < places; ++place) new (next_ + place) std::atomic<Index>(0);
+      for (Index slot = 0; slot < slots; ++slot) new (next_ + slot) std::atomic<Index>(0);
   }
 
-  /// Returns when all earlier tickets have passed the slot. They are usually ahead by a block of
+  /// Returns when all earlier tickets have released the slot. They are usually ahead by a block of
   /// work, so that the wait is rare.
-  void wait(Index place, Index visitor) const {
-    while (next_[place].load(std::memory_order_acquire) != visitor) std::this_thread::yield();
+  void wait(Index slot, Index ticket) const {
+    while (next_[slot].load(std::memory_order_acquire) != ticket) std::this_thread::yield();
   }
-  void pass(Index place) const { next_[place].fetch_add(1, std::memory_order_release); }
+  void release(Index slot) const { next_[slot].fetch_add(1, std::memory_order_release); }
 
  private:
   std::atomic<Index>* next_ = nullptr;

@@ -27,11 +27,11 @@ class ScoreRing {
       : tasks_(tasks),
         block_size_(block_size),
         slots_(arena.take<Slot>(slots)),
-        next_(arena.take<Next>(tasks)),
+        consumers_(arena.take<Consumer>(tasks)),
         blocks_(arena.take<T>(slots * block_size)) {
     if (arena.measuring()) return;
     for (Index i = 0; i < slots; ++i) new (slots_ + i) Slot{empty};
-    for (Index i = 0; i < tasks; ++i) new (next_ + i) Next{not_running};
+    for (Index i = 0; i < tasks; ++i) new (consumers_ + i) Consumer{not_running};
   }
 
   /// @param sequence  greater than that of any earlier block
@@ -50,14 +50,14 @@ class ScoreRing {
   /// Copies a block; returns false if it is not in the ring. A consumer must ask for increasing
   /// sequence numbers.
   bool try_get(Index task, Index sequence, T* scores, Index count) {
-    next_[task].sequence.store(sequence);
+    consumers_[task].sequence.store(sequence);
     if (slots_[sequence % slots].sequence.load() != sequence) return false;
     std::copy_n(block(sequence), count, scores);
     return true;
   }
 
   /// Ends a consumer: the producer no longer waits for it.
-  void detach(Index task) { next_[task].sequence.store(not_running); }
+  void detach(Index task) { consumers_[task].sequence.store(not_running); }
 
  private:
   static constexpr Index slots = 16, empty = -1, not_running = std::numeric_limits<Index>::max();
@@ -66,24 +66,25 @@ class ScoreRing {
     std::atomic<Index> sequence;
   };
   /// Aligned to a cache line, because its task writes it at every block (false sharing).
-  struct alignas(Workspace::alignment) Next {
+  struct alignas(Workspace::alignment) Consumer {
     std::atomic<Index> sequence;  ///< the lowest number that the task may still read
   };
 
   void wait_for_consumers_before(Index sequence) const {
     for (Index task = 0; task < tasks_; ++task)
-      while (next_[task].sequence.load() <= sequence) std::this_thread::yield();
+      while (consumers_[task].sequence.load() <= sequence) std::this_thread::yield();
   }
   bool has_consumer(Index sequence) const {
-    return std::any_of(next_, next_ + tasks_,
-                       [&](const Next& next) { return next.sequence.load() <= sequence; });
+    return std::any_of(consumers_, consumers_ + tasks_, [&](const Consumer& consumer) {
+      return consumer.sequence.load() <= sequence;
+    });
   }
 
   T* block(Index sequence) const { return blocks_ + sequence % slots * block_size_; }
 
   Index tasks_ = 0, block_size_ = 0;
   Slot* slots_ = nullptr;
-  Next* next_ = nullptr;
+  Consumer* consumers_ = nullptr;
   T* blocks_ = nullptr;  ///< [slots][block_size]
 };
 
