@@ -41,62 +41,63 @@ class ScoreBounds {
   }
 
   /// Computes the norms; must be called once, before the functions below. `variant` is bound.
-  /// room_of(worker) holds one token, needed only if tokens must be widened.
-  template <class V, class RoomOf>
-  void measure(const StoredTensor<T>& q, const StoredTensor<T>& k, const V& variant,
-               const Executor& executor, RoomOf&& room_of) const {
-    executor(problem_.batch * (blocks_ + key_blocks()),
-             [&](Index task, Index worker) { measure(task, q, k, variant, room_of(worker)); });
-    finish();
+  /// scratch_of(worker) holds one token, needed only if tokens must be widened.
+  template <class V, class ScratchOf>
+  void compute_norms(const StoredTensor<T>& q, const StoredTensor<T>& k, const V& variant,
+                     const Executor& executor, ScratchOf&& scratch_of) const {
+    executor(problem_.batch * (blocks_ + key_blocks()), [&](Index task, Index worker) {
+      compute_norms(task, q, k, variant, scratch_of(worker));
+    });
+    accumulate_maxima();
   }
 
   /// A key is dead if its weight stays below 2^least.
   T least() const { return least_; }
   /// True if key j is dead from this row block on, given that its bias −F never increases.
-  bool is_dead(Index b, Index row_block, Index j, T minus_f) const {
-    return lead(b, row_block, j) + minus_f < least_;
+  bool is_dead(Index b, Index row_block, Index j, T bias) const {
+    return max_lead(b, row_block, j) + bias < least_;
   }
   /// Upper bound of the weight that a row of this block or a later one gives to key j.
-  double weight(Index b, Index row_block, Index j, T minus_f) const {
-    return std::exp2(double(lead(b, row_block, j) + minus_f));
+  double weight(Index b, Index row_block, Index j, T bias) const {
+    return std::exp2(double(max_lead(b, row_block, j) + bias));
   }
 
  private:
   /// Upper bound of the score of key j minus that of the row's own key, for rows of this block or a
   /// later one.
-  T lead(Index b, Index row_block, Index j) const {
+  T max_lead(Index b, Index row_block, Index j) const {
     const T* keys = keys_ + b * (problem_.keys + 1);
     return queries_[b * (blocks_ + 1) + row_block] * (keys[j] + keys[problem_.keys]);
   }
 
   /// Computes the norms of one row block, or of as many keys; the tasks are independent.
   template <class V>
-  void measure(Index task, const StoredTensor<T>& q, const StoredTensor<T>& k, const V& variant,
-               T* room) const {
+  void compute_norms(Index task, const StoredTensor<T>& q, const StoredTensor<T>& k,
+                     const V& variant, T* scratch) const {
     const Index b = task / (blocks_ + key_blocks()), piece = task % (blocks_ + key_blocks());
     if (piece < blocks_) {
-      T most = 0;
+      T largest = 0;
       const Index first = piece * block_rows_,
                   last = std::min(first + block_rows_, problem_.queries);
       for (Index h = 0; h < problem_.heads; ++h)
         for (Index i = first; i < last; ++i)
-          most = std::max(
-              most, std::abs(hook::query_factor(variant, simd::log2e<T>, problem_.row(b, h, i))) *
-                        norm(q.row(b, h, i, room), problem_.dim));
-      queries_[b * (blocks_ + 1) + piece] = most;
+          largest = std::max(largest, std::abs(hook::query_factor(variant, simd::log2e<T>,
+                                                                  problem_.row(b, h, i))) *
+                                          norm(q.row(b, h, i, scratch), problem_.dim));
+      queries_[b * (blocks_ + 1) + piece] = largest;
     } else {
       const Index first = (piece - blocks_) * block_rows_,
                   last = std::min(first + block_rows_, problem_.keys);
       for (Index j = first; j < last; ++j) {
-        T most = 0;
+        T largest = 0;
         for (Index g = 0; g < problem_.key_heads; ++g)
-          most = std::max(most, std::abs(hook::key_factor(variant, T(1), b, g, j)) *
-                                    norm(k.row(b, g, j, room), problem_.dim));
-        keys_[b * (problem_.keys + 1) + j] = most;
+          largest = std::max(largest, std::abs(hook::key_factor(variant, T(1), b, g, j)) *
+                                          norm(k.row(b, g, j, scratch), problem_.dim));
+        keys_[b * (problem_.keys + 1) + j] = largest;
       }
     }
   }
-  void finish() const {
+  void accumulate_maxima() const {
     for (Index b = 0; b < problem_.batch; ++b) {
       T* queries = queries_ + b * (blocks_ + 1);
       queries[blocks_] = 0;

@@ -162,17 +162,17 @@ class BackwardOperands {
  private:
   Row row_at(Index b, Index h, Index i) const { return problem_.row(b, h, i); }
 
-  /// grad ← factor · gathered; the gradient of the factor is gathered · x.
+  /// grad ← factor · sum; the gradient of the factor is sum · x.
   template <class Grad, class Factor>
-  static void finish_row(const T* gathered, const T* x, T* grad, Index dim, Factor&& factor,
+  static void finish_row(const T* sum, const T* x, T* grad, Index dim, Factor&& factor,
                          Grad&& grad_factor) {
     T dot = 0;
     // Numbers that no row saw have accumulated zero, and may be NaN themselves.
     for (Index d = 0; d < dim; ++d)
-      if (gathered[d] != T(0)) dot += gathered[d] * x[d];
+      if (sum[d] != T(0)) dot += sum[d] * x[d];
     grad_factor(dot);
     const T scale = factor();
-    for (Index d = 0; d < dim; ++d) grad[d] = gathered[d] == T(0) ? T(0) : scale * gathered[d];
+    for (Index d = 0; d < dim; ++d) grad[d] = sum[d] == T(0) ? T(0) : scale * sum[d];
   }
 
   BackwardTensors<T> x_;

@@ -62,9 +62,9 @@ class BackwardPass {
     WorkStats stats;
     for (Index w = 0; w < workers; ++w) stats += scratch[w].worker.stats;
     for (Index b = 0; prunes_ && b < problem_.batch; ++b)
-      stats.dropped = std::max(
-          stats.dropped,
-          std::accumulate(dropped_ + b * key_blocks_, dropped_ + (b + 1) * key_blocks_, 0.));
+      stats.dropped =
+          std::max(stats.dropped, std::accumulate(pruned_weight_ + b * key_blocks_,
+                                                  pruned_weight_ + (b + 1) * key_blocks_, 0.));
     return stats;
   }
 
@@ -114,7 +114,7 @@ class BackwardPass {
     QueryTileOf* selectors;    ///< [row blocks]
     KvGradients<T> grads;
     T* grad_projection_keys;  ///< [block_keys][columns]
-    T* carried;               ///< [row blocks][block_keys] scan state at the start of row blocks
+    T* scan_states;           ///< [row blocks][block_keys] scan state at the start of row blocks
     T* key_bias;              ///< the result of hook::monotone_key_bias()
     Index batch;              ///< the batch entry that the members belong to, or −1
   };
@@ -165,7 +165,7 @@ class BackwardPass {
     }
     if (prunes_) {
       bounds_ = ScoreBounds<T>(problem_, negligible_, Config::block_rows, arena);
-      dropped_ = arena.take<double>(problem_.batch * key_blocks_);
+      pruned_weight_ = arena.take<double>(problem_.batch * key_blocks_);
     }
   }
 
@@ -173,7 +173,7 @@ class BackwardPass {
     operands_.pack(variant, executor);
     if (projection_) projection_.pack(executor);
     if (prunes_)
-      bounds_.measure(x_.q, x_.k, variant, executor, [](Index) -> T* { return nullptr; });
+      bounds_.compute_norms(x_.q, x_.k, variant, executor, [](Index) -> T* { return nullptr; });
   }
 
   static bool overlap(const KeyRange& a, const KvTile<T>& b) {
@@ -212,15 +212,15 @@ class BackwardPass {
       WorkerScratch& own = scratch[w];
       for (Index task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
         attend_key_block(own, task / key_blocks_, task % key_blocks_);
-      leave(own);
+      end_batch(own);
     });
     if (projection_)
       projection_.finish_queries(hook::GradOwnProjection::of<T>(scratch[0].worker.variant));
   }
 
-  void enter(WorkerScratch& own, Index b) {
+  void begin_batch(WorkerScratch& own, Index b) {
     if (own.batch == b) return;
-    leave(own);
+    end_batch(own);
     own.batch = b;
     Bound& variant = own.worker.variant;
     hook::begin(variant, b, false);
@@ -235,7 +235,7 @@ class BackwardPass {
                        ? hook::monotone_key_bias(variant, bounds_.least())
                        : nullptr;
   }
-  void leave(WorkerScratch& own) {
+  void end_batch(WorkerScratch& own) {
     if (own.batch >= 0) hook::end(own.worker.variant);
     own.batch = -1;
   }
@@ -250,7 +250,7 @@ class BackwardPass {
   /// head's scores and saves the scan state at the start of each row block. It ends at the first
   /// row block that gives the keys no weight. From there, all heads go back up.
   void attend_key_block(WorkerScratch& own, Index b, Index index) {
-    enter(own, b);
+    begin_batch(own, b);
     WorkerOf& worker = own.worker;
     Bound& variant = worker.variant;
     operands_.clear(own.grads);
@@ -260,19 +260,20 @@ class BackwardPass {
         projection_ ? projection_.keys(b, 0, first)
                     : operands_.keys(b, problem_.key_head(hook::selecting_head(variant)), first);
     const Index keys = block.last - first;
-    const Index alive = descend(own, b, block);
+    const Index live_blocks = scan_rows(own, b, block);
     if (prunes_)
-      dropped_[b * key_blocks_ + index] = alive < blocks_ ? weight(own, b, alive, block) : 0;
+      pruned_weight_[b * key_blocks_ + index] =
+          live_blocks < blocks_ ? weight(own, b, live_blocks, block) : 0;
 
     hook::begin_gradients(variant, first, keys);
     for (Index i = blocks_; i-- > 0;) {
       order_.wait(b * blocks_ + i, index);
-      if (i < alive && is_visible(own, i, block)) {
-        if (i + 1 < alive) {  // else the state is still that of descend()
-          hook::restore_scan(variant, first, keys, own.carried + i * Config::block_keys);
+      if (i < live_blocks && is_visible(own, i, block)) {
+        if (i + 1 < live_blocks) {  // else the state is still that of scan_rows()
+          hook::restore_scan(variant, first, keys, own.scan_states + i * Config::block_keys);
           worker.score_and_scan(own.selectors[i], block, bool(projection_));
         }
-        ascend(own, b, block, i);
+        attend_tile(own, b, block, i);
       }
       order_.release(b * blocks_ + i);
     }
@@ -306,22 +307,22 @@ class BackwardPass {
     return sum;
   }
 
-  /// Saves the scan state at the start of each row block in WorkerScratch::carried. Returns the
+  /// Saves the scan state at the start of each row block in WorkerScratch::scan_states. Returns the
   /// first row block from which on the keys are dead.
-  Index descend(WorkerScratch& own, Index b, const KvTile<T>& block) {
+  Index scan_rows(WorkerScratch& own, Index b, const KvTile<T>& block) {
     WorkerOf& worker = own.worker;
     Index i = 0;
     for (; i < blocks_ && !is_dead(own, b, i, block); ++i) {
       if (!is_visible(own, i, block)) continue;
       hook::save_scan(worker.variant, block.first, block.last - block.first,
-                      own.carried + i * Config::block_keys);
+                      own.scan_states + i * Config::block_keys);
       worker.score_and_scan(own.selectors[i], block, bool(projection_));
     }
     return i;
   }
 
   /// Processes all heads on one tile, the selecting head last.
-  void ascend(WorkerScratch& own, Index b, const KvTile<T>& block, Index i) {
+  void attend_tile(WorkerScratch& own, Index b, const KvTile<T>& block, Index i) {
     WorkerOf& worker = own.worker;
     hook::clear_scan_gradient(worker.variant);
     const Index selecting = projection_ ? -1 : hook::selecting_head(worker.variant);
@@ -351,7 +352,7 @@ class BackwardPass {
   ProjectionOperands<T, B> projection_;
   OrderedSums order_;
   ScoreBounds<T> bounds_;
-  double* dropped_ = nullptr;  ///< [B][key blocks] bound of the weight that rows lose of each
+  double* pruned_weight_ = nullptr;  ///< [B][key blocks] bound of the weight that rows lose of each
 };
 
 }  // namespace detail

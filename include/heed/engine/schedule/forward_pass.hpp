@@ -44,7 +44,7 @@ class Pass {
     negligible_ = negligible_weight<T>(options.negligible);
     if (problem_.batch == 0 || problem_.heads == 0) return {};
     plan(options.executor.workers(problem_.batch * problem_.heads));
-    const Index workers = options.executor.workers(most_tasks());
+    const Index workers = options.executor.workers(max_tasks());
     prunes_ = scans_ && negligible_ > 0 && bounds_hold_;
 
     Arena measure;
@@ -74,7 +74,7 @@ class Pass {
       pack(scratch, options.executor);
       options.executor(plan_.tasks, [&](Index task, Index worker) {
         if (scans_)
-          descend(scratch[worker], task, out, lse);
+          attend_in_order(scratch[worker], task, out, lse);
         else
           attend_rows(scratch[worker], task, out, lse);
       });
@@ -108,10 +108,10 @@ class Pass {
     for (Index i = start; i < row + rows; i += plan_.block_rows) {
       const Index count = std::min(plan_.block_rows, problem_.queries - i);
       QueryTileOf& query_tile = own.query_tiles[0];
-      place(own, query_tile, batch, head, 1, i, count);
+      load(own, query_tile, batch, head, 1, i, count);
       for (Index r = 0; r < count; ++r)
         query_tile.state.set_natural_lse(r, lse(batch, head, i + r));
-      if (scans_) place_selector(own, batch, i, count);
+      if (scans_) load_selector(own, batch, i, count);
       each_key_block(own, 1, [&](const Block& selecting, Index first, Index last) {
         if (scans_) worker.score_and_scan(own.selector, selecting, projects());
         if (i + count <= row) return;
@@ -135,7 +135,7 @@ class Pass {
     CompactedKeys<T, B> compacted;
     KvPacker<T, B> packer;
     Scratch pack_scratch;            ///< holds one panel
-    Index partition = 0, round = 0;  ///< set by descend(), see scan()
+    Index partition = 0, round = 0;  ///< set by attend_in_order(), see scan()
     bool publishes = false;
   };
 
@@ -145,7 +145,7 @@ class Pass {
     plan_ = Plan::of<Config>(problem_, scans_, workers);
   }
   /// The largest number of tasks in one executor call that uses scratch per worker.
-  Index most_tasks() const {
+  Index max_tasks() const {
     const Index key_blocks = (problem_.keys + Config::block_keys - 1) / Config::block_keys,
                 bounds = plan_.blocks + problem_.keys / plan_.block_rows + 1;
     return std::max({plan_.tasks * std::max<Index>(plan_.kv_splits, 1),
@@ -213,8 +213,8 @@ class Pass {
     return query_tiles;
   }
 
-  void place(WorkerScratch& own, QueryTileOf& query_tile, Index batch, Index head, Index heads,
-             Index row, Index rows) {
+  void load(WorkerScratch& own, QueryTileOf& query_tile, Index batch, Index head, Index heads,
+            Index row, Index rows) {
     const Bound& variant = own.worker.variant;
     query_tile.place(problem_, variant, batch, head, heads, row, rows);
     query_tile.pack(
@@ -225,9 +225,9 @@ class Pass {
         own.pack_scratch);
   }
 
-  void place_selector(WorkerScratch& own, Index batch, Index row, Index rows) {
+  void load_selector(WorkerScratch& own, Index batch, Index row, Index rows) {
     const Index head = hook::selecting_head(own.worker.variant);
-    if (!projects()) return place(own, own.selector, batch, head, 1, row, rows);
+    if (!projects()) return load(own, own.selector, batch, head, 1, row, rows);
     const View<const T, 3>& q = projection_.queries;
     const T scale = simd::log2e<T> / std::sqrt(T(q.dim(2)));
     own.selector.place(problem_, own.worker.variant, batch, head, 1, row, rows);
@@ -263,8 +263,8 @@ class Pass {
             task, [](Index, Index, Index) { return T(1); }, scratch[worker].pack_scratch);
       });
     if (prunes_)
-      bounds_.measure(q_, k_, variant, executor,
-                      [&](Index worker) { return scratch[worker].pack_scratch.rows; });
+      bounds_.compute_norms(q_, k_, variant, executor,
+                            [&](Index worker) { return scratch[worker].pack_scratch.rows; });
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that a query tile or the selector
@@ -311,7 +311,7 @@ class Pass {
     WorkerOf& worker = own.worker;
     QueryTileOf& query_tile = own.query_tiles[0];
     hook::begin(worker.variant, batch, true);
-    place(own, query_tile, batch, head, plan_.tile_heads, row, rows);
+    load(own, query_tile, batch, head, plan_.tile_heads, row, rows);
     query_tile.clear(worker.variant);
     const PackedKv<T, Packed> keys = store(batch, head);
     each_key_block(own, 1, [&](const Block&, Index first, Index last) {
@@ -329,7 +329,7 @@ class Pass {
                 head = tile_index % query_tiles * plan_.tile_heads;
     WorkerOf& worker = own.worker;
     hook::begin(worker.variant, batch, true);
-    place(own, query_tile, batch, head, plan_.tile_heads, 0, problem_.queries);
+    load(own, query_tile, batch, head, plan_.tile_heads, 0, problem_.queries);
     query_tile.clear(worker.variant, split == 0);
     const Index first_block = query_tile.key_range.first / Config::block_keys,
                 blocks = (query_tile.key_range.last + Config::block_keys - 1) / Config::block_keys -
@@ -346,7 +346,8 @@ class Pass {
   }
 
   /// Processes a partition of the heads of one batch entry, from the first row to the last.
-  void descend(WorkerScratch& own, Index task, const View<T, 4>& out, const View<T, 3>& lse) {
+  void attend_in_order(WorkerScratch& own, Index task, const View<T, 4>& out,
+                       const View<T, 3>& lse) {
     const Index batch = task / plan_.head_partitions, partition = task % plan_.head_partitions,
                 query_tiles = plan_.query_tiles,
                 from = query_tiles * partition / plan_.head_partitions,
@@ -362,11 +363,11 @@ class Pass {
                             : nullptr;
     for (Index row = 0; row < problem_.queries; row += plan_.block_rows) {
       const Index rows = std::min(plan_.block_rows, problem_.queries - row);
-      if (key_bias) drop(own, key_bias, batch, row, heads);
-      place_selector(own, batch, row, rows);
+      if (key_bias) prune(own, key_bias, batch, row, heads);
+      load_selector(own, batch, row, rows);
       for (Index s = from; s < to; ++s) {
         QueryTileOf& query_tile = own.query_tiles[s - from];
-        place(own, query_tile, batch, s * plan_.tile_heads, plan_.tile_heads, row, rows);
+        load(own, query_tile, batch, s * plan_.tile_heads, plan_.tile_heads, row, rows);
         query_tile.clear(worker.variant);
       }
       each_key_block(own, to - from, [&](const Block& selecting, Index first, Index last) {
@@ -434,11 +435,11 @@ class Pass {
 
   /// Runs before a row block: prunes the keys that are masked for good, of those in panels before
   /// the panel of its first row.
-  void drop(WorkerScratch& own, T* key_bias, Index batch, Index row, const Heads& heads) {
+  void prune(WorkerScratch& own, T* key_bias, Index batch, Index row, const Heads& heads) {
     const Index end = (problem_.position(batch, row)) / Config::panel_keys * Config::panel_keys;
-    if (!own.compacted.drop(end, key_bias, bounds_, batch, row / plan_.block_rows)) return;
+    if (!own.compacted.prune(end, key_bias, bounds_, batch, row / plan_.block_rows)) return;
     WorkStats& stats = own.worker.stats;
-    stats.dropped = std::max(stats.dropped, own.compacted.dropped());
+    stats.dropped = std::max(stats.dropped, own.compacted.pruned_weight());
     for (Index h = heads.first; h < heads.last; h += problem_.group() - h % problem_.group())
       pack_compacted(own, batch, h, heads);
     const Index selecting = hook::selecting_head(own.worker.variant);
