@@ -13,20 +13,20 @@ template <class T, class B>
 class KvPacker {
   using Config = TileConfig<T, B>;
   using Packed = typename Config::Packed;
-  using Room = PackScratch<T, Packed>;
+  using Scratch = PackScratch<T, Packed>;
   using Stored = RawKvBlock<T, Packed>;
 
  public:
   KvPacker() = default;
-  /// @param room  holds panel_keys tokens.
-  KvPacker(const StoredTensor<T>& k, const StoredTensor<T>& v, bool scales_values, const Room& room,
-           Arena& arena)
+  /// @param scratch  holds panel_keys tokens.
+  KvPacker(const StoredTensor<T>& k, const StoredTensor<T>& v, bool scales_values,
+           const Scratch& scratch, Arena& arena)
       : k_(k),
         v_(v),
         columns_(round_up(v.dim(3), simd::width<T>)),
         scales_values_(scales_values || v.has_scale()),
         copies_(needs_copy<Packed>(v, scales_values)),
-        room_(room) {
+        scratch_(scratch) {
     panels_ = arena.take<Packed>(Config::block_keys * simd::operands<Packed>(k.dim(3)));
     values_ = arena.take<Packed>(copies_ ? Config::block_keys / Config::numbers * columns_ : 0);
     finite_ = arena.take<std::uint8_t>(1);
@@ -53,13 +53,13 @@ class KvPacker {
                   .value_scale = scales_values_ ? value_scale : nullptr,
                   .key_groups = k_.group_scales(b, g, first),
                   .value_groups = v_.group_scales(b, g, first),
-                  .dot = k_.template by_rows<Packed>().dot,
-                  .add = v_.template by_rows<Packed>().add};
+                  .dot = k_.template row_functions<Packed>().dot,
+                  .add = v_.template row_functions<Packed>().add};
       return {first, last, nullptr, {}, stored_};
     }
     pack_panels(
         k_, b, g, first, round_up(keys, Config::panel_keys), Config::panel_keys,
-        [&](Index, Index, Index j) { return hook::key_factor(variant, T(1), b, g, j); }, room_,
+        [&](Index, Index, Index j) { return hook::key_factor(variant, T(1), b, g, j); }, scratch_,
         panels_, Config::numbers > 1 ? key_scale_ : nullptr);
     if constexpr (std::is_same_v<Packed, T>)
       if (!copies_) {
@@ -70,7 +70,7 @@ class KvPacker {
     *finite_ = pack_rows(
         v_, b, g, first, keys, columns_,
         [&](Index, Index, Index j) { return hook::value_factor(variant, T(1), b, g, j); },
-        room_.rows, values_);
+        scratch_.rows, values_);
     return {first,   last,
             panels_, {values_, columns_, finite_},
             nullptr, Config::numbers > 1 ? key_scale_ : nullptr};
@@ -80,7 +80,7 @@ class KvPacker {
   StoredTensor<T> k_, v_;
   Index columns_ = 0;
   bool scales_values_ = false, copies_ = false;
-  Room room_;
+  Scratch scratch_;
   Packed *panels_ = nullptr, *values_ = nullptr;
   T* key_scale_ = nullptr;  ///< [2][block_keys] scales of the keys, then of the values
   Stored* stored_ = nullptr;

@@ -62,17 +62,17 @@ struct PackScratch {
 /// r, and factor(r) scales them. Pairs are not scaled; their factors are written to `factors`.
 template <class T, class Packed, class RowOf, class Factor>
 void pack_panel(RowOf&& row, Index count, Index dim, Index width, Factor&& factor,
-                const PackScratch<T, Packed>& room, Packed* panel, T* factors) {
+                const PackScratch<T, Packed>& scratch, Packed* panel, T* factors) {
   if constexpr (simd::Operand<Packed>::numbers == 1) {
     simd::pack_panel(row, count, dim, width, factor, panel);
   } else {
     const Index pairs = simd::operands<Packed>(dim);
     for (Index r = 0; r < count; ++r) {
-      simd::pair_up(row(r), dim, room.pairs + r * pairs);
+      simd::pair_up(row(r), dim, scratch.pairs + r * pairs);
       factors[r] = factor(r);
     }
     std::fill(factors + count, factors + width, T(1));
-    simd::pack_panel([&](Index r) { return &room.pairs[r * pairs].bits; }, count, pairs, width,
+    simd::pack_panel([&](Index r) { return &scratch.pairs[r * pairs].bits; }, count, pairs, width,
                      [](Index) { return std::uint32_t(1); }, &panel->bits);
   }
 }
@@ -81,14 +81,14 @@ void pack_panel(RowOf&& row, Index count, Index dim, Index width, Factor&& facto
 /// zero padding after the last token. factor(batch, head, token) scales a token.
 template <class T, class Packed, class Factor>
 void pack_panels(const StoredTensor<T>& x, Index batch, Index head, Index first, Index block,
-                 Index width, Factor&& factor, const PackScratch<T, Packed>& room, Packed* panels,
-                 T* factors) {
+                 Index width, Factor&& factor, const PackScratch<T, Packed>& scratch,
+                 Packed* panels, T* factors) {
   const Index dim = x.dim(3), stride = x.in_place() ? x.stride(2) : dim;
   for (Index token = first; token < first + block; token += width) {
     const Index count = std::clamp<Index>(x.dim(2) - token, 0, width), at = token - first;
-    const T* rows = x.rows(batch, head, token, count, room.rows, stride);
+    const T* rows = x.rows(batch, head, token, count, scratch.rows, stride);
     pack_panel([&](Index r) { return rows + r * stride; }, count, dim, width,
-               [&](Index r) { return factor(batch, head, token + r); }, room,
+               [&](Index r) { return factor(batch, head, token + r); }, scratch,
                panels + at * simd::operands<Packed>(dim), factors ? factors + at : nullptr);
   }
 }
@@ -101,21 +101,21 @@ bool needs_copy(const StoredTensor<T>& x, bool scaled) {
 
 /// `count` rows of operands, rounded up to the number of rows that kernels read together.
 template <class Packed>
-constexpr Index whole_rows(Index count) {
+constexpr Index padded_rows(Index count) {
   return round_up(count, simd::Operand<Packed>::together);
 }
 /// Zero-fills the padding rows.
 template <class Packed>
-void end_rows(Packed* rows, Index count, Index columns) {
-  std::fill(rows + count * columns, rows + whole_rows<Packed>(count) * columns, Packed{});
+void zero_padding(Packed* rows, Index count, Index columns) {
+  std::fill(rows + count * columns, rows + padded_rows<Packed>(count) * columns, Packed{});
 }
 
 /// Packs tokens [first, first + count) of one head into rows; with pairs, a row holds two tokens.
-/// Returns true if every scaled number is finite. `room` holds two tokens of D numbers; it is
+/// Returns true if every scaled number is finite. `scratch` holds two tokens of D numbers; it is
 /// needed only for pairs of tokens that must be widened.
 template <class T, class Packed, class Factor>
 bool pack_rows(const StoredTensor<T>& x, Index batch, Index head, Index first, Index count,
-               Index columns, Factor&& factor, T* room, Packed* copy) {
+               Index columns, Factor&& factor, T* scratch, Packed* copy) {
   if constexpr (simd::Operand<Packed>::numbers == 1) {
     const T* rows = x.rows(batch, head, first, count, copy, columns);
     simd::pack_rows(
@@ -125,14 +125,14 @@ bool pack_rows(const StoredTensor<T>& x, Index batch, Index head, Index first, I
   } else {
     const Index dim = x.dim(3), stride = x.in_place() ? x.stride(2) : dim;
     for (Index r = 0; r < count; r += 2) {
-      const bool alone = r + 1 == count;
-      const T* rows = x.rows(batch, head, first + r, alone ? 1 : 2, room, stride);
-      simd::pair_rows(rows, factor(batch, head, first + r), alone ? nullptr : rows + stride,
-                      alone ? T(0) : factor(batch, head, first + r + 1), dim, columns,
+      const bool last = r + 1 == count;
+      const T* rows = x.rows(batch, head, first + r, last ? 1 : 2, scratch, stride);
+      simd::pair_rows(rows, factor(batch, head, first + r), last ? nullptr : rows + stride,
+                      last ? T(0) : factor(batch, head, first + r + 1), dim, columns,
                       copy + r / 2 * columns);
     }
     const Index pairs = simd::operands<Packed>(count);
-    end_rows(copy, pairs, columns);
+    zero_padding(copy, pairs, columns);
     return simd::all_finite(copy, columns, pairs, columns);
   }
 }
@@ -162,9 +162,9 @@ class PackedPanels {
 
   /// factor(batch, head, token) scales a token.
   template <class Factor>
-  void pack(Index task, Factor&& factor, const PackScratch<T, Packed>& room = {}) const {
+  void pack(Index task, Factor&& factor, const PackScratch<T, Packed>& scratch = {}) const {
     const Index head = task / blocks_ % x_.dim(1), batch = task / blocks_ / x_.dim(1);
-    pack_panels(x_, batch, head, task % blocks_ * block_, block_, width_, factor, room,
+    pack_panels(x_, batch, head, task % blocks_ * block_, block_, width_, factor, scratch,
                 panels_ + task * block_ * dim_, pairs ? factors_ + task * block_ : nullptr);
   }
 
@@ -198,7 +198,7 @@ class PackedRows {
         block_(block),
         blocks_((x.dim(2) + block - 1) / block),
         columns_(round_up(x.dim(3), simd::width<T>)),
-        head_rows_(whole_rows<Packed>(simd::operands<Packed>(x.dim(2)))),
+        head_rows_(padded_rows<Packed>(simd::operands<Packed>(x.dim(2)))),
         copies_(needs_copy<Packed>(x, scaled)) {
     finite_ = arena.take<std::uint8_t>(x.dim(0) * x.dim(1) * blocks_);
     if (copies_) rows_ = arena.take<Packed>(x.dim(0) * x.dim(1) * head_rows_ * columns_);
@@ -207,23 +207,25 @@ class PackedRows {
   Index tasks() const { return x_.dim(0) * x_.dim(1) * blocks_; }
   Index columns() const { return columns_; }
 
-  /// `room` is passed to pack_rows().
+  /// `scratch` is passed to pack_rows().
   template <class Factor>
-  void pack(Index task, Factor&& factor, T* room = nullptr) const {
-    const Index which = task / blocks_, head = which % x_.dim(1), batch = which / x_.dim(1),
-                first = task % blocks_ * block_, rows = std::min(block_, x_.dim(2) - first);
-    finite_[task] = copies_ ? pack_rows(x_, batch, head, first, rows, columns_, factor, room,
-                                        rows_ + (which * head_rows_ + first / numbers) * columns_)
-                            : simd::all_finite(x_.row(batch, head, first, nullptr), x_.stride(2),
-                                               rows, x_.dim(3));
+  void pack(Index task, Factor&& factor, T* scratch = nullptr) const {
+    const Index head_index = task / blocks_, head = head_index % x_.dim(1),
+                batch = head_index / x_.dim(1), first = task % blocks_ * block_,
+                rows = std::min(block_, x_.dim(2) - first);
+    finite_[task] =
+        copies_
+            ? pack_rows(x_, batch, head, first, rows, columns_, factor, scratch,
+                        rows_ + (head_index * head_rows_ + first / numbers) * columns_)
+            : simd::all_finite(x_.row(batch, head, first, nullptr), x_.stride(2), rows, x_.dim(3));
   }
 
   Rows<Packed> operator()(Index batch, Index head) const {
-    const Index which = batch * x_.dim(1) + head;
-    const std::uint8_t* finite = finite_ + which * blocks_;
+    const Index head_index = batch * x_.dim(1) + head;
+    const std::uint8_t* finite = finite_ + head_index * blocks_;
     if constexpr (std::is_same_v<Packed, T>)
       if (!copies_) return {x_.row(batch, head, 0, nullptr), x_.stride(2), finite};
-    return {rows_ + which * head_rows_ * columns_, columns_, finite};
+    return {rows_ + head_index * head_rows_ * columns_, columns_, finite};
   }
 
  private:

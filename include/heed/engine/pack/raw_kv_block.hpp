@@ -32,12 +32,12 @@ struct RawKvBlock {
                        Index count, Index dim, T* out, Index out_stride);
 
   /// Both functions, for tokens that are stored row by row.
-  struct ByRows {
+  struct RowFunctions {
     Dot dot = nullptr;
     Add add = nullptr;
   };
   template <class S>
-  static constexpr ByRows by_rows() {
+  static constexpr RowFunctions row_functions() {
     return {dot_rows<S>, add_rows<S>};
   }
 

@@ -11,7 +11,7 @@ namespace heed::inline HEED_ABI::detail {
 
 /// The properties of a storage type S after its type has been erased.
 template <class T>
-struct StoredAs {
+struct StorageTraits {
   using Pair = simd::Bfloat16Pair;
   using Read = void (*)(const void* from, Index stride, const T* scale, Index scale_stride,
                         Index count, Index dim, T* out, Index out_stride);
@@ -22,8 +22,8 @@ struct StoredAs {
   Index (*scales)(Index dim);  ///< how many scales a token has
   bool one_scale;              ///< all numbers of a token have the same scale
   Read read;                   ///< widens `count` tokens
-  typename RawKvBlock<T>::ByRows by_rows;
-  typename RawKvBlock<T, Pair>::ByRows pairs_by_rows;
+  typename RawKvBlock<T>::RowFunctions row_functions;
+  typename RawKvBlock<T, Pair>::RowFunctions pair_row_functions;
 };
 
 template <class S, class T>
@@ -34,23 +34,23 @@ void read_rows(const void* from, Index stride, const T* scale, Index scale_strid
                 scale ? scale + r * scale_stride : nullptr, out + r * out_stride);
 }
 template <class T, class S>
-constexpr typename RawKvBlock<T, simd::Bfloat16Pair>::ByRows pairs_by_rows() {
+constexpr typename RawKvBlock<T, simd::Bfloat16Pair>::RowFunctions pair_row_functions() {
   if constexpr (simd::multiplies_bfloat16 && is_bfloat16<S> && std::is_same_v<T, float>)
-    return RawKvBlock<T, simd::Bfloat16Pair>::template by_rows<S>();
+    return RawKvBlock<T, simd::Bfloat16Pair>::template row_functions<S>();
   else
     return {};
 }
 
 template <class T, class S>
-inline constexpr StoredAs<T> stored_as{
+inline constexpr StorageTraits<T> storage_traits{
     .in_place = std::is_same_v<S, T>,
     .unit_bytes = sizeof(S),
     .units = simd::units<S>,
     .scales = simd::scales<S>,
     .one_scale = simd::Codec<S>::group == simd::whole_token,
     .read = read_rows<S, T>,
-    .by_rows = RawKvBlock<T>::template by_rows<S>(),
-    .pairs_by_rows = pairs_by_rows<T, S>(),
+    .row_functions = RawKvBlock<T>::template row_functions<S>(),
+    .pair_row_functions = pair_row_functions<T, S>(),
 };
 
 /// A [B, G, N, D] tensor of T, of a 16-bit type or quantized, whose rows are read as T.
@@ -63,7 +63,7 @@ class StoredTensor {
     using S = ScalarOf<X>;
     const View<const S, 4> x(tensor);
     data_ = x.data(), dims_ = x.dims(), strides_ = x.strides(), units_ = dims_[3];
-    as_ = &stored_as<T, S>;
+    traits_ = &storage_traits<T, S>;
   }
   template <class S>
   requires StoredFor<Quantized<T, S>, T> StoredTensor(const Quantized<T, S>& x)  // NOLINT: implicit
@@ -71,8 +71,8 @@ class StoredTensor {
         dims_(x.numbers.dims()),
         strides_(x.numbers.strides()),
         units_(dims_[3]),
-        scale_(each_with_its_own(x.scale)),
-        as_(&stored_as<T, S>) {
+        scale_(with_groups(x.scale)),
+        traits_(&storage_traits<T, S>) {
     dims_[3] = x.dim;
   }
 
@@ -82,25 +82,25 @@ class StoredTensor {
   Index stride(std::size_t d) const { return strides_[d]; }
 
   /// True if the storage type is T. If not, rows() widens the rows.
-  bool in_place() const { return as_->in_place; }
+  bool in_place() const { return traits_->in_place; }
   /// The numbers of `count` tokens from token j on. They are stride(2) apart if in_place(); else
-  /// they are widened into `room`, `room_stride` apart.
-  const T* rows(Index b, Index g, Index j, Index count, T* room, Index room_stride) const {
+  /// they are widened into `scratch`, `scratch_stride` apart.
+  const T* rows(Index b, Index g, Index j, Index count, T* scratch, Index scratch_stride) const {
     if (in_place()) return static_cast<const T*>(stored(b, g, j));
-    as_->read(stored(b, g, j), strides_[2], count > 0 ? scales(b, g, j) : nullptr, scale_.stride(2),
-              count, dims_[3], room, room_stride);
-    return room;
+    traits_->read(stored(b, g, j), strides_[2], count > 0 ? scales(b, g, j) : nullptr,
+                  scale_.stride(2), count, dims_[3], scratch, scratch_stride);
+    return scratch;
   }
-  const T* row(Index b, Index g, Index j, T* room) const { return rows(b, g, j, 1, room, 0); }
+  const T* row(Index b, Index g, Index j, T* scratch) const { return rows(b, g, j, 1, scratch, 0); }
 
   /// The address of token j in its storage type.
   const void* stored(Index b, Index g, Index j) const {
     return static_cast<const std::byte*>(data_) +
-           as_->unit_bytes * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
+           traits_->unit_bytes * (b * strides_[0] + g * strides_[1] + j * strides_[2]);
   }
   /// The scale of a token; 1 if it has none or several.
   T scale(Index b, Index g, Index j) const { return has_scale() ? *scales(b, g, j) : T(1); }
-  bool has_scale() const { return as_->one_scale; }
+  bool has_scale() const { return traits_->one_scale; }
   /// The group scales of the tokens from token j on, if tokens have several scales.
   GroupScales<T> group_scales(Index b, Index g, Index j) const {
     return has_scale() || !scale_ ? GroupScales<T>{}
@@ -109,25 +109,25 @@ class StoredTensor {
   /// The functions that multiply the stored rows by operands of type Packed. Pairs multiply only
   /// bfloat16; the functions are null for other storage types.
   template <class Packed>
-  const auto& by_rows() const {
+  const auto& row_functions() const {
     if constexpr (std::is_same_v<Packed, T>)
-      return as_->by_rows;
+      return traits_->row_functions;
     else
-      return as_->pairs_by_rows;
+      return traits_->pair_row_functions;
   }
 
   /// @throws ShapeError if the numbers or scales do not match the dimensions; `name` is the name of
   ///     the tensor.
   void check(const char* name) const {
     const auto [batch, heads, tokens, dim] = dims_;
-    if (const Index wanted = as_->units(dim); units_ != wanted)
+    if (const Index wanted = traits_->units(dim); units_ != wanted)
       throw ShapeError("the numbers of ", name, " are ", Dims<4>{batch, heads, tokens, units_},
                        ", should be ", Dims<4>{batch, heads, tokens, wanted}, ": ", dim,
                        " numbers per token");
     const auto refuse = [&](const auto& given, const auto& wanted, const char* rule) {
       throw ShapeError("the scale of ", name, " is ", given, ", should be ", wanted, ": ", rule);
     };
-    const Index scales = as_->scales(dim);
+    const Index scales = traits_->scales(dim);
     const Dims<4> given = scale_.dims(), wanted{batch, heads, tokens, scales};
     if (has_scale()) {
       const Dims<3> one{given[0], given[1], given[2]}, token{batch, heads, tokens};
@@ -144,8 +144,8 @@ class StoredTensor {
   const T* scales(Index b, Index g, Index j) const {
     return scale_ ? scale_.row(b, g, j) : nullptr;
   }
-  static View<const T, 4> each_with_its_own(const View<const T, 4>& scale) { return scale; }
-  static View<const T, 4> each_with_its_own(const View<const T, 3>& scale) {
+  static View<const T, 4> with_groups(const View<const T, 4>& scale) { return scale; }
+  static View<const T, 4> with_groups(const View<const T, 3>& scale) {
     if (!scale) return {};
     const auto &dims = scale.dims(), &strides = scale.strides();
     return {scale.data(), {dims[0], dims[1], dims[2], 1}, {strides[0], strides[1], strides[2], 1}};
@@ -155,7 +155,7 @@ class StoredTensor {
   Dims<4> dims_{}, strides_{};
   Index units_ = 0;  ///< units per token that the caller gave
   View<const T, 4> scale_{};
-  const StoredAs<T>* as_ = &stored_as<T, T>;
+  const StorageTraits<T>* traits_ = &storage_traits<T, T>;
 };
 
 }  // namespace heed::inline HEED_ABI::detail

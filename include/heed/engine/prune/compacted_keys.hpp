@@ -80,7 +80,7 @@ class CompactedKeys {
     Packed* rows = values_ + slot * capacity_ / numbers * columns_;
     for (Index c = packed_ / numbers * numbers; c < count_; c += numbers)
       copy_row(values, c, rows + c / numbers * columns_);
-    end_rows(rows, simd::operands<Packed>(count_), columns_);
+    zero_padding(rows, simd::operands<Packed>(count_), columns_);
   }
   PackedKv<T, Packed> store(Index slot) const {
     return {panels_ + slot * capacity_ * dim_,

@@ -110,8 +110,8 @@ class Worker {
         simd::accumulate_seen<stride, 1>(count, p, v, values.stride, keys, state.columns, out,
                                          state.columns);
       else if constexpr (Config::matrix_tiles)
-        simd::accumulate_tiles(p, stride, v, values.stride, whole_rows<Packed>(keys), state.columns,
-                               out);
+        simd::accumulate_tiles(p, stride, v, values.stride, padded_rows<Packed>(keys),
+                               state.columns, out);
       else if (count == 1)
         sum(Int<1>(), Int<8>());
       else if (count <= Config::few_rows)

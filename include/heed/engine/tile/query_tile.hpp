@@ -101,15 +101,15 @@ struct QueryTile {
   }
 
   /// Packs the queries: row_of(row, r) points to the D numbers of row r of its group, and
-  /// factor(row) scales them. `room` holds one group.
+  /// factor(row) scales them. `scratch` holds one group.
   template <class RowOf, class Factor>
-  void pack(RowOf&& row_of, Factor&& factor, const PackScratch<T, Packed>& room = {}) {
+  void pack(RowOf&& row_of, Factor&& factor, const PackScratch<T, Packed>& scratch = {}) {
     if constexpr (!Config::matrix_tiles)
       for (Index g = 0; g < groups(); ++g) {
         const Index first = g * Config::group_rows;
         const Row* row = rows + first;
         pack_panel([&](Index r) { return row_of(row[r], r); }, group_count(g), dim,
-                   Index(Config::group_rows), [&](Index r) { return factor(row[r]); }, room,
+                   Index(Config::group_rows), [&](Index r) { return factor(row[r]); }, scratch,
                    own_queries_ + first * packed_dim(),
                    Config::numbers > 1 ? factors + first : nullptr);
       }
