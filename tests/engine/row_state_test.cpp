@@ -24,7 +24,7 @@ struct State : heed::detail::RowStates<T> {
   using Base = heed::detail::RowStates<T>;
 
   State() : Base(Base(1, heed::detail::round_up(numbers, simd::width<T>), memory())) {
-    this->clear(0);
+    this->reset(0);
   }
   /// A key of this score, as a forward pass would: the maximum is at least its score.
   void meet(double score, double value) {
@@ -66,7 +66,7 @@ TYPED_TEST(RowStates, OfRowsThatMetNoKeyAreZero) {
 TYPED_TEST(RowStates, MayBeginWithAScoreWithoutValue) {
   using T = TypeParam;
   State<T> state;
-  state.clear(0, T(3));
+  state.reset(0, T(3));
   EXPECT_NEAR(state.natural_lse(0), 3 * std::log(2.), tolerance<T>);
   state.meet(3, 8);
   EXPECT_NEAR(state.natural_lse(0), 4 * std::log(2.), tolerance<T>);

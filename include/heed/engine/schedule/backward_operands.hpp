@@ -79,8 +79,8 @@ class BackwardOperands {
 
   /// Sets the query tiles of one head, [row blocks], with their lse.
   template <class V>
-  void place(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
-    product_.place(variant, query_tiles, b, h);
+  void set_query_tiles(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
+    product_.set_query_tiles(variant, query_tiles, b, h);
     for (Index row = 0; row < problem_.queries; row += Config::block_rows, ++query_tiles)
       for (Index r = 0; r < Config::block_rows; ++r)
         if (r < query_tiles->count)

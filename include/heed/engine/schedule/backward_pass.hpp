@@ -186,7 +186,8 @@ class BackwardPass {
     WorkerOf& worker = own.worker;
     hook::begin(worker.variant, b, false);
     for (Index h = 0; h < task_heads_; ++h)
-      operands_.place(worker.variant, own.query_tiles + h * blocks_, b, g * task_heads_ + h);
+      operands_.set_query_tiles(worker.variant, own.query_tiles + h * blocks_, b,
+                                g * task_heads_ + h);
     for (Index first = 0; first < problem_.keys; first += Config::block_keys) {
       operands_.clear(own.grads);
       const KvTileGrad<T> keys = operands_.kv_tile_grad(own.grads, b, g, first);
@@ -225,12 +226,12 @@ class BackwardPass {
     Bound& variant = own.worker.variant;
     hook::begin(variant, b, false);
     for (Index h = 0; h < problem_.heads; ++h)
-      operands_.place(variant, own.query_tiles + h * blocks_, b, h);
+      operands_.set_query_tiles(variant, own.query_tiles + h * blocks_, b, h);
     const Index selecting = hook::selecting_head(variant);
     if (projection_)
-      projection_.place(variant, own.selectors, b, selecting);
+      projection_.set_query_tiles(variant, own.selectors, b, selecting);
     else
-      operands_.place(variant, own.selectors, b, selecting);
+      operands_.set_query_tiles(variant, own.selectors, b, selecting);
     own.key_bias = prunes_ && values_are_finite(b)
                        ? hook::monotone_key_bias(variant, bounds_.least())
                        : nullptr;

@@ -67,7 +67,7 @@ class Pass {
       options.executor(plan_.tasks, [&](Index task, Index) {
         QueryTileOf& all = partial_tiles_[task * plan_.kv_splits];
         for (Index split = 1; split < plan_.kv_splits; ++split)
-          all.add(partial_tiles_[task * plan_.kv_splits + split]);
+          all.merge(partial_tiles_[task * plan_.kv_splits + split]);
         all.finish(out, lse);
       });
     } else {
@@ -216,7 +216,7 @@ class Pass {
   void load(WorkerScratch& own, QueryTileOf& query_tile, Index batch, Index head, Index heads,
             Index row, Index rows) {
     const Bound& variant = own.worker.variant;
-    query_tile.place(problem_, variant, batch, head, heads, row, rows);
+    query_tile.set_rows(problem_, variant, batch, head, heads, row, rows);
     query_tile.pack(
         [&](const Row& r, Index i) {
           return q_.row(r.batch, r.head, r.index, own.pack_scratch.rows + i * problem_.dim);
@@ -230,7 +230,7 @@ class Pass {
     if (!projects()) return load(own, own.selector, batch, head, 1, row, rows);
     const View<const T, 3>& q = projection_.queries;
     const T scale = simd::log2e<T> / std::sqrt(T(q.dim(2)));
-    own.selector.place(problem_, own.worker.variant, batch, head, 1, row, rows);
+    own.selector.set_rows(problem_, own.worker.variant, batch, head, 1, row, rows);
     own.selector.pack([&](const Row& r, Index) { return q.row(r.batch, r.index); },
                       [&](const Row&) { return scale; }, own.pack_scratch);
   }
@@ -312,7 +312,7 @@ class Pass {
     QueryTileOf& query_tile = own.query_tiles[0];
     hook::begin(worker.variant, batch, true);
     load(own, query_tile, batch, head, plan_.tile_heads, row, rows);
-    query_tile.clear(worker.variant);
+    query_tile.reset(worker.variant);
     const PackedKv<T, Packed> keys = store(batch, head);
     each_key_block(own, 1, [&](const Block&, Index first, Index last) {
       worker.attend(query_tile, WorkerOf::block(keys, first, last));
@@ -330,7 +330,7 @@ class Pass {
     WorkerOf& worker = own.worker;
     hook::begin(worker.variant, batch, true);
     load(own, query_tile, batch, head, plan_.tile_heads, 0, problem_.queries);
-    query_tile.clear(worker.variant, split == 0);
+    query_tile.reset(worker.variant, split == 0);
     const Index first_block = query_tile.key_range.first / Config::block_keys,
                 blocks = (query_tile.key_range.last + Config::block_keys - 1) / Config::block_keys -
                          first_block,
@@ -368,7 +368,7 @@ class Pass {
       for (Index s = from; s < to; ++s) {
         QueryTileOf& query_tile = own.query_tiles[s - from];
         load(own, query_tile, batch, s * plan_.tile_heads, plan_.tile_heads, row, rows);
-        query_tile.clear(worker.variant);
+        query_tile.reset(worker.variant);
       }
       each_key_block(own, to - from, [&](const Block& selecting, Index first, Index last) {
         scan(own, selecting, projects());

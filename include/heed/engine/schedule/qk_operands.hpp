@@ -61,11 +61,11 @@ class QkOperands {
   /// Sets the query tiles of one head, [row blocks]. A projection's tiles have the rows of the
   /// selecting head.
   template <class V>
-  void place(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
+  void set_query_tiles(const V& variant, QueryTile<T, B>* query_tiles, Index b, Index h) const {
     const T* queries = queries_(b, heads_ > 1 ? h : 0);
     for (Index row = 0; row < problem_.queries; row += Config::block_rows, ++query_tiles) {
-      query_tiles->place(problem_, variant, b, h, 1, row,
-                         std::min(Config::block_rows, problem_.queries - row));
+      query_tiles->set_rows(problem_, variant, b, h, 1, row,
+                            std::min(Config::block_rows, problem_.queries - row));
       query_tiles->queries = queries + row * dim_;
     }
   }

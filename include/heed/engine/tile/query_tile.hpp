@@ -67,8 +67,8 @@ struct QueryTile {
 
   /// Sets the rows of the tile, and the key ranges that they see under the variant.
   template <class V>
-  void place(const Problem& p, const V& variant, Index batch, Index head0, Index head_count,
-             Index row0, Index row_count) {
+  void set_rows(const Problem& p, const V& variant, Index batch, Index head0, Index head_count,
+                Index row0, Index row_count) {
     count = head_count * row_count;
     head = head0, heads = head_count, first_row = row0;
     key_range = {p.keys, 0};
@@ -118,19 +118,19 @@ struct QueryTile {
 
   /// Resets the softmax states. If `with_sinks`, each state starts with the sink of its head.
   template <class V>
-  void clear(const V& variant, bool with_sinks = true) {
+  void reset(const V& variant, bool with_sinks = true) {
     const Index padded = groups() * Config::group_rows;
     for (Index r = 0; r < padded; ++r) {
       const T sink = hook::sink(variant, masked<T>, rows[r].batch, rows[r].head);
       if (with_sinks && sink > masked_below<T>)
-        state.clear(r, sink * simd::log2e<T>);
+        state.reset(r, sink * simd::log2e<T>);
       else
-        state.clear(r);
+        state.reset(r);
     }
   }
 
   /// Merges the states of another tile, of the same rows and other keys.
-  void add(const QueryTile& other) {
+  void merge(const QueryTile& other) {
     for (Index r = 0; r < count; ++r) state.merge(r, other.state);
   }
 

@@ -61,14 +61,14 @@ struct RowStates {
   }
 
   /// Resets a row to the state of no key.
-  void clear(Index row) {
+  void reset(Index row) {
     std::fill_n(out + row * columns, columns, T(0));
     std::fill_n(sum + row * simd::width<T>, simd::width<T>, T(0));
     max[row] = no_maximum<T>;
   }
   /// Resets a row to the state of one key with this score and without a value: a sink.
-  void clear(Index row, T score) {
-    clear(row);
+  void reset(Index row, T score) {
+    reset(row);
     max[row] = score;
     sum[row * simd::width<T>] = T(1);
   }
