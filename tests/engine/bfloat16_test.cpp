@@ -295,7 +295,7 @@ TEST(Bfloat16Choice, IsTheFastestOnThisProcessor) {
   const bool tiles = cpuinfo_says("flags", "amx_bf16") && simd::multiplies_tiles;
   for (const Index queries : {13, 2048})
     EXPECT_EQ(fastest_bfloat16(queries), tiles ? Bfloat16::tiles : few);
-  EXPECT_EQ(made_by_intel(), intel);
+  EXPECT_EQ(is_intel(), intel);
 }
 
 /// Queries of bfloat16 beside keys or values that are not are widened.

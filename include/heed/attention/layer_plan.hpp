@@ -85,7 +85,7 @@ class LayerPlan {
   /// @throws ValueError if `tokens` is below 1 or above 2^61, or if the span is out of its domain.
   template <class Span>
   double cost_ratio(const Span& span, Index tokens) const {
-    if (tokens < 1 || tokens > detail::farthest_position)
+    if (tokens < 1 || tokens > detail::max_position)
       throw ValueError("cost_ratio of ", tokens, " tokens");
     span.check({});
     const double full = double(full_layers()), all = double(layers());
@@ -94,8 +94,8 @@ class LayerPlan {
 
  private:
   static Index count(Index layers) {
-    if (layers < 1 || layers > detail::most_layers)
-      throw ValueError("a plan of ", layers, " layers: must be 1 … ", detail::most_layers);
+    if (layers < 1 || layers > detail::max_layers)
+      throw ValueError("a plan of ", layers, " layers: must be 1 … ", detail::max_layers);
     return layers;
   }
   template <class Pick>

@@ -114,11 +114,11 @@ double memory_loss(const Layers& memory, const View<const std::int64_t, 1>& leng
   };
   for (std::size_t l = 0; l < layers; ++l) {
     const detail::Layout gradient = of_gradient(l);
-    detail::expect_apart(gradient);
-    detail::expect_apart(gradient, of_lengths);
+    detail::expect_disjoint(gradient);
+    detail::expect_disjoint(gradient, of_lengths);
     for (std::size_t m = 0; m < layers; ++m) {
-      detail::expect_apart(gradient, of_memory(m));
-      if (m < l) detail::expect_apart(gradient, of_gradient(m));
+      detail::expect_disjoint(gradient, of_memory(m));
+      if (m < l) detail::expect_disjoint(gradient, of_gradient(m));
     }
     detail::check_memory_loss(View<const T, 2>(memory[l]), dims, lengths, options);
     expect_dims("memory_loss: a layer's gradient", View<T, 2>(grad_memory[l]).dims(), dims,

@@ -20,14 +20,14 @@ namespace heed::inline HEED_ABI::detail {
 
 /// The largest size of a tensor or buffer: 2^56 − 1 bytes, the size of the largest user address
 /// spaces. Products of it with the small constants of the library stay within 64 bits.
-inline constexpr Index most_bytes = std::numeric_limits<Index>::max() >> 7;
+inline constexpr Index max_bytes = std::numeric_limits<Index>::max() >> 7;
 
 /// Positions lie in −2^61 … 2^61, so that sums and differences of a few positions stay within 64
 /// bits.
-inline constexpr Index farthest_position = std::numeric_limits<Index>::max() / 4;
+inline constexpr Index max_position = std::numeric_limits<Index>::max() / 4;
 
 /// The largest number of layers of a model.
-inline constexpr Index most_layers = Index(1) << 20;
+inline constexpr Index max_layers = Index(1) << 20;
 
 // ---- numbers
 
@@ -53,14 +53,14 @@ inline void expect_within(const char* what, double x, double least, double most)
 
 /// @throws ValueError unless the positions [first, first + rows) all lie within the limit.
 inline void expect_positions(const char* what, Index first, Index rows) {
-  if (first < -farthest_position || first > farthest_position - rows)
+  if (first < -max_position || first > max_position - rows)
     throw ValueError(what, " is ", first, " and there are ", rows, " rows: positions lie in ",
-                     -farthest_position, " … ", farthest_position);
+                     -max_position, " … ", max_position);
 }
 
-/// a · b, or most_bytes + 1 if the product exceeds most_bytes. Neither factor may be negative.
+/// a · b, or max_bytes + 1 if the product exceeds max_bytes. Neither factor may be negative.
 constexpr Index product_of(Index a, Index b) {
-  return b != 0 && a > most_bytes / b ? most_bytes + 1 : a * b;
+  return b != 0 && a > max_bytes / b ? max_bytes + 1 : a * b;
 }
 template <class... More>
 constexpr Index product_of(Index a, Index b, More... more) {
@@ -84,7 +84,7 @@ struct Layout {
     return std::any_of(dims.data(), dims.data() + rank, [](Index n) { return n == 0; });
   }
   /// True if both describe the same numbers at the same addresses.
-  bool is(const Layout& o) const {
+  bool same_as(const Layout& o) const {
     if (data != o.data || number_bytes != o.number_bytes || rank != o.rank) return false;
     for (std::size_t d = 0; d < rank; ++d)
       if (dims[d] != o.dims[d] || (dims[d] > 1 && strides[d] != o.strides[d])) return false;
@@ -95,26 +95,26 @@ struct Layout {
 /// Checks one tensor by itself, and sets its first and last byte.
 /// @throws ShapeError if a size is negative or the tensor exceeds the address space; ValueError if
 ///     a tensor that is not empty has null or misaligned data.
-inline void check_alone(Layout& x) {
+inline void check_layout(Layout& x) {
   Index bytes = x.number_bytes;
   for (Index n : x.sizes()) {
     if (n < 0) throw ShapeError(x.what, " is ", x.sizes(), ": no size may be negative");
     bytes = product_of(bytes, std::max<Index>(n, 1));
   }
-  if (bytes > most_bytes)
-    throw ShapeError(x.what, " is ", x.sizes(), ": that is more than ", most_bytes,
+  if (bytes > max_bytes)
+    throw ShapeError(x.what, " is ", x.sizes(), ": that is more than ", max_bytes,
                      " bytes, which no memory holds");
   if (x.is_empty()) return;
   Index below = 0, above = 0;
   for (std::size_t d = 0; d < x.rank; ++d) {
     if (x.dims[d] == 1) continue;
     const bool down = x.strides[d] < 0;
-    const Index step = x.strides[d] < -most_bytes ? most_bytes : std::abs(x.strides[d]);
-    Index& reach = down ? below : above;
-    reach = std::min(reach + product_of(x.number_bytes, x.dims[d] - 1, step), most_bytes + 1);
+    const Index step = x.strides[d] < -max_bytes ? max_bytes : std::abs(x.strides[d]);
+    Index& extent = down ? below : above;
+    extent = std::min(extent + product_of(x.number_bytes, x.dims[d] - 1, step), max_bytes + 1);
   }
   const std::uintptr_t most = std::numeric_limits<std::uintptr_t>::max();
-  if (below + above + x.number_bytes > most_bytes ||
+  if (below + above + x.number_bytes > max_bytes ||
       (x.data != 0 &&
        (std::uintptr_t(below) > x.data || std::uintptr_t(above + x.number_bytes) > most - x.data)))
     throw ShapeError(x.what, " is ", x.sizes(), " with strides ", x.steps(),
@@ -135,12 +135,12 @@ Layout layout_of(const char* what, const View<T, Rank>& x) {
   layout.number_bytes = sizeof(T), layout.alignment = alignof(T), layout.rank = Rank;
   for (std::size_t d = 0; d < Rank; ++d) layout.dims[d] = x.dim(d), layout.strides[d] = x.stride(d);
   layout.first = layout.last = 0;
-  check_alone(layout);
+  check_layout(layout);
   return layout;
 }
 
 /// The set of sums Σ x_i · step_i with 0 ≤ x_i ≤ most_i: the differences of two addresses.
-class Sums {
+class AddressSums {
  public:
   /// Adds a term; neither argument may be negative. Terms with equal steps are merged.
   void add(Index step, Index most) {
@@ -156,21 +156,21 @@ class Sums {
   }
   /// True if one of the sums lies in [low, high], and also if the search takes too long. Strides of
   /// a tensor usually nest, and then the search takes a few steps per dimension.
-  bool meet(Index low, Index high) {
+  bool intersects(Index low, Index high) {
     rest_[count_] = 0;
     for (std::size_t t = count_; t-- > 0;)
       rest_[t] = rest_[t + 1] + terms_[t].step * terms_[t].most;
     steps_left_ = 4096;
-    return meet_from(0, low, high);
+    return intersects_from(0, low, high);
   }
 
  private:
-  bool meet_from(std::size_t t, Index low, Index high) {
+  bool intersects_from(std::size_t t, Index low, Index high) {
     if (high < 0 || low > rest_[t]) return false;
     if (low <= 0 || high >= rest_[t] || --steps_left_ < 0) return true;
     const auto& [step, most] = terms_[t];  // exists: without a term t, rest_[t] is 0
     for (Index x = std::min(most, high / step); x >= 0 && low - x * step <= rest_[t + 1]; --x)
-      if (meet_from(t + 1, low - x * step, high - x * step)) return true;
+      if (intersects_from(t + 1, low - x * step, high - x * step)) return true;
     return false;
   }
 
@@ -191,7 +191,7 @@ inline bool overlaps_itself(const Layout& x) {
     if (x.dims[d] == 1) continue;
     const Index step = std::abs(x.strides[d]) * x.number_bytes;
     if (step == 0) return true;
-    Sums sums;
+    AddressSums sums;
     sums.add(step, x.dims[d] - 2);
     Index least = step;
     for (std::size_t e = d + 1; e < x.rank; ++e) {
@@ -199,7 +199,7 @@ inline bool overlaps_itself(const Layout& x) {
       sums.add(other, 2 * most);
       least -= other * most;
     }
-    if (sums.meet(1 - x.number_bytes - least, x.number_bytes - 1 - least)) return true;
+    if (sums.intersects(1 - x.number_bytes - least, x.number_bytes - 1 - least)) return true;
   }
   return false;
 }
@@ -208,24 +208,24 @@ inline bool overlaps_itself(const Layout& x) {
 inline bool overlap(const Layout& a, const Layout& b) {
   if (a.is_empty() || b.is_empty() || a.first > b.last || b.first > a.last) return false;
   // The sums count upwards from the lowest number of a, and downwards from the highest of b.
-  Sums sums;
+  AddressSums sums;
   const auto add = [&](const Layout& x) {
     for (std::size_t d = 0; d < x.rank; ++d)
       if (x.dims[d] > 1) sums.add(std::abs(x.strides[d]) * x.number_bytes, x.dims[d] - 1);
   };
   add(a), add(b);
-  const Index apart = Index(b.last - std::uintptr_t(b.number_bytes - 1) - a.first);
-  return sums.meet(apart - a.number_bytes + 1, apart + b.number_bytes - 1);
+  const Index distance = Index(b.last - std::uintptr_t(b.number_bytes - 1) - a.first);
+  return sums.intersects(distance - a.number_bytes + 1, distance + b.number_bytes - 1);
 }
 
 /// @throws ShapeError if numbers of a tensor that is written overlap one another.
-inline void expect_apart(const Layout& to) {
+inline void expect_disjoint(const Layout& to) {
   if (overlaps_itself(to))
     throw ShapeError(to.what, " is ", to.sizes(), " with strides ", to.steps(),
                      ": its own numbers overlap, but each is written");
 }
 /// @throws ShapeError if a tensor that is written overlaps the other tensor.
-inline void expect_apart(const Layout& to, const Layout& other) {
+inline void expect_disjoint(const Layout& to, const Layout& other) {
   if (overlap(to, other))
     throw ShapeError(to.what, " overlaps ", other.what, ": ", to.what, " is ", to.sizes(),
                      " with strides ", to.steps(), ", ", other.what, " is ", other.sizes(),
@@ -242,13 +242,13 @@ class CallTensors {
   void reads(const char* what, const View<T, Rank>& x) {
     add(layout_of(what, x), false, {});
   }
-  /// @param may_be  names of tensors added before, with any of which this one may be identical.
+  /// @param may_alias  names of tensors added before, with any of which this one may be identical.
   /// @throws ShapeError, ValueError
   template <class T, std::size_t Rank>
   void writes(const char* what, const View<T, Rank>& x,
-              std::initializer_list<const char*> may_be = {}) {
+              std::initializer_list<const char*> may_alias = {}) {
     static_assert(!std::is_const_v<T>);
-    add(layout_of(what, x), true, may_be);
+    add(layout_of(what, x), true, may_alias);
   }
 
  private:
@@ -257,20 +257,20 @@ class CallTensors {
     bool written;
   };
 
-  void add(const Layout& x, bool written, std::initializer_list<const char*> may_be) {
+  void add(const Layout& x, bool written, std::initializer_list<const char*> may_alias) {
     if (x.is_empty()) return;
-    if (written) expect_apart(x);
+    if (written) expect_disjoint(x);
     for (int i = 0; i < count_; ++i) {
       const Layout& other = named_[std::size_t(i)].layout;
       if (!written && !named_[std::size_t(i)].written) continue;
-      const bool may_be_it = std::any_of(may_be.begin(), may_be.end(), [&](const char* name) {
+      const bool allowed = std::any_of(may_alias.begin(), may_alias.end(), [&](const char* name) {
         return std::strcmp(name, other.what) == 0;
       });
-      if (may_be_it && x.is(other)) continue;
+      if (allowed && x.same_as(other)) continue;
       if (written)
-        expect_apart(x, other);
+        expect_disjoint(x, other);
       else
-        expect_apart(other, x);
+        expect_disjoint(other, x);
     }
     if (count_ == int(named_.size()))
       throw ShapeError("a call names at most ", named_.size(), " tensors; ", x.what,
@@ -289,8 +289,8 @@ void reads(CallTensors* call, const char* what, const View<T, Rank>& x) {
 }
 template <class T, std::size_t Rank>
 void writes(CallTensors* call, const char* what, const View<T, Rank>& x,
-            std::initializer_list<const char*> may_be = {}) {
-  if (call) call->writes(what, x, may_be);
+            std::initializer_list<const char*> may_alias = {}) {
+  if (call) call->writes(what, x, may_alias);
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -95,9 +95,9 @@ const char* name_of_level(int level, arch::List<Archs...>) {
   return name;
 }
 
-/// The best of Archs up to the level `offered`, or exactly the one that `asked` names.
+/// The best of Archs up to the level `supported`, or exactly the one that `requested` names.
 template <class Table, class... Archs>
-Kernels<Table> choose(arch::List<Archs...> compiled, int offered, const char* asked) {
+Kernels<Table> choose(arch::List<Archs...> compiled, int supported, const char* requested) {
   struct Candidate {
     const char* name;
     int level;
@@ -106,19 +106,19 @@ Kernels<Table> choose(arch::List<Archs...> compiled, int offered, const char* as
   static constexpr Candidate candidates[] = {
       {Archs::name, Archs::level, arch::table_for<Table, Archs>}...};
   const Candidate* best = nullptr;
-  for (const Candidate& one : candidates)
-    if (asked ? std::strcmp(one.name, asked) == 0
-              : one.level <= offered && (!best || one.level > best->level))
-      best = &one;
-  const char* processor = name_of_level(offered, arch::Family());
-  if (asked && !best)
-    throw ValueError("HEED_ARCH is ", asked, ", the kernels are compiled for ",
+  for (const Candidate& candidate : candidates)
+    if (requested ? std::strcmp(candidate.name, requested) == 0
+                  : candidate.level <= supported && (!best || candidate.level > best->level))
+      best = &candidate;
+  const char* processor = name_of_level(supported, arch::Family());
+  if (requested && !best)
+    throw ValueError("HEED_ARCH is ", requested, ", the kernels are compiled for ",
                      names(compiled).c_str());
   if (!best)
     throw ValueError("the kernels are compiled for ", names(compiled).c_str(),
                      ", this processor offers ", processor);
-  if (best->level > offered)
-    throw ValueError("HEED_ARCH is ", asked, ", this processor offers ", processor);
+  if (best->level > supported)
+    throw ValueError("HEED_ARCH is ", requested, ", this processor offers ", processor);
   return {best->table(), best->name};
 }
 
@@ -134,8 +134,9 @@ template <class Table, class Archs = arch::Compiled>
 Kernels<Table> dispatch() {
   static_assert(!std::is_void_v<Archs>,
                 "heed: heed::dispatch is called in a target without heed_add_kernels");
-  const char* asked = std::getenv("HEED_ARCH");
-  return detail::choose<Table>(Archs(), offered_level(), asked && *asked ? asked : nullptr);
+  const char* requested = std::getenv("HEED_ARCH");
+  return detail::choose<Table>(Archs(), offered_level(),
+                               requested && *requested ? requested : nullptr);
 }
 
 }  // namespace heed::inline HEED_ABI

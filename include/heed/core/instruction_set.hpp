@@ -103,13 +103,13 @@ struct Cpuid {
 };
 
 /// True if the system saves these parts of the registers on a context switch, according to XCR0.
-inline bool system_saves(unsigned parts) {
+inline bool system_preserves(unsigned parts) {
   unsigned low = 0, high = 0;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (low & parts) == parts;
 }
 
-inline int ask_processor() {
+inline int detect_level() {
   const auto has = [](unsigned word, unsigned bits) { return (word & bits) == bits; };
   constexpr unsigned ymm = 0x6, zmm = 0xe6;  // xmm and ymm; these, mask and zmm registers
   const Cpuid basic(1), more(7), extended(0x80000001);
@@ -121,33 +121,33 @@ inline int ask_processor() {
   // Without OSXSAVE, xgetbv is an illegal instruction; so test that bit first.
   if (!has(basic.ecx, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C | bit_MOVBE) ||
       !has(more.ebx, bit_AVX2 | bit_BMI | bit_BMI2) || !has(extended.ecx, bit_LZCNT) ||
-      !system_saves(ymm))
+      !system_preserves(ymm))
     return 2;
   if (!has(more.ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL) ||
-      !system_saves(zmm))
+      !system_preserves(zmm))
     return 3;
   // A subleaf beyond the last one has unspecified contents; eax holds the index of the last.
   constexpr unsigned avx512_bf16 = 1u << 5;
   return more.eax >= 1 && has(Cpuid(7, 1).eax, avx512_bf16) ? 5 : 4;
 }
 
-inline bool ask_whether_intel() {
+inline bool detect_intel() {
   const Cpuid vendor(0);
   return vendor.ebx == signature_INTEL_ebx && vendor.ecx == signature_INTEL_ecx &&
          vendor.edx == signature_INTEL_edx;
 }
 
-inline bool ask_whether_amx_bf16() {
+inline bool detect_amx_bf16() {
   constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
   return (Cpuid(7).edx & (amx_bf16 | amx_tile)) == (amx_bf16 | amx_tile);
 }
 
 #else
 
-inline int ask_processor() {
+inline int detect_level() {
   return 1;
 }
-inline bool ask_whether_intel() {
+inline bool detect_intel() {
   return false;
 }
 
@@ -157,13 +157,13 @@ inline bool ask_whether_intel() {
 
 /// The highest level that both the processor and the operating system support.
 inline int offered_level() {
-  static const int level = detail::ask_processor();
+  static const int level = detail::detect_level();
   return level;
 }
 
 /// The speed of VDPBF16PS differs between vendors, see Bfloat16.
-inline bool made_by_intel() {
-  static const bool yes = detail::ask_whether_intel();
+inline bool is_intel() {
+  static const bool yes = detail::detect_intel();
   return yes;
 }
 

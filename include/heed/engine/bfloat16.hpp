@@ -21,7 +21,7 @@ namespace detail {
 /// VDPBF16PS takes 0.5 times the time of float on AMD Zen 4, and 1.5 times on Intel, where its
 /// throughput is a quarter. Unknown vendors are treated as AMD.
 inline Bfloat16 fastest_without_tiles() {
-  return simd::multiplies_bfloat16 && !made_by_intel() ? Bfloat16::pairs : Bfloat16::widened;
+  return simd::multiplies_bfloat16 && !is_intel() ? Bfloat16::pairs : Bfloat16::widened;
 }
 /// The requested instructions, or the fastest others if this build or processor lacks them.
 inline Bfloat16 available(Bfloat16 asked) {

@@ -58,8 +58,8 @@ inline constexpr Index most_search_steps = Index(1) << 20;
 /// @param distance  distance from the first budget to the last, in tokens.
 inline void check_search(Index layers, Index from, Index step, Index distance, double target) {
   if (layers < 1) throw ValueError("budget search: there are no layers");
-  if (layers > most_layers)
-    throw ValueError("budget search: there are ", layers, " layers, must be at most ", most_layers);
+  if (layers > max_layers)
+    throw ValueError("budget search: there are ", layers, " layers, must be at most ", max_layers);
   if (from < 1 || step < 1)
     throw ValueError("budget search: budgets of ", from, " in steps of ", step,
                      ", both must be at least 1");

@@ -298,17 +298,17 @@ class KvBuffer {
   /// @throws ValueError if all sequences, or one token of each, exceed any machine's memory.
   void check_bytes() const {
     const KvShape& s = shape_;
-    const Index numbers = std::min(s.dim, detail::most_bytes) +
-                          std::min(s.value_dim, detail::most_bytes) + simd::width<T>,
-                slots = std::min(options_.budget.value_or(0), detail::most_bytes) +
+    const Index numbers = std::min(s.dim, detail::max_bytes) +
+                          std::min(s.value_dim, detail::max_bytes) + simd::width<T>,
+                slots = std::min(options_.budget.value_or(0), detail::max_bytes) +
                         Tile::block_rows + 4 * Tile::panel_keys,
                 of_slot = Index(sizeof(KvSequence<T, S>)) +
                           detail::product_of(s.key_heads, numbers, Index(sizeof(S)));
-    if (detail::product_of(s.batch, slots, of_slot) > detail::most_bytes ||
-        detail::product_of(s.batch, s.heads, numbers, Index(sizeof(T))) > detail::most_bytes)
+    if (detail::product_of(s.batch, slots, of_slot) > detail::max_bytes ||
+        detail::product_of(s.batch, s.heads, numbers, Index(sizeof(T))) > detail::max_bytes)
       throw ValueError("KvBuffer: batch ", s.batch, ", heads ", s.heads, ", key_heads ",
                        s.key_heads, ", dim ", s.dim, ", value_dim ", s.value_dim, ", budget ",
-                       options_.budget.value_or(0), " take more than ", detail::most_bytes,
+                       options_.budget.value_or(0), " take more than ", detail::max_bytes,
                        " bytes, which no memory holds");
   }
 

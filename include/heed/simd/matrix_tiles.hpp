@@ -30,7 +30,7 @@ inline constexpr bool multiplies_tiles = true;
 /// if a smaller stack exists.
 inline bool offers_tiles() {
   constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
-  static const bool offered = heed::detail::ask_whether_amx_bf16() &&
+  static const bool offered = heed::detail::detect_amx_bf16() &&
                               syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
   return offered;
 }
