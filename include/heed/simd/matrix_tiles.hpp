@@ -35,7 +35,7 @@ inline bool offers_tiles() {
   return offered;
 }
 
-static_assert(Operand<Bfloat16Pair>::together == tile_rows);
+static_assert(Operand<Bfloat16Pair>::value_row_multiple == tile_rows);
 
 namespace detail {
 
@@ -58,10 +58,10 @@ class MatrixTiles {
       shapes.row_bytes[tile] = std::uint16_t(columns * Index(sizeof(Bfloat16Pair)));
     };
     for (int tile = 0; tile < 5; ++tile) shape(tile, tile_rows, tile_rows);
-    const Index rest = operands % tile_rows == 0 ? tile_rows : operands % tile_rows;
-    shape(5, tile_rows, rest);
-    shape(6, rest, tile_rows);
-    shape(7, rest, tile_rows);
+    const Index tail = operands % tile_rows == 0 ? tile_rows : operands % tile_rows;
+    shape(5, tile_rows, tail);
+    shape(6, tail, tile_rows);
+    shape(7, tail, tile_rows);
     asm volatile("" : "+m"(shapes));  // in memory: see compiler_barrier()
     _tile_loadconfig(&shapes);
   }

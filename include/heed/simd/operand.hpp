@@ -50,7 +50,7 @@ struct Operand {
   using Sum = T;
   using Register = Batch<T>;
   static constexpr Index numbers = 1;
-  static constexpr Index together = 1;  ///< packed V has a multiple of this many rows
+  static constexpr Index value_row_multiple = 1;  ///< packed V has a multiple of this many rows
 
   HEED_INLINE static Register load(const T* p) { return simd::load(p); }
   HEED_INLINE static Register broadcast(T x) { return Register(x); }
@@ -123,7 +123,7 @@ struct Operand<Bfloat16Pair> {
   using Sum = float;
   using Register = __m512i;
   static constexpr Index numbers = 2;
-  static constexpr Index together = 16;  ///< tile_rows of matrix_tiles.hpp
+  static constexpr Index value_row_multiple = 16;  ///< tile_rows of matrix_tiles.hpp
 
   HEED_INLINE static Register load(const Bfloat16Pair* p) { return _mm512_loadu_si512(p); }
   HEED_INLINE static Register broadcast(Bfloat16Pair x) { return _mm512_set1_epi32(int(x.bits)); }

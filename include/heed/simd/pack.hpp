@@ -89,7 +89,7 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
   static_assert(sizeof(T) > 1, "numbers of one byte have no exponent here: ask their codec");
   // 16-bit numbers are loaded in pairs; the exponents of the two halves are tested separately.
   constexpr bool pairs = std::is_same_v<T, Bfloat16Pair>, by_twos = pairs || sizeof(T) == 2;
-  constexpr Index together = by_twos && !pairs ? 2 : 1;
+  constexpr Index numbers_per_word = by_twos && !pairs ? 2 : 1;
   using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
   constexpr Bits exponent = pairs || is_bfloat16<T> ? 0x7f80
                             : is_binary16<T>        ? 0x7c00
@@ -106,10 +106,11 @@ bool all_finite(const T* x, Index stride, Index rows, Index dim) noexcept {
     if constexpr (by_twos) greatest_upper[lane] = std::max(greatest_upper[lane], bits & upper);
   };
   // Computed before the loops: g++ -O3 would otherwise warn of an impossibly large `dim`.
-  const Index whole = dim / (lanes * together) * (lanes * together);
+  const Index whole = dim / (lanes * numbers_per_word) * (lanes * numbers_per_word);
   for (Index r = 0; r < rows; ++r, x += stride) {
-    for (Index d = 0; d < whole; d += lanes * together)
-      for (Index lane = 0; lane < lanes; ++lane) see(lane, x + d + lane * together, together);
+    for (Index d = 0; d < whole; d += lanes * numbers_per_word)
+      for (Index lane = 0; lane < lanes; ++lane)
+        see(lane, x + d + lane * numbers_per_word, numbers_per_word);
     for (Index d = whole; d < dim; ++d) see(0, x + d, 1);
   }
   for (Index lane = 0; lane < lanes; ++lane)

@@ -102,7 +102,7 @@ bool needs_copy(const StoredTensor<T>& x, bool scaled) {
 /// `count` rows of operands, rounded up to the number of rows that kernels read together.
 template <class Packed>
 constexpr Index padded_rows(Index count) {
-  return round_up(count, simd::Operand<Packed>::together);
+  return round_up(count, simd::Operand<Packed>::value_row_multiple);
 }
 /// Zero-fills the padding rows.
 template <class Packed>
