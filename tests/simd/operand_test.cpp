@@ -129,10 +129,10 @@ TEST(Pairs, AreSeenByHalves) {
                                      {0x80008000u, 0u},
                                      {0x3f803f80u, values}}) {
     Bfloat16Pair out[16];
-    const auto kept = Of::seen(Of::broadcast({values}), {weight});
+    const auto kept = Of::clear_unweighted(Of::broadcast({values}), {weight});
     std::memcpy(out, &kept, sizeof out);
     for (const Bfloat16Pair& pair : out) EXPECT_EQ(pair.bits, seen) << std::hex << weight;
-    EXPECT_EQ(Of::is_nought({weight}), seen == 0);
+    EXPECT_EQ(Of::is_zero({weight}), seen == 0);
   }
 }
 

@@ -143,9 +143,9 @@ TYPED_TEST(Products, OfWhatIsSeenAreTheSameSums) {
   for (const bool transposed : {false, true}) {
     std::vector<T> out = before;
     if (transposed)
-      simd::accumulate_seen<1, 5>(rows, p.data(), v.data(), dim, keys, dim, out.data(), dim);
+      simd::accumulate_weighted<1, 5>(rows, p.data(), v.data(), dim, keys, dim, out.data(), dim);
     else
-      simd::accumulate_seen<16, 1>(rows, p.data(), v.data(), dim, keys, dim, out.data(), dim);
+      simd::accumulate_weighted<16, 1>(rows, p.data(), v.data(), dim, keys, dim, out.data(), dim);
     for (Index r = 0; r < rows; ++r)
       for (Index d = 0; d < dim; ++d) {
         double want = double(before[std::size_t(r * dim + d)]);
@@ -164,7 +164,7 @@ TYPED_TEST(Products, OfWhatIsSeenRoundAsTheOthersDo) {
   const std::vector<T> p = this->numbers(11, rows * 16), v = this->numbers(12, keys * dim);
   std::vector<T> all = this->numbers(13, rows * dim), seen = all;
   simd::accumulate<4, 2, 16, 1>(p.data(), v.data(), dim, keys, dim, all.data(), dim);
-  simd::accumulate_seen<16, 1>(rows, p.data(), v.data(), dim, keys, dim, seen.data(), dim);
+  simd::accumulate_weighted<16, 1>(rows, p.data(), v.data(), dim, keys, dim, seen.data(), dim);
   EXPECT_EQ(all, seen);
 }
 
@@ -176,7 +176,7 @@ TYPED_TEST(Products, OfWhatIsNotSeenLeaveNoTrace) {
     for (const T zero : {T(0), T(-0.)}) {
       const std::vector<T> p{T(0.5), zero, T(2)}, v{T(1), T(2), bad, bad, T(3), T(4)};
       std::vector<T> out{T(10), T(20)};
-      simd::accumulate_seen<3, 1>(1, p.data(), v.data(), 2, 3, 2, out.data(), 2);
+      simd::accumulate_weighted<3, 1>(1, p.data(), v.data(), 2, 3, 2, out.data(), 2);
       EXPECT_EQ(out, (std::vector<T>{T(16.5), T(29)}));
     }
 }
@@ -186,7 +186,7 @@ TYPED_TEST(Products, OfNaNThatIsSeenAreNaN) {
   using T = TypeParam;
   const std::vector<T> p{T(0.5), T(1)}, v{T(1), std::numeric_limits<T>::quiet_NaN()};
   std::vector<T> out{T(0)};
-  simd::accumulate_seen<2, 1>(1, p.data(), v.data(), 1, 2, 1, out.data(), 1);
+  simd::accumulate_weighted<2, 1>(1, p.data(), v.data(), 1, 2, 1, out.data(), 1);
   EXPECT_TRUE(std::isnan(out[0]));
 }
 

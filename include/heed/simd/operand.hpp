@@ -71,10 +71,10 @@ struct Operand {
   }
   /// Element i of an operand.
   static T number(T x, Index /*i*/) { return x; }
-  static bool is_nought(T x) { return x == T(0); }
+  static bool is_zero(T x) { return x == T(0); }
   /// `values`, with the elements whose weight is zero cleared, given that not all are: NaN in a
   /// masked value must not propagate as 0 · NaN.
-  HEED_INLINE static const Register& seen(const Register& values, T) { return values; }
+  HEED_INLINE static const Register& clear_unweighted(const Register& values, T) { return values; }
   /// Stores the registers one after the other.
   template <std::size_t Vectors>
   HEED_INLINE static void store(const Batch<T> (&x)[Vectors], T* out) {
@@ -154,8 +154,8 @@ struct Operand<Bfloat16Pair> {
   static float number(Bfloat16Pair x, Index which) {
     return std::bit_cast<float>(which == 0 ? x.bits << 16 : x.bits & 0xffff0000);
   }
-  static bool is_nought(Bfloat16Pair x) { return (x.bits & 0x7fff7fff) == 0; }
-  HEED_INLINE static Register seen(const Register& values, Bfloat16Pair weight) {
+  static bool is_zero(Bfloat16Pair x) { return (x.bits & 0x7fff7fff) == 0; }
+  HEED_INLINE static Register clear_unweighted(const Register& values, Bfloat16Pair weight) {
     const std::uint32_t first = weight.bits & 0x7fff ? 0xffff : 0,
                         second = weight.bits & 0x7fff0000 ? 0xffff0000 : 0;
     return _mm512_and_si512(values, broadcast({first | second}));

@@ -106,19 +106,19 @@ HEED_INLINE void accumulate(const Packed* p, const Packed* v, Index v_stride, In
 /// accumulate() for any number of rows, without the keys whose weight is zero: NaN in a masked
 /// value must not propagate as 0 · NaN.
 template <Index RowStride, Index KeyStride, class Packed, class T>
-void accumulate_seen(Index rows, const Packed* p, const Packed* v, Index v_stride, Index keys,
-                     Index dim, T* out, Index out_stride) noexcept {
+void accumulate_weighted(Index rows, const Packed* p, const Packed* v, Index v_stride, Index keys,
+                         Index dim, T* out, Index out_stride) noexcept {
   using Of = Operand<Packed>;
   for (Index r = 0; r < rows; ++r)
     for (Index j = 0; j < keys; ++j) {
       const Packed weight = p[r * RowStride + j * KeyStride];
-      if (Of::is_nought(weight)) continue;
+      if (Of::is_zero(weight)) continue;
       // The operation of accumulate(), with bit-identical results.
       Index d = 0;
       for (; d + width<T> <= dim; d += width<T>) {
         T* to = out + r * out_stride + d;
-        Of::multiply_add(Of::broadcast(weight), Of::seen(Of::load(v + j * v_stride + d), weight),
-                         load(to))
+        Of::multiply_add(Of::broadcast(weight),
+                         Of::clear_unweighted(Of::load(v + j * v_stride + d), weight), load(to))
             .store_unaligned(to);
       }
       if constexpr (Of::numbers == 1)

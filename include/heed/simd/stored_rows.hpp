@@ -287,7 +287,7 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, StoredRows<T,
   for (Index j = 0; j < keys; j += Of::numbers) {
     const Packed* weights = p + j / Of::numbers;
     if constexpr (Rows == 1)
-      if (Of::is_nought(*weights)) continue;
+      if (Of::is_zero(*weights)) continue;
     if (wants_fetching<Rows, T, S>)
 #pragma GCC unroll 2
       for (int i = 0; i < Of::numbers; ++i)
@@ -301,7 +301,8 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, StoredRows<T,
 #pragma GCC unroll 8
       for (int n = 0; n < Vectors; ++n)
         sums[r][n] = Of::multiply_add(
-            Of::broadcast(weight), Rows == 1 ? Of::seen(values[n], weight) : values[n], sums[r][n]);
+            Of::broadcast(weight), Rows == 1 ? Of::clear_unweighted(values[n], weight) : values[n],
+            sums[r][n]);
     }
   }
   if constexpr (Rows > 1) {

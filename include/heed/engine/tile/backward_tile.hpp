@@ -213,8 +213,8 @@ class GradientWorker : public Worker<T, B, V> {
         simd::accumulate<int(group), 2, 1, keys>(weights, x, rows.stride, count, columns,
                                                  out + k * columns, columns);
       else
-        simd::accumulate_seen<1, keys>(group, weights, x, rows.stride, count, columns,
-                                       out + k * columns, columns);
+        simd::accumulate_weighted<1, keys>(group, weights, x, rows.stride, count, columns,
+                                           out + k * columns, columns);
     }
   }
 
@@ -239,8 +239,8 @@ class GradientWorker : public Worker<T, B, V> {
         simd::accumulate<int(group), 2, keys, 1>(x, k, kv.key_rows.stride, range.last - range.first,
                                                  columns, out, columns);
       else
-        simd::accumulate_seen<keys, 1>(s.group_count(g), x, k, kv.key_rows.stride,
-                                       range.last - range.first, columns, out, columns);
+        simd::accumulate_weighted<keys, 1>(s.group_count(g), x, k, kv.key_rows.stride,
+                                           range.last - range.first, columns, out, columns);
     }
   }
 

@@ -107,8 +107,8 @@ class Worker {
                                                    state.columns);
       };
       if (!*values.finite)
-        simd::accumulate_seen<stride, 1>(count, p, v, values.stride, keys, state.columns, out,
-                                         state.columns);
+        simd::accumulate_weighted<stride, 1>(count, p, v, values.stride, keys, state.columns, out,
+                                             state.columns);
       else if constexpr (Config::matrix_tiles)
         simd::accumulate_tiles(p, stride, v, values.stride, padded_rows<Packed>(keys),
                                state.columns, out);
