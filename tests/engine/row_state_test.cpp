@@ -148,7 +148,7 @@ TYPED_TEST(RowStates, LeaveTheFadedAWeight) {
     std::vector<T> weights(std::size_t(count), T(0));
     const auto after = [&](T weight) {
       weights[0] = weight;
-      simd::Operand<T>::fade_weights(weights.data(), count, by);
+      simd::Operand<T>::rescale_weights(weights.data(), count, by);
       return weights[0];
     };
     EXPECT_EQ(after(T(0)), T(0));

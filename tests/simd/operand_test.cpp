@@ -91,7 +91,7 @@ TEST(Pairs, FadeByHalves) {
     const auto x = normal<float>(5, 96);
     Bfloat16Pair out[48];
     simd::pair_up(x.data(), 96, out);
-    Of::fade_weights(out, count, .7f);
+    Of::rescale_weights(out, count, .7f);
     for (Index i = 0; i < 96; ++i)
       EXPECT_EQ(half(out[i / 2], int(i % 2)),
                 i < count ? rounded(.7f * rounded(x(i))) : rounded(x(i)))
@@ -104,7 +104,7 @@ TEST(Pairs, FadeToTheLeastPowerUnlessTheyAreZero) {
   using Of = simd::Operand<Bfloat16Pair>;
   const auto after = [](std::uint32_t bits, float factor) {
     Bfloat16Pair pairs[16] = {{bits}};
-    Of::fade_weights(pairs, 32, factor);
+    Of::rescale_weights(pairs, 32, factor);
     return pairs[0];
   };
   constexpr float least = simd::least_power<float>;

@@ -87,7 +87,7 @@ inline T exp2(T x) noexcept {
 /// The correction factor 2^x for sums whose maximum rises. Zero for x below least_exponent: the sum
 /// is negligible then, and repeated small factors would make it subnormal. NaN gives NaN.
 template <class T>
-inline T fading(T x) noexcept {
+inline T correction_factor(T x) noexcept {
   return x < T(least_exponent<T>) ? T(0) : std::exp2(x);
 }
 

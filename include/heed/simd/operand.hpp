@@ -16,9 +16,9 @@ namespace detail {
 /// Computes x · factor with products below `least`, a normal number, replaced. The test is made on
 /// x, before the product: no result is subnormal, which would be slow. NaN gives NaN.
 template <class T>
-class Fading {
+class Rescale {
  public:
-  Fading(T factor, T least)
+  Rescale(T factor, T least)
       : factor_(factor),
         least_(least),
         below_(std::min(least / std::max(factor, std::numeric_limits<T>::min()),
@@ -60,13 +60,13 @@ struct Operand {
   }
   /// Rescales sums: x[i] *= factor for i < count, rounded up to registers. Results that would be
   /// subnormal become zero.
-  static void fade(T* x, Index count, T factor) {
-    const detail::Fading<T> by(factor, std::numeric_limits<T>::min());
+  static void rescale_sums(T* x, Index count, T factor) {
+    const detail::Rescale<T> by(factor, std::numeric_limits<T>::min());
     for (Index i = 0; i < count; i += width<T>) by.sum(simd::load(x + i)).store_unaligned(x + i);
   }
   /// Rescales weights, packed as operands: results that are not zero are at least least_power.
-  static void fade_weights(T* x, Index count, T factor) {
-    const detail::Fading<T> by(factor, least_power<T>);
+  static void rescale_weights(T* x, Index count, T factor) {
+    const detail::Rescale<T> by(factor, least_power<T>);
     for (Index i = 0; i < count; i += width<T>) by.weight(simd::load(x + i)).store_unaligned(x + i);
   }
   /// Element i of an operand.
@@ -132,8 +132,8 @@ struct Operand<Bfloat16Pair> {
     return Batch<float>(
         _mm512_dpbf16_ps(sum.data, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b)));
   }
-  static void fade_weights(Bfloat16Pair* x, Index count, float factor) {
-    const detail::Fading<float> by(factor, least_power<float>);
+  static void rescale_weights(Bfloat16Pair* x, Index count, float factor) {
+    const detail::Rescale<float> by(factor, least_power<float>);
     for (Index i = 0; i < operands<Bfloat16Pair>(count); i += width<float>) {
       const __m512i pairs = load(x + i), upper = _mm512_set1_epi32(int(0xffff0000));
       const auto scaled = [&](__m512i numbers) {

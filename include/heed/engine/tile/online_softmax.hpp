@@ -25,7 +25,7 @@ struct OnlineSoftmax {
   [[gnu::noinline]] static void rescale_row(QueryTile<T, B>& s, Index row, const Batch<T>& row_max,
                                             W* done, Index count) {
     const T max = simd::reduce_max(row_max);
-    simd::Operand<W>::fade_weights(done, count, s.state.rescale(row, max));
+    simd::Operand<W>::rescale_weights(done, count, s.state.rescale(row, max));
   }
 
   template <std::size_t Vectors, class T>

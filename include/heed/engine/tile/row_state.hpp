@@ -77,17 +77,17 @@ struct RowStates {
   /// earlier weights must be multiplied too. Very small results become zero, because arithmetic on
   /// subnormal numbers is slow.
   T rescale(Index row, T to) {
-    const T factor = simd::fading(max[row] - to);
+    const T factor = simd::correction_factor(max[row] - to);
     max[row] = to;
-    simd::Operand<T>::fade(out + row * columns, columns, factor);
-    simd::Operand<T>::fade(sum + row * simd::width<T>, simd::width<T>, factor);
+    simd::Operand<T>::rescale_sums(out + row * columns, columns, factor);
+    simd::Operand<T>::rescale_sums(sum + row * simd::width<T>, simd::width<T>, factor);
     return factor;
   }
 
   /// Merges the state of the same row over other keys.
   void merge(Index row, const RowStates& other) {
     const auto factors = MergeFactors<T>::of(max[row], other.max[row],
-                                             [](T exponent) { return simd::fading(exponent); });
+                                             [](T exponent) { return simd::correction_factor(exponent); });
     const auto add = [&](T* to, const T* from, Index numbers) {
       for (Index d = 0; d < numbers; ++d) to[d] = factors.first * to[d] + factors.second * from[d];
     };
