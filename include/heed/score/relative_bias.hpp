@@ -9,28 +9,26 @@
 
 namespace heed::inline HEED_ABI {
 
-/// How distances share buckets.
+/// How distances map to buckets.
 struct RelativeBuckets {
-  Index max_distance = 128;  ///< All distances from here on share the last bucket.
-  bool bidirectional =
-      false;  ///< Do keys after the query have buckets of their own, the second half?
+  Index max_distance = 128;    ///< Distances from here on share the last bucket.
+  bool bidirectional = false;  ///< The second half of the buckets is for keys after the query.
 };
 
-/// s(i, j) += table[h, bucket(j − p)], p the position of row i, as T5 has it (Raffel et al.,
-/// arXiv:1910.10683). Of n buckets for one direction, distances below n / 2 have one each; beyond,
-/// the width of buckets grows by a constant factor up to max_distance:
+/// s(i, j) += table[h, bucket(j − p)], where p is the position of row i, as in T5 (Raffel et al.,
+/// arXiv:1910.10683). Of n buckets per direction, distances below n / 2 have one each. Beyond,
+/// bucket widths grow by a constant factor up to max_distance:
 ///
 ///     bucket(d) = |d|                                                   if |d| < n / 2
 ///               = min(n − 1, ⌊n/2 (1 + log(2|d|/n) / log(2 max_distance/n))⌋)   else
 ///
-/// Without `bidirectional` keys after the query share bucket 0.
+/// Without `bidirectional`, keys after the query are in bucket 0.
 ///
 /// @param table  [H, buckets].
-/// @throws ShapeError unless the table has a row per head; ValueError unless there are 2 buckets
-/// for
-///     a direction, and max_distance is beyond half of them.
-/// @note A register whose keys are all max_distance away or more costs one addition; nearer ones a
-///     look-up per key.
+/// @throws ShapeError unless the table has one row per head; ValueError unless there are at least 2
+/// buckets per direction, and max_distance is above half their number.
+/// @note One addition for a register of keys that are all at least max_distance before the query;
+/// otherwise one look-up per key.
 template <class T>
 struct RelativeBias : StageOf<Rank::bias> {
   static constexpr Reads reads = Reads::distance;
@@ -39,10 +37,10 @@ struct RelativeBias : StageOf<Rank::bias> {
   View<const T, 2> table;
   RelativeBuckets buckets;
   View<T, 2> gradient{};
-  const Index* bucket = nullptr;  ///< [max_distance + 1] of a distance to the past
+  const Index* bucket = nullptr;  ///< [max_distance + 1] by distance to the past
   double* sums = nullptr;         ///< [H][buckets] the gradient as it accumulates
 
-  /// ∂L/∂table, [H, buckets], overwritten by backward().
+  /// Where backward() writes ∂L/∂table, [H, buckets]; overwritten.
   RelativeBias grad(std::type_identity_t<View<T, 2>> to) const {
     RelativeBias stage = *this;
     stage.gradient = to;
@@ -108,7 +106,7 @@ struct RelativeBias : StageOf<Rank::bias> {
 
  private:
   Index one_way() const { return buckets.bidirectional ? table.dim(1) / 2 : table.dim(1); }
-  /// Of a key so far back.
+  /// The bucket of a key `distance` before the query.
   Index bucket_of(Index distance) const {
     const Index n = one_way(), exact = n / 2;
     if (distance < exact) return distance;
@@ -123,7 +121,8 @@ struct RelativeBias : StageOf<Rank::bias> {
   }
 };
 
-/// From a table [H, buckets].
+/// Adds table[h, bucket(j − p)] to natural scores, a learned bias by distance; `table` is
+/// [H, buckets]. ShapeError unless it has H rows, ValueError for too few buckets.
 template <TensorLike<2> X>
 auto relative_bias(X&& table, const RelativeBuckets& buckets = {}) {
   using T = ScalarOf<X>;
