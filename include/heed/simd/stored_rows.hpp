@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-/// @file A few queries against keys and values as they are stored: each number is read once,
-/// widened in a register and used by all; bfloat16 that meets bfloat16 is multiplied as it is. What
-/// copies them first is bound by the cache it writes to.
+/// @file
+/// Products of a few queries with keys and values as they are stored. Each number is read once,
+/// converted in a register and used for all rows; stored bfloat16 is multiplied by bfloat16 queries
+/// without conversion. Packing K and V first would be bound by writes to the cache.
 #pragma once
 
 #include "heed/simd/operand.hpp"
@@ -12,12 +13,12 @@
 
 namespace heed::inline HEED_ABI::simd {
 
-/// Rows of numbers as they are stored, one token each. Where tokens have scales of their groups,
-/// the same for these; a scale of the whole token is the caller's to apply.
+/// Stored rows, one token each. If the type has scales per group, also the rows of scales. A scale
+/// per token is applied by the caller.
 template <class T, class S>
 struct StoredRows {
   const S* data;
-  Index stride;  ///< units
+  Index stride;  ///< in units of S
   const T* scale = nullptr;
   Index scale_stride = 0;
 
@@ -25,8 +26,8 @@ struct StoredRows {
   const T* row_scale(Index j) const { return scale + j * scale_stride; }
 };
 
-/// Calls run(rows, first) so that every row is met, several at once: the more share what is loaded,
-/// the fewer loads, up to what registers hold.
+/// Calls run(rows, first) for tiles of 8, 4, 2 and 1 rows, until all rows are covered. Larger tiles
+/// share more loads; 8 is what the registers allow.
 template <class Run>
 HEED_INLINE void by_rows(Index rows, Run&& run) {
   Index first = 0;
@@ -36,35 +37,35 @@ HEED_INLINE void by_rows(Index rows, Run&& run) {
   if (rows - first >= 1) run(std::integral_constant<int, 1>(), first);
 }
 
-/// Few queries as operands, noughts behind the last of each up to whole registers.
+/// A few queries as operands, zero padding at the end of each row up to whole registers.
 template <class Packed>
 struct Queries {
   const Packed* data;
   Index rows;
-  Index dim;     ///< numbers
-  Index stride;  ///< operands
+  Index dim;     ///< in numbers
+  Index stride;  ///< in operands
 };
 
 namespace detail {
 
-/// Asks for what lies so far ahead of these bytes: the arithmetic of several rows is more than the
-/// processor looks ahead by itself, and between keys and values it starts anew.
+/// Prefetches `bytes` bytes at from + ahead. With several query rows the loop outruns the hardware
+/// prefetcher, which also restarts between keys and values.
 HEED_INLINE void fetch_ahead(const void* from, Index bytes, Index ahead) {
   constexpr Index line = 64;
-  // A number, not a pointer: it may lie behind the last row.
+  // An integer, not a pointer: the address may be past the end of the array.
   const auto start = reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(ahead);
   for (Index at = 0; at < bytes; at += line)
     __builtin_prefetch(reinterpret_cast<const void*>(start + std::uintptr_t(at)), 0, 2);
 }
 
-/// Bytes, far enough for what is read once, in its order, to be there when it is met.
+/// Prefetch distance in bytes, for data that are read once and in order.
 inline constexpr Index prefetch_distance = 16384;
 
-/// One row that reads numbers in their order, as they are, is fetched for well enough.
+/// For one row that reads unconverted numbers in order, the hardware prefetcher suffices.
 template <int Rows, class T, class S>
 inline constexpr bool wants_fetching = Rows > 1 || !std::is_same_v<S, T>;
 
-/// A register of operands from the numbers d, d + 1 … of a token as they are stored.
+/// A register of operands from numbers d, d + 1, … of a stored token.
 template <class Packed, class S>
 HEED_INLINE auto load_operands(const S* x, Index d, const typename Operand<Packed>::Sum* scale) {
   using Of = Operand<Packed>;
@@ -74,8 +75,8 @@ HEED_INLINE auto load_operands(const S* x, Index d, const typename Operand<Packe
     return Of::load(reinterpret_cast<const Packed*>(x + d));
 }
 
-/// sums[r][c] = Σ_d q[r][d] key[c][d], lane by lane. `rest` has room for the last register of each
-/// key, and noughts behind it.
+/// sums[r][c] = Σ_d q[r][d] key[c][d], lane by lane. `rest` is a buffer for the last, partial
+/// register of each key, zero-padded.
 template <int Rows, int Keys, class Packed, class T, class S, std::size_t Room>
 HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[std::size_t(Keys)],
                                const T* const (&scale)[std::size_t(Keys)], Index dim,
@@ -92,8 +93,8 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
     keep_in_register(x);
     return x;
   };
-  // Once over the whole registers, once over the rest: one loop for both, or the compiler keeps the
-  // last registers of all queries at hand, and the sums in memory.
+  // The first pass covers the whole registers, the second the tail. One loop for both: with two,
+  // the compiler keeps the last registers of all queries and spills the sums.
   Index behind = 0;
   for (Index length; dim > 0; dim -= length, behind += length, q += length / Of::numbers) {
     length = dim / lanes * lanes;
@@ -101,7 +102,7 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
       const Index last = units<S>(dim);
       for (int c = 0; c < Keys; ++c) {
         S* const from = rest[c] + lane_units - last;
-        if (whole > 0)  // of a size that is known: one register
+        if (whole > 0)  // constant size: one register
           std::copy_n(key[c] + units<S>(whole) + last - lane_units, lane_units, rest[c]);
         else
           for (Index i = 0; i < last; ++i) from[i] = key[c][i];
@@ -109,7 +110,7 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
       }
       length = lanes;
     }
-    // Of rows and keys the fewer stay in registers while the others come one by one.
+    // The smaller one of the two sets, rows or keys, stays in registers; the other is streamed.
     for (Index d = 0; d < length; d += lanes) {
       if constexpr (Rows < Keys) {
         Register rows[std::size_t(Rows)];
@@ -137,9 +138,9 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
   }
 }
 
-/// To add up the lanes of one sum by itself would cost as much as the products of a key. So as many
-/// keys go `together` as give a register of sums; `at_once` of them are multiplied, as many as
-/// registers hold.
+/// A horizontal add costs as much as one dot product. Keys are therefore processed in batches of
+/// `together`, whose partial sums are reduced by one transposition into a single register;
+/// `at_once` of them are in flight, limited by the register file.
 template <int Rows, class Packed, class T, class S>
 [[gnu::noinline]] void dot_some_rows(const Packed* q, Index q_stride, StoredRows<T, S> k,
                                      Index keys, Index dim, const T* scale, T* out,
@@ -155,7 +156,7 @@ template <int Rows, class Packed, class T, class S>
       const S* key[std::size_t(at_once)];
       const T* key_scale[std::size_t(at_once)] = {};
       for (int c = 0; c < at_once; ++c) {
-        const Index at = std::min(j + first + c, keys - 1);  // behind the last, the last again
+        const Index at = std::min(j + first + c, keys - 1);  // past the end: the last key
         key[c] = k.row(at);
         if constexpr (has_groups<S>) key_scale[c] = k.row_scale(at);
         fetch_ahead(key[c], units<S>(dim) * Index(sizeof(S)), prefetch_distance);
@@ -175,7 +176,7 @@ template <int Rows, class Packed, class T, class S>
     for (int r = 0; r < Rows; ++r) {
       T* to = out + r * out_stride + j;
       if (count == together)
-        std::copy_n(totals + r * together, together, to);  // of a size that is known: one store
+        std::copy_n(totals + r * together, together, to);  // constant size: one store
       else
         std::copy_n(totals + r * together, count, to);
     }
@@ -184,8 +185,8 @@ template <int Rows, class Packed, class T, class S>
     for (Index j = 0; j < keys; ++j) out[r * out_stride + j] *= scale[j];
 }
 
-/// `Panels` panels of `Vectors` registers. What has scales is scaled before the product, as where
-/// it is widened beforehand: to the last bit it does not matter how many rows read them.
+/// `Panels` panels of `Vectors` registers. Scaled types are scaled before the product, as if
+/// converted beforehand: results are bit-identical for any number of rows.
 template <int Rows, int Panels, int Vectors, class T, class S>
 HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index panel_stride,
                                  Index dim, [[maybe_unused]] const T* scale, T* out,
@@ -198,7 +199,7 @@ HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index p
   Batch<T> acc[std::size_t(Rows)][std::size_t(vectors)], factors[std::size_t(scaled ? vectors : 1)];
   for (auto& row : acc)
     for (auto& sum : row) sum = Batch<T>(T(0));
-  // The same place of panels to come, beyond those that go together: these are being read.
+  // The same offset in later panels, beyond the panels in flight, which are being read.
   const Index together = Panels * panel_stride * Index(sizeof(S)),
               ahead = (prefetch_distance + together - 1) / together * together;
   const Index count = units<S>(dim);
@@ -220,7 +221,7 @@ HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index p
         load_beside<T>(k + v / Vectors * panel_stride + u * column + v % Vectors * width<T>, keys);
 #pragma GCC unroll 2
         for (Index n = 0; n < numbers; ++n) {
-          // Queries end with noughts up to a register, which may be of one lane.
+          // Queries are zero-padded up to a register, which may have one lane.
           if (width<T> % numbers != 0 && u * numbers + n >= dim) break;
           if constexpr (scaled) keys[n] = factors[v] * keys[n];
 #pragma GCC unroll 8
@@ -240,7 +241,7 @@ HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index p
 template <int Rows, int Vectors, class T, class S>
 [[gnu::noinline]] void dot_panels(const T* q, Index q_stride, const S* k, Index panel_stride,
                                   Index keys, Index dim, const T* scale, T* out, Index out_stride) {
-  // As many multiply-adds under way as the registers allow.
+  // Enough multiply-adds in flight to hide their latency, as far as registers allow.
   constexpr int several = Rows >= 8 ? 1 : Rows >= 4 ? 2 : 4;
   constexpr Index panel_keys = Vectors * width<T>;
   const auto scale_at = [&](Index j) { return scale ? scale + j * scales<S>(dim) : nullptr; };
@@ -253,8 +254,8 @@ template <int Rows, int Vectors, class T, class S>
                                       out_stride);
 }
 
-/// The operands of `Vectors` registers of columns from d on: numbers of key j or, in pairs, of it
-/// and the next, unless it is `alone`.
+/// Loads the operands of `Vectors` registers of columns from d on: numbers of key j or, for pairs,
+/// of keys j and j + 1, unless j is `alone`.
 template <class Packed, std::size_t Vectors, class T, class S, class Register>
 HEED_INLINE void load_columns(StoredRows<T, S> v, Index j, Index d, [[maybe_unused]] bool alone,
                               Register (&values)[Vectors]) {
@@ -269,11 +270,11 @@ HEED_INLINE void load_columns(StoredRows<T, S> v, Index j, Index d, [[maybe_unus
           Of::load_pairs(row + d + n * width<T>, row + d + n * width<T> + (alone ? 0 : v.stride));
 }
 
-/// `Vectors` registers of the columns. Fetches the same ones of as many keys to come, so that what
-/// is asked for is spread over all that there is to compute.
+/// Accumulates `Vectors` registers of columns. Prefetches the same columns of keys that many keys
+/// ahead, which spreads the prefetches evenly over the arithmetic.
 ///
-/// 0 · NaN is NaN, and what is hidden must not be seen even then. One row leaves out keys without
-/// weight; several look at their sums, and where one is not finite go one by one.
+/// NaN in a masked value must not propagate as 0 · NaN. A single row skips keys without weight.
+/// Several rows test their sums, and if one is not finite, recompute row by row.
 template <int Rows, int Vectors, class Packed, class T, class S>
 HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, StoredRows<T, S> v, Index keys,
                                   Index d, T* out, Index out_stride) {
@@ -326,7 +327,7 @@ HEED_INLINE void add_some_columns(const Packed* p, Index p_stride, StoredRows<T,
       sums[r][n].store_unaligned(out + r * out_stride + d + n * width<T>);
 }
 
-/// From column `d` on, by the widest that fit.
+/// From column `d` on, by the widest groups of registers that fit.
 template <int Rows, int Vectors, class Packed, class T, class S>
 HEED_INLINE void add_columns(const Packed* p, Index p_stride, StoredRows<T, S> v, Index keys,
                              Index d, Index dim, T* out, Index out_stride) {
@@ -365,8 +366,9 @@ void dot_rows(const Queries<Packed>& q, StoredRows<T, S> k, Index keys, const T*
   });
 }
 
-/// The same for keys in panels of `Vectors` registers, `panel_stride` units apart, as widen_panel()
-/// has them, and so their scales, if they have any; reads and writes to the end of a panel.
+/// dot_rows() for keys in panels of `Vectors` registers, `panel_stride` units apart. Panels and
+/// their scales are laid out as for widen_panel(). Reads and writes up to the end of the last
+/// panel.
 template <int Vectors, class T, class S>
 void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys, const T* scale,
                 T* out, Index out_stride) {
@@ -376,9 +378,9 @@ void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys,
   });
 }
 
-/// out[r · out_stride + d] += Σ_j p[r · p_stride + j] · v[j][d], where a key without weight is not
-/// seen, be its value NaN. Of pairs p_stride counts operands, and beside the last key nought
-/// weighs.
+/// out[r · out_stride + d] += Σ_j p[r · p_stride + j] · v[j][d]. Values of keys without weight do
+/// not contribute, even if NaN. For pairs p_stride counts operands, and the weight after the last
+/// key is zero.
 template <class Packed, class T, class S>
 void add_rows(const Packed* p, Index p_stride, Index rows, StoredRows<T, S> v, Index keys,
               Index dim, T* out, Index out_stride) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file bfloat16: the upper half of a float.
+/// @file
+/// bfloat16: the upper half of a float.
 #pragma once
 
 #include "heed/simd/codec/codec.hpp"
@@ -10,8 +11,8 @@
 
 namespace heed::inline HEED_ABI::simd {
 
-/// To the nearest. A whole register is widened by intrinsics: xsimd 8 has no name for that, and g++
-/// does not find the instructions in a loop.
+/// Rounds to nearest. Registers are converted by intrinsics: xsimd 8 has no function for it, and
+/// g++ does not vectorise a loop to these instructions.
 template <class S>
 requires is_bfloat16<S>
 struct Codec<S> {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file binary16, IEEE's half of a float.
+/// @file
+/// binary16, the IEEE half-precision format.
 #pragma once
 
 #include "heed/simd/codec/codec.hpp"
@@ -10,7 +11,7 @@
 
 namespace heed::inline HEED_ABI::simd {
 
-/// To the nearest; beyond ±65504 infinite. Intrinsics as with bfloat16.
+/// Rounds to nearest; infinite beyond ±65504. Intrinsics for the reason given at bfloat16.
 template <class S>
 requires is_binary16<S>
 struct Codec<S> {

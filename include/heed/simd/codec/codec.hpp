@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What is said of a type that keys and values are stored as.
+/// @file
+/// The contract of types that keys and values can be stored as.
 #pragma once
 
 #include "heed/simd/pack.hpp"
@@ -13,35 +14,35 @@
 namespace heed::inline HEED_ABI {
 namespace simd {
 
-/// Codec::group of numbers without a scale, and where all numbers of a token share one.
+/// Values of Codec::group: no scale, and one scale for all numbers of a token.
 inline constexpr Index no_scale = 0, whole_token = std::numeric_limits<Index>::max();
 
-/// How the numbers of a token are stored as units of S. Each type is one specialisation in a file
-/// of its own, and codecs.hpp lists them. It says:
+/// How the numbers of a token are stored as units of S. Each storage type is one specialisation, in
+/// a file of its own, which codecs.hpp includes. It defines:
 ///
-/// - stores<T>: may T be computed in?
-/// - numbers: of a token, in one unit; 1 or an even number. The last unit of a token may hold
-///   fewer, and anything behind them that is finite.
-/// - group: consecutive numbers of a token that share a scale, by which all are multiplied:
-///   no_scale, whole_token or a multiple of 16.
+/// - stores<T>: may the arithmetic be in T?
+/// - numbers: numbers per unit, 1 or even. The last unit of a token may be partly used; its unused
+///   numbers are arbitrary, but finite.
+/// - group: consecutive numbers of a token that share a scale factor: no_scale, whole_token or a
+///   multiple of 16.
 /// - number<T>(x, i): number i of unit x, exactly, without its scale.
-/// - in_registers<T>: are there instructions for the two below? Else number() does.
-/// - load<T>(x, i): a register of the numbers i, i + 1 … of the token that begins at x; i is a
-///   multiple of the register's width.
-/// - load_beside<T>(x, out): of units of as many tokens side by side, number n of each to out[n];
-///   needed if a unit is several numbers.
-/// - encode(x, count, out, stride, scale, scale_stride): a token's numbers to the units out[0],
-///   out[stride] … and the scales scale[0], scale[scale_stride] …
-/// - finite(x, count, scale): is each number of a token finite when it is read back?
+/// - in_registers<T>: are there fast versions of the next two? If not, number() is used.
+/// - load<T>(x, i): a register of numbers i, i + 1, … of the token at x; i is a multiple of the
+///   register width.
+/// - load_beside<T>(x, out): for one unit each of adjacent tokens, number n of each into out[n];
+///   required if a unit has several numbers.
+/// - encode(x, count, out, stride, scale, scale_stride): stores the numbers of a token as units
+///   out[0], out[stride], … and scales scale[0], scale[scale_stride], …
+/// - finite(x, count, scale): are all numbers of the token finite when read back?
 template <class S>
 struct Codec;
 
-/// So many units of S hold a token of `count` numbers,
+/// Units of S that a token of `count` numbers takes.
 template <class S>
 constexpr Index units(Index count) {
   return (count + Codec<S>::numbers - 1) / Codec<S>::numbers;
 }
-/// and these are its scales.
+/// Scales that a token of `count` numbers has.
 template <class S>
 constexpr Index scales(Index count) {
   if constexpr (Codec<S>::group == no_scale)
@@ -51,10 +52,10 @@ constexpr Index scales(Index count) {
   else
     return (count + Codec<S>::group - 1) / Codec<S>::group;
 }
-/// Has a token several scales, so that no product of the token can be scaled as one?
+/// Has a token several scales? Its dot products can then not be scaled as a whole.
 template <class S>
 inline constexpr bool has_groups = !(Codec<S>::group == no_scale || Codec<S>::group == whole_token);
-/// Which of a token's scales is that of number i?
+/// The index of the scale of number i of a token.
 template <class S>
 constexpr Index scale_of(Index i) {
   if constexpr (has_groups<S>)
@@ -63,7 +64,7 @@ constexpr Index scale_of(Index i) {
     return 0;
 }
 
-/// A register of the numbers i, i + 1 … of a token, unscaled; i is a multiple of its width.
+/// A register of numbers i, i + 1, … of a token, unscaled. i is a multiple of the register width.
 template <class T, class S>
 HEED_INLINE Batch<T> load_stored(const S* x, Index i = 0) {
   using Of = Codec<S>;
@@ -76,7 +77,7 @@ HEED_INLINE Batch<T> load_stored(const S* x, Index i = 0) {
     return load(lanes);
   }
 }
-/// The same times the scales of their groups, if they are in groups.
+/// load_stored() times the scales, if they are per group.
 template <class T, class S>
 HEED_INLINE Batch<T> load_in_groups(const S* x, Index i, [[maybe_unused]] const T* scale) {
   if constexpr (has_groups<S>)
@@ -84,7 +85,7 @@ HEED_INLINE Batch<T> load_in_groups(const S* x, Index i, [[maybe_unused]] const 
   else
     return load_stored<T>(x, i);
 }
-/// The units of tokens side by side: out[n] is number n of each, unscaled.
+/// One unit each of adjacent tokens: out[n] is number n of each, unscaled.
 template <class T, class S>
 HEED_INLINE void load_beside(const S* x, Batch<T> (&out)[std::size_t(Codec<S>::numbers)]) {
   using Of = Codec<S>;
@@ -104,7 +105,7 @@ HEED_INLINE void load_beside(const S* x, Batch<T> (&out)[std::size_t(Codec<S>::n
 
 namespace detail {
 
-/// `Count` units from x on, in the lowest bytes of a register.
+/// Loads `Count` units into the low bytes of a register.
 template <class Register, Index Count, class S>
 HEED_INLINE Register bits_of(const S* x) {
   Register bits{};
@@ -112,8 +113,8 @@ HEED_INLINE Register bits_of(const S* x) {
   return bits;
 }
 
-/// put(i, x[i] / scale), in order, for numbers that share a scale, which is returned: largest |x| /
-/// `largest`. If a number is not finite the scale is NaN, and so is every number read back.
+/// Calls put(i, x[i] / scale) in order and returns the scale that the numbers share, largest
+/// |x| / `largest`. If a number is not finite, the scale is NaN, and so are all numbers read back.
 template <class T, class Put>
 T encode_multiples(const T* x, Index count, T largest, Put&& put) {
   if (!all_finite(x, 0, 1, count)) {
@@ -122,7 +123,7 @@ T encode_multiples(const T* x, Index count, T largest, Put&& put) {
   }
   T most = 0;
   for (Index i = 0; i < count; ++i) most = std::max(most, std::abs(x[i]));
-  // The quotient of a tiny `most` would be infinite, or a scale that lost its digits.
+  // A tiny scale would be subnormal, with few digits, and quotients could overflow.
   const T scale = most / largest;
   const bool tiny = scale < std::numeric_limits<T>::min();
   for (Index i = 0; i < count; ++i) put(i, tiny ? T(0) : x[i] / scale);
@@ -133,12 +134,12 @@ T encode_multiples(const T* x, Index count, T largest, Put&& put) {
 
 }  // namespace simd
 
-/// What keys and values may be stored as where T is computed in.
+/// The types S that keys and values may be stored as, for arithmetic in T.
 template <class S, class T>
 concept StorageOf = requires {
   requires simd::Codec<S>::template stores<T>;
 };
-/// The same without scales, in which queries may be, too.
+/// Those without scales; queries may be of these, too.
 template <class S, class T>
 concept DirectStorageOf = StorageOf<S, T> && simd::Codec<S>::group == simd::no_scale;
 

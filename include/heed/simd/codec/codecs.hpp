@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file All that keys and values may be stored as.
+/// @file
+/// All storage types of keys and values.
 #pragma once
 
 #include "heed/simd/codec/bfloat16.hpp"

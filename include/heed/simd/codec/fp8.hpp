@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Eight bits of floating point: E4M3 of the Open Compute Project.
+/// @file
+/// Eight-bit floating point: E4M3 of the Open Compute Project.
 #pragma once
 
 #include "heed/simd/codec/codec.hpp"
@@ -13,17 +14,17 @@
 
 namespace heed::inline HEED_ABI {
 
-/// OCP's OFP8 format E4M3 (Micikevicius et al., arXiv:2209.05433), elsewhere float8_e4m3fn: a sign,
-/// four bits of exponent with a bias of 7, three of fraction. 0x7f and 0xff are NaN, nothing is
-/// infinite, the largest number is 448, the least 2^−9.
+/// OCP's OFP8 format E4M3 (Micikevicius et al., arXiv:2209.05433), also known as float8_e4m3fn: a
+/// sign bit, four exponent bits with a bias of 7, three fraction bits. 0x7f and 0xff are NaN, there
+/// is no infinity. The largest number is 448, the smallest positive one 2^−9.
 struct Fp8E4M3 {
   std::uint8_t bits = 0;
 
-  /// The nearest, of two the even one. What is beyond 448, be it infinite, becomes 448 with its
-  /// sign (OCP's saturating conversion); NaN stays NaN.
+  /// Rounds to nearest even. Magnitudes above 448, also infinity, saturate at 448 (OCP's saturating
+  /// conversion). NaN stays NaN.
   template <class T>
   static constexpr Fp8E4M3 nearest(T x) {
-    // By integers: neither -ffast-math nor the rounding mode has a part in it.
+    // In integer arithmetic, which depends neither on -ffast-math nor on the rounding mode.
     using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
     constexpr int fraction = std::numeric_limits<T>::digits - 1, bits = 8 * int(sizeof(T));
     constexpr int bias = std::numeric_limits<T>::max_exponent - 1;
@@ -32,14 +33,14 @@ struct Fp8E4M3 {
     const auto sign = std::uint8_t(given >> (bits - 1) << 7);
     if (magnitude > infinity) return {std::uint8_t(sign | 0x7f)};
     if (magnitude >= std::bit_cast<Bits>(T(448))) return {std::uint8_t(sign | 0x7e)};
-    // Below 2^−6 all numbers are 2^−9 apart; less than half of that is zero.
+    // Below 2^−6, numbers are 2^−9 apart; less than half of that rounds to zero.
     const int exponent = int(magnitude >> fraction) - bias, unit = std::max(exponent, -6);
     const int shift = std::min(fraction - 3 + unit - exponent, fraction + 2);
     const Bits digits = (magnitude & ((one << fraction) - 1)) | one << fraction;
     const Bits steps = (digits + (one << (shift - 1)) - 1 + (digits >> shift & 1)) >> shift;
     return {std::uint8_t(sign | ((unit + 6) * 8 + int(steps)))};
   }
-  /// Exactly.
+  /// The exact value.
   constexpr float value() const {
     const std::uint32_t sign = std::uint32_t(bits & 0x80) << 24, magnitude = bits & 0x7f;
     if (magnitude == 0x7f) return std::bit_cast<float>(sign | 0x7fc00000);
@@ -50,10 +51,10 @@ struct Fp8E4M3 {
 
 namespace simd {
 
-/// A scale a token, largest |x| / 448, as engines for inference keep it, and in place of multiples
-/// of it numbers of E4M3: a number is off by at most a sixteenth of itself, or 2^−10 scales. If one
-/// is not finite the scale is NaN, and so is every number read back. What is NaN without its scale
-/// is NaN as well.
+/// One scale per token, largest |x| / 448, as in inference engines, and E4M3 numbers that it
+/// multiplies. The error of a number is at most 1/16 of it, or 2^−10 scales. If a number is not
+/// finite, the scale is NaN, and so are all numbers read back. A number that is NaN without its
+/// scale also stays NaN.
 template <>
 struct Codec<Fp8E4M3> {
   template <class T>
@@ -72,8 +73,8 @@ struct Codec<Fp8E4M3> {
 #if defined(__AVX2__) && defined(__F16C__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
   template <class T>
   static constexpr bool in_registers = std::is_same_v<T, float>;
-  /// With two bits of exponent more they are binary16, 2^8 times too small, subnormal numbers as
-  /// others; but for NaN, of which all bits are set.
+  /// Shifted into place, the bits are a binary16 number that is 2^8 times too small, also for
+  /// subnormal numbers, but not for NaN, whose lower bits are all set.
   template <class T>
   HEED_INLINE static Batch<T> load(const Fp8E4M3* x, Index i) {
 #ifdef __AVX512F__

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Four bits: the multiples −7 … 7 of the scale of 32 numbers.
+/// @file
+/// Four-bit integers: the multiples −7 … 7 of one scale per 32 numbers.
 #pragma once
 
 #include "heed/simd/codec/codec.hpp"
@@ -10,21 +11,21 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Two numbers of four bits, −8 … 7 as two's complements, the first in the lower half, as ONNX
-/// packs them. D numbers of a token are ⌈D / 2⌉ of these; behind an odd D there is half a byte of
-/// anything.
+/// Two four-bit numbers, −8 … 7 in two's complement, the first in the lower half, as ONNX packs
+/// them. A token of D numbers takes ⌈D / 2⌉ units; if D is odd, the upper half of the last one is
+/// arbitrary.
 struct Int4Pair {
   std::uint8_t bits = 0;
 };
 
 namespace simd {
 
-/// Every 32 numbers of a token, its last D mod 32 also, have a scale, largest |x| / 7, and are the
-/// nearest multiples of it, off by half of it at most. If one of them is not finite the scale is
-/// NaN, and so are all 32 when they are read back.
+/// Every 32 numbers of a token, and the last D mod 32, share a scale, largest |x| / 7. They are the
+/// nearest multiples of it; the error is at most half a scale. If one of them is not finite, the
+/// scale is NaN, and so are all 32 when read back.
 ///
-/// Scales are of T: in float a number takes five bits in all. Half as wide they would save half a
-/// bit, but have the range of binary16, or eight bits of precision.
+/// Scales are of type T: with float, a number takes five bits in total. 16-bit scales would save
+/// half a bit, but limit the range to that of binary16, or the precision to eight bits.
 template <>
 struct Codec<Int4Pair> {
   template <class T>
@@ -40,7 +41,7 @@ struct Codec<Int4Pair> {
   template <class T>
   static constexpr bool in_registers = std::is_same_v<T, float>;
 #ifdef __AVX512F__
-  /// By the lowest four bits of each index.
+  /// Looks up by the lowest four bits of each index.
   HEED_INLINE static Batch<float> look_up(__m512i index) {
     const __m512 values = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1);
     return Batch<float>(_mm512_permutexvar_ps(index, values));
@@ -54,7 +55,8 @@ struct Codec<Int4Pair> {
         _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);
     return look_up(_mm512_multishift_epi64_epi8(at, _mm512_set1_epi64(all)));
 #else
-    // Both of a byte side by side: the upper one's bits to where the next lane begins.
+    // Puts both numbers of a byte side by side: the upper four bits move to the start of the next
+    // lane.
     const __m512i pairs = _mm512_cvtepu8_epi64(detail::bits_of<__m128i, 8>(x + i / 2));
     return look_up(_mm512_or_si512(pairs, _mm512_slli_epi64(pairs, 28)));
 #endif

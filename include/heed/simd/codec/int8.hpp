@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Eight bits: the multiples −127 … 127 of a token's scale.
+/// @file
+/// Eight-bit integers: the multiples −127 … 127 of one scale per token.
 #pragma once
 
 #include "heed/simd/codec/codec.hpp"
@@ -12,8 +13,8 @@
 
 namespace heed::inline HEED_ABI::simd {
 
-/// The scale of a token is largest |x| / 127, its numbers are the nearest multiples. If a number is
-/// not finite the scale is NaN, and so is every number read back.
+/// The scale of a token is largest |x| / 127; its numbers are the nearest multiples. If a number is
+/// not finite, the scale is NaN, and so are all numbers read back.
 template <>
 struct Codec<std::int8_t> {
   template <class T>

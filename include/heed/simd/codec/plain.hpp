@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file float and double, stored as they are computed in.
+/// @file
+/// float and double, stored in the type of the arithmetic.
 #pragma once
 
 #include "heed/simd/codec/codec.hpp"
