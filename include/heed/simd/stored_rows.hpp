@@ -29,7 +29,7 @@ struct StoredRows {
 /// Calls run(rows, first) for tiles of 8, 4, 2 and 1 rows, until all rows are covered. Larger tiles
 /// share more loads; 8 is what the registers allow.
 template <class Run>
-HEED_INLINE void by_rows(Index rows, Run&& run) {
+HEED_INLINE void for_row_tiles(Index rows, Run&& run) {
   Index first = 0;
   for (; first + 8 <= rows; first += 8) run(std::integral_constant<int, 8>(), first);
   if (rows - first >= 4) run(std::integral_constant<int, 4>(), first), first += 4;
@@ -75,12 +75,12 @@ HEED_INLINE auto load_operands(const S* x, Index d, const typename Operand<Packe
     return Of::load(reinterpret_cast<const Packed*>(x + d));
 }
 
-/// sums[r][c] = Σ_d q[r][d] key[c][d], lane by lane. `rest` is a buffer for the last, partial
+/// sums[r][c] = Σ_d q[r][d] key[c][d], lane by lane. `tail` is a buffer for the last, partial
 /// register of each key, zero-padded.
 template <int Rows, int Keys, class Packed, class T, class S, std::size_t Room>
 HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[std::size_t(Keys)],
                                const T* const (&scale)[std::size_t(Keys)], Index dim,
-                               S (&rest)[std::size_t(Keys)][Room],
+                               S (&tail)[std::size_t(Keys)][Room],
                                Batch<T> (&sums)[std::size_t(Rows)][std::size_t(Keys)]) {
   using Of = Operand<Packed>;
   using Register = typename Of::Register;
@@ -101,9 +101,9 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
     if (length == 0) {
       const Index last = units<S>(dim);
       for (int c = 0; c < Keys; ++c) {
-        S* const from = rest[c] + lane_units - last;
+        S* const from = tail[c] + lane_units - last;
         if (whole > 0)  // constant size: one register
-          std::copy_n(key[c] + units<S>(whole) + last - lane_units, lane_units, rest[c]);
+          std::copy_n(key[c] + units<S>(whole) + last - lane_units, lane_units, tail[c]);
         else
           for (Index i = 0; i < last; ++i) from[i] = key[c][i];
         key[c] = from;
@@ -140,45 +140,47 @@ HEED_INLINE void multiply_rows(const Packed* q, Index q_stride, const S* (&key)[
 
 /// A horizontal add costs as much as one dot product. Keys are therefore processed in batches of
 /// `together`, whose partial sums are reduced by one transposition into a single register;
-/// `at_once` of them are in flight, limited by the register file.
+/// `keys_in_flight` of them are in flight, limited by the register file.
 template <int Rows, class Packed, class T, class S>
 [[gnu::noinline]] void dot_some_rows(const Packed* q, Index q_stride, StoredRows<T, S> k,
                                      Index keys, Index dim, const T* scale, T* out,
                                      Index out_stride) {
-  constexpr int lanes = int(width<T>), together = Rows < lanes ? lanes / Rows : 1,
-                at_once = std::clamp(registers / 2 / Rows, 1, std::min(together, 8));
+  constexpr int lanes = int(width<T>), keys_per_batch = Rows < lanes ? lanes / Rows : 1,
+                keys_in_flight = std::clamp(registers / 2 / Rows, 1, std::min(keys_per_batch, 8));
   constexpr Index room = 2 * units<S>(lanes * Operand<Packed>::numbers);
-  S rest[std::size_t(at_once)][std::size_t(room)] = {};
-  for (Index j = 0; j < keys; j += together) {
-    Batch<T> sums[std::size_t(Rows * together)];
+  S tail[std::size_t(keys_in_flight)][std::size_t(room)] = {};
+  for (Index j = 0; j < keys; j += keys_per_batch) {
+    Batch<T> sums[std::size_t(Rows * keys_per_batch)];
 #pragma GCC unroll 16
-    for (int first = 0; first < together; first += at_once) {
-      const S* key[std::size_t(at_once)];
-      const T* key_scale[std::size_t(at_once)] = {};
-      for (int c = 0; c < at_once; ++c) {
+    for (int first = 0; first < keys_per_batch; first += keys_in_flight) {
+      const S* key[std::size_t(keys_in_flight)];
+      const T* key_scale[std::size_t(keys_in_flight)] = {};
+      for (int c = 0; c < keys_in_flight; ++c) {
         const Index at = std::min(j + first + c, keys - 1);  // past the end: the last key
         key[c] = k.row(at);
         if constexpr (has_groups<S>) key_scale[c] = k.row_scale(at);
         fetch_ahead(key[c], units<S>(dim) * Index(sizeof(S)), prefetch_distance);
       }
-      Batch<T> some[std::size_t(Rows)][std::size_t(at_once)];
-      multiply_rows<Rows, at_once>(q, q_stride, key, key_scale, dim, rest, some);
+      Batch<T> partial[std::size_t(Rows)][std::size_t(keys_in_flight)];
+      multiply_rows<Rows, keys_in_flight>(q, q_stride, key, key_scale, dim, tail, partial);
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-        for (int c = 0; c < at_once; ++c) sums[r * together + first + c] = some[r][c];
+        for (int c = 0; c < keys_in_flight; ++c)
+          sums[r * keys_per_batch + first + c] = partial[r][c];
     }
-    T totals[std::size_t(Rows * together)];
+    T totals[std::size_t(Rows * keys_per_batch)];
 #pragma GCC unroll 8
-    for (int i = 0; i < Rows * together; i += lanes) sums_of(sums + i).store_unaligned(totals + i);
-    const Index count = std::min<Index>(together, keys - j);
+    for (int i = 0; i < Rows * keys_per_batch; i += lanes)
+      sums_of(sums + i).store_unaligned(totals + i);
+    const Index count = std::min<Index>(keys_per_batch, keys - j);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       T* to = out + r * out_stride + j;
-      if (count == together)
-        std::copy_n(totals + r * together, together, to);  // constant size: one store
+      if (count == keys_per_batch)
+        std::copy_n(totals + r * keys_per_batch, keys_per_batch, to);  // constant size: one store
       else
-        std::copy_n(totals + r * together, count, to);
+        std::copy_n(totals + r * keys_per_batch, count, to);
     }
   }
   for (int r = 0; r < Rows; ++r)
@@ -200,8 +202,8 @@ HEED_INLINE void dot_some_panels(const T* q, Index q_stride, const S* k, Index p
   for (auto& row : acc)
     for (auto& sum : row) sum = Batch<T>(T(0));
   // The same offset in later panels, beyond the panels in flight, which are being read.
-  const Index together = Panels * panel_stride * Index(sizeof(S)),
-              ahead = (prefetch_distance + together - 1) / together * together;
+  const Index bytes_in_flight = Panels * panel_stride * Index(sizeof(S)),
+              ahead = (prefetch_distance + bytes_in_flight - 1) / bytes_in_flight * bytes_in_flight;
   const Index count = units<S>(dim);
   for (Index first = 0, last; first < count; first = last) {
     last = has_groups<S> ? std::min(first + Stored::group / numbers, count) : count;
@@ -242,13 +244,14 @@ template <int Rows, int Vectors, class T, class S>
 [[gnu::noinline]] void dot_panels(const T* q, Index q_stride, const S* k, Index panel_stride,
                                   Index keys, Index dim, const T* scale, T* out, Index out_stride) {
   // Enough multiply-adds in flight to hide their latency, as far as registers allow.
-  constexpr int several = Rows >= 8 ? 1 : Rows >= 4 ? 2 : 4;
+  constexpr int panels_in_flight = Rows >= 8 ? 1 : Rows >= 4 ? 2 : 4;
   constexpr Index panel_keys = Vectors * width<T>;
   const auto scale_at = [&](Index j) { return scale ? scale + j * scales<S>(dim) : nullptr; };
   Index j = 0;
-  for (; j + several * panel_keys <= keys; j += several * panel_keys, k += several * panel_stride)
-    dot_some_panels<Rows, several, Vectors>(q, q_stride, k, panel_stride, dim, scale_at(j), out + j,
-                                            out_stride);
+  for (; j + panels_in_flight * panel_keys <= keys;
+       j += panels_in_flight * panel_keys, k += panels_in_flight * panel_stride)
+    dot_some_panels<Rows, panels_in_flight, Vectors>(q, q_stride, k, panel_stride, dim, scale_at(j),
+                                                     out + j, out_stride);
   for (; j < keys; j += panel_keys, k += panel_stride)
     dot_some_panels<Rows, 1, Vectors>(q, q_stride, k, panel_stride, dim, scale_at(j), out + j,
                                       out_stride);
@@ -360,7 +363,7 @@ template <int Rows, class Packed, class T, class S>
 template <class Packed, class T, class S>
 void dot_rows(const Queries<Packed>& q, StoredRows<T, S> k, Index keys, const T* scale, T* out,
               Index out_stride) {
-  by_rows(q.rows, [&](auto rows, Index first) {
+  for_row_tiles(q.rows, [&](auto rows, Index first) {
     detail::dot_some_rows<rows>(q.data + first * q.stride, q.stride, k, keys, q.dim, scale,
                                 out + first * out_stride, out_stride);
   });
@@ -372,7 +375,7 @@ void dot_rows(const Queries<Packed>& q, StoredRows<T, S> k, Index keys, const T*
 template <int Vectors, class T, class S>
 void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys, const T* scale,
                 T* out, Index out_stride) {
-  by_rows(q.rows, [&](auto rows, Index first) {
+  for_row_tiles(q.rows, [&](auto rows, Index first) {
     detail::dot_panels<rows, Vectors>(q.data + first * q.stride, q.stride, k, panel_stride, keys,
                                       q.dim, scale, out + first * out_stride, out_stride);
   });
@@ -384,7 +387,7 @@ void dot_panels(const Queries<T>& q, const S* k, Index panel_stride, Index keys,
 template <class Packed, class T, class S>
 void add_rows(const Packed* p, Index p_stride, Index rows, StoredRows<T, S> v, Index keys,
               Index dim, T* out, Index out_stride) {
-  by_rows(rows, [&](auto count, Index first) {
+  for_row_tiles(rows, [&](auto count, Index first) {
     detail::add_rows<count>(p + first * p_stride, p_stride, v, keys, dim, out + first * out_stride,
                             out_stride);
   });
