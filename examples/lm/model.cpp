@@ -2,8 +2,8 @@
 #include "lm/model.hpp"
 
 #include "heed/attention/rotary.hpp"
-#include "heed/score/standard.hpp"
 #include "heed/score/position_temperature.hpp"
+#include "heed/score/standard.hpp"
 #include "heed/score/when.hpp"
 
 #include <cmath>

@@ -9,6 +9,6 @@ using Value = float;
 #endif
 
 void softmax_backward(const heed::View<Value, 4>& x, const heed::View<float, 4>& grad,
-           const heed::View<float, 3>& lse) {
+                      const heed::View<float, 3>& lse) {
   heed::backward(x, x, x, heed::standard | heed::causal, grad, lse, grad, grad, grad, grad);
 }

@@ -4,9 +4,13 @@
 
 struct Further : heed::StageOf<heed::Rank::place> {
 #ifdef HEED_EXPECT_FAILURE
-  void place(heed::Problem p) const { p.set_query_offset(3); }
+  void place(heed::Problem p) const {
+    p.set_query_offset(3);
+  }
 #else
-  void place(heed::Problem& p) const { p.set_query_offset(3); }
+  void place(heed::Problem& p) const {
+    p.set_query_offset(3);
+  }
 #endif
 };
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Keys that stay masked are pruned. The results are the same; only the time differs.
 
-#include "heed/engine/prune/compacted_keys.hpp"
-
 #include "heed/attention/selective_attention.hpp"
 #include "heed/core/thread_pool.hpp"
+#include "heed/engine/prune/compacted_keys.hpp"
 #include "heed/score/bias.hpp"
 #include "heed/score/sinks.hpp"
 #include "heed/score/softcap.hpp"

@@ -7,11 +7,11 @@
 #include "heed/score/alibi.hpp"
 #include "heed/score/bias.hpp"
 #include "heed/score/causal.hpp"
+#include "heed/score/position_temperature.hpp"
 #include "heed/score/query_offset.hpp"
 #include "heed/score/selective.hpp"
 #include "heed/score/sinks.hpp"
 #include "heed/score/standard.hpp"
-#include "heed/score/position_temperature.hpp"
 #include "heed/score/when.hpp"
 #include "support/calls.hpp"
 

@@ -129,7 +129,7 @@ TEST(SharedBlocksOf, AreWholeForATakerThatBeginsLate) {
   std::thread offering([&] { offer(1 + slots); });  // waits for task 2
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   SlowNumber::before_copy = [&] {
-    shared.detach(2);                                             // the offer goes on
+    shared.detach(2);                                            // the offer goes on
     std::this_thread::sleep_for(std::chrono::milliseconds(20));  // but not past this copy
   };
   EXPECT_TRUE(shared.try_get(1, 1, &seen, 1));

@@ -88,7 +88,9 @@ TEST_F(AttendRefusalsTest, RefusesNumbersThatAreNoneOrBeyondBounds) {
   };
   for (const Option& option : std::vector<Option>{
            {"--scale", "a finite number from -1e+30 to 1e+30", {"1.1e30", "-1.1e30"}},
-           {"--softcap", "a finite number from 1e-30 to 1e+30", {"0", "-0.0", "-1", "1e-31", "1e-400"}},
+           {"--softcap",
+            "a finite number from 1e-30 to 1e+30",
+            {"0", "-0.0", "-1", "1e-31", "1e-400"}},
            {"--query-offset", whole("0"), all_of({})},
            {"--window", window, all_of({"3,", ",", ",3", "1,2,3", "1,-1", "1,nan", "-1,1"})},
            {"--window", window, {"1,9223372036854775808", "9223372036854775808,1"}},

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-#include "heed/score/temperatures.hpp"
+#include "reference/temperature.hpp"
 
 #include "heed/engine/backward.hpp"
 #include "heed/score/causal.hpp"
 #include "heed/score/query_offset.hpp"
 #include "heed/score/softcap.hpp"
 #include "heed/score/standard.hpp"
+#include "heed/score/temperatures.hpp"
 #include "heed/score/when.hpp"
-#include "reference/temperature.hpp"
 #include "support/calls.hpp"
 #include "support/fixtures.hpp"
 

@@ -205,8 +205,8 @@ TYPED_TEST(StoredRows, LeaveInfiniteScoresInfinite) {
         std::vector<T> k(std::size_t(keys * dim), T(1)), out(std::size_t(rows * keys));
         k[std::size_t(bad * dim + column)] = infinity;
         const auto s = this->scales(keys);
-        simd::dot_rows<T>(typename TestFixture::Padded(q, rows, dim), rows_of<T>(k, dim), keys, s.data(),
-                          out.data(), keys);
+        simd::dot_rows<T>(typename TestFixture::Padded(q, rows, dim), rows_of<T>(k, dim), keys,
+                          s.data(), out.data(), keys);
         for (Index r = 0; r < rows; ++r)
           for (Index j = 0; j < keys; ++j)
             ASSERT_EQ(out[std::size_t(r * keys + j)],
@@ -304,8 +304,8 @@ TEST_F(StoredPairs, AreMultipliedByRowsOfKeys) {
         const BeforeAWall<S> k(filled((keys - 1) * stride + dim));
         std::vector<float> scale, out(std::size_t(rows * out_stride), -12345);
         for (Index j = 0; j < keys; ++j) scale.push_back(float(1 + j % 3));
-        simd::dot_rows(simd::Queries<Pair>{q.data(), rows, dim, operands}, rows_of<float>(k, stride), keys,
-                       scale.data(), out.data(), out_stride);
+        simd::dot_rows(simd::Queries<Pair>{q.data(), rows, dim, operands},
+                       rows_of<float>(k, stride), keys, scale.data(), out.data(), out_stride);
         for (Index r = 0; r < rows; ++r) {
           for (Index j = 0; j < keys; ++j) {
             float sum = 0;
@@ -327,7 +327,8 @@ TEST_F(StoredPairs, AddUpValues) {
         const auto p = paired(rows, keys, p_stride);
         const BeforeAWall<S> v(filled((keys - 1) * stride + dim));
         std::vector<float> out(std::size_t(rows * (dim + 1)), 3);
-        simd::add_rows(p.data(), p_stride, rows, rows_of<float>(v, stride), keys, dim, out.data(), dim + 1);
+        simd::add_rows(p.data(), p_stride, rows, rows_of<float>(v, stride), keys, dim, out.data(),
+                       dim + 1);
         for (Index r = 0; r < rows; ++r) {
           for (Index d = 0; d < dim; ++d) {
             float sum = 3;

@@ -55,7 +55,7 @@ Buffered<T> answers_to(const Inputs<T>& in) {
 /// All tokens of `in` in one step, with nothing between scores and softmax but 1/√D.
 template <class T>
 WorkStats standard_step(KvBuffer<T>& buffer, const Inputs<T>& in, Tensor<T>& out,
-                      const typename KvBuffer<T>::Step& options = {});
+                        const typename KvBuffer<T>::Step& options = {});
 
 /// Tokens [from, to) of the inputs; the buffer must hold those before. Answers go to their place in
 /// `answers`. take(part, out, options) makes the step.

@@ -8,7 +8,7 @@ namespace heed::test {
 
 template <class T>
 WorkStats standard_step(KvBuffer<T>& buffer, const Inputs<T>& in, Tensor<T>& out,
-                      const typename KvBuffer<T>::Step& options) {
+                        const typename KvBuffer<T>::Step& options) {
   return buffer.step(in.q, in.k, in.v, standard, out, options);
 }
 

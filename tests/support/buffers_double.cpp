@@ -4,7 +4,7 @@
 namespace heed::test {
 
 template WorkStats standard_step(KvBuffer<double>&, const Inputs<double>&, Tensor<double>&,
-                               const KvBuffer<double>::Step&);
+                                 const KvBuffer<double>::Step&);
 template reference::Pruned pruned_oracle(const Inputs<double>&, const KvOptions&);
 template Decided<double> decided(const Shape&, const KvOptions&, std::uint64_t);
 

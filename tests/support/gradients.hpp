@@ -4,8 +4,8 @@
 #pragma once
 
 #include "heed/engine/backward.hpp"
-#include "heed/score/temperatures.hpp"
 #include "heed/score/selective.hpp"
+#include "heed/score/temperatures.hpp"
 #include "heed/score/window.hpp"
 #include "reference/backward.hpp"
 #include "support/calls.hpp"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Bits a byte as a function of what the model may keep:
 //
-//     evaluate --model selective.safetensors --text kjv.txt --evict most_masked,heavy_hitters,oldest
+//     evaluate --model selective.safetensors --text kjv.txt --evict
+//     most_masked,heavy_hitters,oldest
 //         --budgets 8,16,32,64,all --csv selective.csv
 //
 // or, with --target, the smallest budgets by which the loss on the validation part stays within it,

@@ -178,7 +178,7 @@ class KvBuffer<T, S>::Call {
   void load_queries(WorkerScratch& scratch, Index b, Index head, Index heads, Index row,
                     Index rows) const {
     scratch.query_tile.set_rows(scratch.worker.problem, scratch.worker.variant, b, head, heads, row,
-                             rows);
+                                rows);
     scratch.query_tile.pack(
         [&](const Row& r, Index) { return in_.q.row(r.batch, r.head, r.index); },
         [&](const Row& r) {
@@ -279,9 +279,10 @@ class KvBuffer<T, S>::Call {
     enter(scratch.worker, b);
     if (o.select) {
       load_queries(scratch, b, o.select->head, 1, row, rows);
-      each_key_block(
-          scratch, b, problem_.key_head(o.select->head), false,
-          [&](const KvTileOf& block) { scratch.worker.score_and_scan(scratch.query_tile, block, false); });
+      each_key_block(scratch, b, problem_.key_head(o.select->head), false,
+                     [&](const KvTileOf& block) {
+                       scratch.worker.score_and_scan(scratch.query_tile, block, false);
+                     });
     }
     hook::end(scratch.worker.variant);
     s.count = held;

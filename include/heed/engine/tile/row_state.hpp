@@ -86,8 +86,8 @@ struct RowStates {
 
   /// Merges the state of the same row over other keys.
   void merge(Index row, const RowStates& other) {
-    const auto factors = MergeFactors<T>::of(max[row], other.max[row],
-                                             [](T exponent) { return simd::correction_factor(exponent); });
+    const auto factors = MergeFactors<T>::of(
+        max[row], other.max[row], [](T exponent) { return simd::correction_factor(exponent); });
     const auto add = [&](T* to, const T* from, Index numbers) {
       for (Index d = 0; d < numbers; ++d) to[d] = factors.first * to[d] + factors.second * from[d];
     };
