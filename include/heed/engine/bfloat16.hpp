@@ -24,10 +24,10 @@ inline Bfloat16 fastest_without_tiles() {
   return simd::multiplies_bfloat16 && !is_intel() ? Bfloat16::pairs : Bfloat16::widened;
 }
 /// The requested instructions, or the fastest others if this build or processor lacks them.
-inline Bfloat16 available(Bfloat16 asked) {
-  if (asked == Bfloat16::tiles)
+inline Bfloat16 available(Bfloat16 requested) {
+  if (requested == Bfloat16::tiles)
     return simd::offers_tiles() ? Bfloat16::tiles : fastest_without_tiles();
-  return simd::multiplies_bfloat16 ? asked : Bfloat16::widened;
+  return simd::multiplies_bfloat16 ? requested : Bfloat16::widened;
 }
 
 }  // namespace detail

@@ -43,20 +43,20 @@ void merge(const A& out_a, const LA& lse_a, const B& out_b, const LB& lse_b, Out
         // Each side is a finished softmax state: its sum is 1 and its maximum is its lse. An lse of
         // −∞ is replaced by a finite number, so that −∞ − −∞ is never computed.
         const T x = la(n, h, i), y = lb(n, h, i);
-        const bool saw_a = !(x < masked_below<T>), saw_b = !(y < masked_below<T>);
+        const bool has_a = !(x < masked_below<T>), has_b = !(y < masked_below<T>);
         const auto factors = detail::MergeFactors<T>::of(
-            saw_a ? x : detail::no_maximum<T>, saw_b ? y : detail::no_maximum<T>, [](T exponent) {
+            has_a ? x : detail::no_maximum<T>, has_b ? y : detail::no_maximum<T>, [](T exponent) {
               constexpr T least = T(simd::least_exponent<T>) * simd::ln2<T>;
               return exponent < least ? T(0) : std::exp(exponent);
             });
-        const T wa = saw_a ? factors.first : T(0), wb = saw_b ? factors.second : T(0),
+        const T wa = has_a ? factors.first : T(0), wb = has_b ? factors.second : T(0),
                 sum = wa + wb;
-        const bool none = !saw_a && !saw_b;
-        l(n, h, i) = none ? -std::numeric_limits<T>::infinity() : factors.max + std::log(sum);
-        const T fa = none ? T(0) : wa / sum, fb = none ? T(0) : wb / sum;
+        const bool empty = !has_a && !has_b;
+        l(n, h, i) = empty ? -std::numeric_limits<T>::infinity() : factors.max + std::log(sum);
+        const T fa = empty ? T(0) : wa / sum, fb = empty ? T(0) : wb / sum;
         for (Index d = 0; d < to.dim(3); ++d)
           to(n, h, i, d) =
-              (saw_a ? fa * a(n, h, i, d) : T(0)) + (saw_b ? fb * b(n, h, i, d) : T(0));
+              (has_a ? fa * a(n, h, i, d) : T(0)) + (has_b ? fb * b(n, h, i, d) : T(0));
       }
 }
 
