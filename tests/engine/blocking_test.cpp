@@ -47,8 +47,9 @@ class AnyBlocking : public testing::Test {
     const Index batch = in.q.dimension(0), H = in.q.dimension(1), Nq = in.q.dimension(2);
     Outputs<float> r{
         Tensor<float>(batch, H, Nq, in.v.dimension(3)), Tensor<float, 3>(batch, H, Nq), {}};
-    detail::Pass<float, B, Variant> pass(View<const float, 4>(in.q), View<const float, 4>(in.k),
-                                         View<const float, 4>(in.v), variant);
+    detail::ForwardPass<float, B, Variant> pass(View<const float, 4>(in.q),
+                                                View<const float, 4>(in.k),
+                                                View<const float, 4>(in.v), variant);
     r.visited = pass.run(View<float, 4>(r.out), View<float, 3>(r.lse), {});
     return r;
   }

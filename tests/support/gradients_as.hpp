@@ -210,8 +210,8 @@ Mixed<T> Mixture<T>::attend(const Inputs<T>& in, const Options& options) const {
   const Index B = in.q.dimension(0), H = in.q.dimension(1), Nq = in.q.dimension(2);
   result.out = Tensor<T>(B, H, Nq, in.v.dimension(3));
   result.lse = Tensor<T, 3>(B, H, Nq);
-  heed::detail::Pass<T, TinyForward<T>, std::remove_const_t<decltype(variant)>>(in.q, in.k, in.v,
-                                                                                variant)
+  heed::detail::ForwardPass<T, TinyForward<T>, std::remove_const_t<decltype(variant)>>(
+      in.q, in.k, in.v, variant)
       .run(result.out, result.lse, options);
   return result;
 }

@@ -90,7 +90,7 @@ forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, L
   detail::reads_tokens(tensors, "v", "the scale of v", v);
   detail::check_bfloat16(options.bfloat16);
   const auto run = [&](auto blocking) {
-    detail::Pass<T, decltype(blocking), Variant> pass(q, k, v, variant, &tensors);
+    detail::ForwardPass<T, decltype(blocking), Variant> pass(q, k, v, variant, &tensors);
     detail::check_outputs(pass.problem(), to, lse_to, tensors);
     return pass.run(to, lse_to, options);
   };

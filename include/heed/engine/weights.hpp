@@ -40,7 +40,7 @@ void weights(const Q& q, const K& k, const Variant& variant, const Lse& lse, con
   const View<T, 2> to(out);
   // The weights need no values: pass a view without columns.
   const View<const T, 4> none(nullptr, {keys.dim(0), keys.dim(1), keys.dim(2), 0}, {0, 0, 0, 1});
-  detail::Pass<T, Blocking<T>, Variant> pass(queries, keys, none, variant, &tensors);
+  detail::ForwardPass<T, Blocking<T>, Variant> pass(queries, keys, none, variant, &tensors);
   const Problem& p = pass.problem();
   expect_dims("lse", known.dims(), {p.batch, p.heads, p.queries}, "one number per row of q");
   if (of.batch < 0 || of.batch >= p.batch || of.head < 0 || of.head >= p.heads || of.row < 0 ||

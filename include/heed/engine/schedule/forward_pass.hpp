@@ -16,7 +16,7 @@ namespace heed::inline HEED_ABI::detail {
 
 /// One forward call, or the part of it that weights() repeats.
 template <class T, class B, Stage V>
-class Pass {
+class ForwardPass {
   using Config = TileConfig<T, B>;
   using Bound = BoundOf<T, V>;
   static_assert(hook::well_formed<T, V, Bound>());
@@ -28,8 +28,8 @@ class Pass {
 
  public:
   /// @param tensors  contains q, k and v; the variant's tensors are added.
-  Pass(const StoredTensor<T>& q, const StoredTensor<T>& k, const StoredTensor<T>& v,
-       const V& variant, CallTensors* tensors = nullptr)
+  ForwardPass(const StoredTensor<T>& q, const StoredTensor<T>& k, const StoredTensor<T>& v,
+              const V& variant, CallTensors* tensors = nullptr)
       : q_(q),
         k_(k),
         v_(v),
