@@ -99,8 +99,9 @@ void check(const Request& r, bool select_head_given, bool previous_blocks_given,
     throw UsageError("--previous-blocks is '" + std::to_string(r.previous_blocks) +
                      "', must be at most " + std::to_string(blocks) + " where --block is " +
                      std::to_string(r.block.value_or(1)));
-  if (r.chunk && r.evict == Evict::mass)
-    throw UsageError("--chunk does not go with --evict mass, which is decided token by token");
+  if (r.chunk && r.evict == Evict::heavy_hitters)
+    throw UsageError(
+        "--chunk does not go with --evict heavy_hitters, which is decided token by token");
 }
 
 }  // namespace
@@ -164,12 +165,17 @@ std::optional<Request> parse(int argc, const char* const* argv, std::ostream& ou
   line.number("--chunk", r.chunk, "C", count(1),
               "prefill C tokens at a time, with the same result");
   CLI::Option* evict = line.choice(
-      "--evict", r.evict, "f|mass|window",
-      std::vector<std::pair<const char*, Evict>>{
-          {"f", Evict::f}, {"mass", Evict::mass}, {"window", Evict::window}},
-      "who leaves: the most masked (f), the least attended (mass), the oldest (window)");
+      "--evict", r.evict, "most_masked|heavy_hitters|oldest",
+      std::vector<std::pair<const char*, Evict>>{{"most_masked", Evict::most_masked},
+                                                 {"heavy_hitters", Evict::heavy_hitters},
+                                                 {"oldest", Evict::oldest},
+                                                 {"f", Evict::most_masked},
+                                                 {"mass", Evict::heavy_hitters},
+                                                 {"window", Evict::oldest}},
+      "evicts the largest F, the least weight received (H2O) or the oldest; aliases: "
+      "f|mass|window");
   line.file("--evict-row", r.evict_row,
-            "writes the row at which each key left, N if never: int64 [B, N]");
+            "writes the row at which each key was evicted, N if never: int64 [B, N]");
 
   line.group("Gradients");
   line.file("--grad-out", r.grad_out,

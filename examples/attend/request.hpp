@@ -17,7 +17,8 @@ using Integer = std::int64_t;
 
 using programs::UsageError;
 
-enum class Evict { f, mass, window };
+/// The library's eviction rules.
+enum class Evict { most_masked, heavy_hitters, oldest };
 
 /// Keys from left before the row's position to right after it.
 struct WindowSides {
@@ -51,7 +52,7 @@ struct Request {
 
   // The key-value buffer.
   std::optional<Integer> budget, chunk;
-  Evict evict = Evict::f;
+  Evict evict = Evict::most_masked;
 
   // How it runs.
   std::optional<bool> in_double;  ///< none: as q

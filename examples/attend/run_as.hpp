@@ -142,9 +142,8 @@ class Tempered {
 inline heed::KvOptions buffer_options(const Request& r) {
   heed::KvOptions options;
   options.budget = r.budget;
-  options.evict = r.evict == Evict::f      ? heed::Evict::most_masked
-                  : r.evict == Evict::mass ? heed::Evict::least_attended
-                                           : heed::Evict::oldest;
+  if (r.evict == Evict::heavy_hitters) options.evict = heed::heavy_hitters;
+  if (r.evict == Evict::oldest) options.evict = heed::oldest;
   options.select = heed::SelectOptions{.head = r.select_head};
   options.chunk = r.chunk.value_or(1);
   return options;

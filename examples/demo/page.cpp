@@ -75,7 +75,7 @@ std::string json_of(const Run& run, Index tokens) {
 }
 
 std::string json_of(const Eviction& eviction) {
-  return "{\"score\":" + quoted(eviction.score) + ",\"budget\":" + std::to_string(eviction.budget) +
+  return "{\"rule\":" + quoted(eviction.rule) + ",\"budget\":" + std::to_string(eviction.budget) +
          ",\"row\":" + list(eviction.row, [](std::int64_t row) { return std::to_string(row); }) +
          "}";
 }

@@ -197,21 +197,22 @@ Runs run_all(const Text& text, int repeat) {
   add("selective, temperatures", "", unmasked, {.temperatures = true, .selective = true});
   add("selective, window of " + of_span, "", double(span), {.window = true, .selective = true});
 
-  struct Score {
-    const char* word;
+  struct Rule {
+    const char* name;
     const char* says;
     heed::Evict evict;
   };
-  for (const Score& score : {Score{"f", "most masked", heed::Evict::most_masked},
-                             Score{"mass", "least attended", heed::Evict::least_attended},
-                             Score{"window", "oldest", heed::Evict::oldest}})
+  for (const Rule& rule : {Rule{"most_masked", "most masked", heed::Evict::most_masked},
+                           Rule{"heavy_hitters", "least attended", heed::Evict::least_attended},
+                           Rule{"oldest", "oldest", heed::Evict::oldest}})
     for (const Index budget : {96, 64, 48, 32, 16}) {
-      const bool in_table = budget == shown_budget || (*score.word == 'f' && budget != 16);
+      const bool in_table =
+          budget == shown_budget || (rule.evict == heed::Evict::most_masked && budget != 16);
       const bool on_page = budget == shown_budget;
       Run run = run_pruned(text, in_table ? repeat : 1,
-                           "pruned to " + std::to_string(budget) + ", " + score.says,
-                           on_page ? std::string("pruned-") + score.word : "", score.evict, budget);
-      result.evictions.push_back({score.word, budget, run.evict_row});
+                           "pruned to " + std::to_string(budget) + ", " + rule.says,
+                           on_page ? std::string("pruned-") + rule.name : "", rule.evict, budget);
+      result.evictions.push_back({rule.name, budget, run.evict_row});
       if (in_table) runs.push_back(std::move(run));
     }
   result.mixture = run_mixture(text, repeat);

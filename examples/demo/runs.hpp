@@ -26,11 +26,11 @@ struct Run {
   double mean_entropy() const;
 };
 
-/// Which token of a full buffer leaves.
+/// The evictions of a buffer, by one rule and budget.
 struct Eviction {
-  std::string score;  ///< "f", "mass", "window", as attend has them
+  std::string rule;  ///< the library's name
   Index budget;
-  std::vector<std::int64_t> row;  ///< [N] the row at which each key left, N if never
+  std::vector<std::int64_t> row;  ///< [N] the row at which each key was evicted, N if never
 };
 
 /// Four layers, one of them full and the others in blocks.
@@ -47,7 +47,7 @@ struct Runs {
   Mixture mixture;
   std::vector<float> f;             ///< [N, N]
   std::vector<float> memory;        ///< [N] tokens not yet masked at each row, M of the paper
-  std::vector<Eviction> evictions;  ///< budgets × scores, for the page
+  std::vector<Eviction> evictions;  ///< budgets × rules, for the page
 };
 
 /// The budget that stands for pruning in picture and page.

@@ -59,9 +59,9 @@ TEST_F(AttendSelectionTest, CarriesFFromOneCallToTheNext) {
 
 TEST_F(AttendSelectionTest, PrunesTokenByTokenAndInChunks) {
   for (const auto& [word, evict] : std::vector<std::pair<std::string, reference::Evict>>{
-           {"f", reference::Evict::most_masked},
-           {"window", reference::Evict::oldest},
-           {"mass", reference::Evict::least_attended}})
+           {"most_masked", reference::Evict::most_masked},
+           {"oldest", reference::Evict::oldest},
+           {"heavy_hitters", reference::Evict::least_attended}})
     for (const std::ptrdiff_t budget : {2, 7, 36, 37, 50}) {
       reference::Pruning pruning;
       pruning.budget = budget;
@@ -87,6 +87,19 @@ TEST_F(AttendSelectionTest, PrunesTokenByTokenAndInChunks) {
         check(words);
       }
     }
+}
+
+TEST_F(AttendSelectionTest, TakesTheShortNamesOfRulesToo) {
+  for (const auto& [name, rule] : std::vector<std::pair<std::string, std::string>>{
+           {"f", "most_masked"}, {"mass", "heavy_hitters"}, {"window", "oldest"}}) {
+    const auto evictions = [&](const std::string& word) {
+      const Ran ran = run({"--causal", "--selective", "--budget", "7", "--evict", word,
+                           "--evict-row", path("evict_row")});
+      EXPECT_EQ(ran.code, 0) << ran.err;
+      return load("evict_row").values;
+    };
+    EXPECT_EQ(evictions(name), evictions(rule)) << name;
+  }
 }
 
 TEST_F(AttendSelectionTest, PrunesWithTemperaturesAndTellsAllOfF) {
