@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What is computed, and how much work that is.
+/// @file
+/// What is computed, and how much work that is.
 #pragma once
 
 #include "heed/attention/layer_plan.hpp"

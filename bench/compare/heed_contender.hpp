@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file heed itself.
+/// @file
+/// heed itself.
 #pragma once
 
 #include "contender.hpp"

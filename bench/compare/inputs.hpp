@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What every contender is given, and what it gives back.
+/// @file
+/// What every contender is given, and what it gives back.
 #pragma once
 
 #include "case.hpp"

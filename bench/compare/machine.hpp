@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What figures are worth nothing without: on what they were measured.
+/// @file
+/// What figures are worth nothing without: on what they were measured.
 #pragma once
 
 #include <string>

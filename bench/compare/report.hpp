@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What was measured, as a table and as JSON.
+/// @file
+/// What was measured, as a table and as JSON.
 #pragma once
 
 #include "contender.hpp"

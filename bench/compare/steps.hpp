@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The steps attention is composed of, as a library of matrices offers them.
+/// @file
+/// The steps attention is composed of, as a library of matrices offers them.
 #pragma once
 
 #include "heed/core/views.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Jobs timed by turns, so that what the machine does beside them meets all alike.
+/// @file
+/// Jobs timed by turns, so that what the machine does beside them meets all alike.
 #pragma once
 
 #include "contender.hpp"

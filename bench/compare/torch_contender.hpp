@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file LibTorch, where it was found.
+/// @file
+/// LibTorch, where it was found.
 #pragma once
 
 #include "contender.hpp"

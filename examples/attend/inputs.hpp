@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The tensors a request names, read, checked and brought to one number type.
+/// @file
+/// The tensors a request names, read, checked and brought to one number type.
 #pragma once
 
 #include "attend/npy.hpp"

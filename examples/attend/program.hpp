@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The program as a function, so that tests can call it.
+/// @file
+/// The program as a function, so that tests can call it.
 #pragma once
 
 #include <iosfwd>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What --stats prints.
+/// @file
+/// What --stats prints.
 #pragma once
 
 #include "attend/run.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What the command line asks for.
+/// @file
+/// What the command line asks for.
 #pragma once
 
 #include "programs/number.hpp"

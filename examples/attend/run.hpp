@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Running a request.
+/// @file
+/// Running a request.
 #pragma once
 
 #include "attend/inputs.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file run() itself, for run_float.cpp and run_double.cpp, which compile side by side.
+/// @file
+/// run() itself, for run_float.cpp and run_double.cpp, which compile side by side.
 #pragma once
 
 #include "attend/run.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Vectors for words, from the company they keep in a text.
+/// @file
+/// Vectors for words, from the company they keep in a text.
 #pragma once
 
 #include "demo/words.hpp"

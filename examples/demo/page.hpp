@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The maps as a page that needs nothing but a browser.
+/// @file
+/// The maps as a page that needs nothing but a browser.
 #pragma once
 
 #include "demo/runs.hpp"

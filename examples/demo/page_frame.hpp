@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A page of HTML and the data that take their place in it.
+/// @file
+/// A page of HTML and the data that take their place in it.
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The maps as a PNG.
+/// @file
+/// The maps as a PNG.
 #pragma once
 
 #include "demo/runs.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The variants the demonstration runs, and what is measured of each.
+/// @file
+/// The variants the demonstration runs, and what is measured of each.
 #pragma once
 
 #include "demo/text.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The text and its tensors, as make_text_tensors wrote them.
+/// @file
+/// The text and its tensors, as make_text_tensors wrote them.
 #pragma once
 
 #include "attend/npy.hpp"

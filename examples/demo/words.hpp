@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The words of a text, and of its tensors.
+/// @file
+/// The words of a text, and of its tensors.
 #pragma once
 
 #include <filesystem>

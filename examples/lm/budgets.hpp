@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Budgets and rules of eviction as they are written on a command line.
+/// @file
+/// Budgets and rules of eviction as they are written on a command line.
 #pragma once
 
 #include "lm/memory.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A trained model in a file: safetensors whose metadata holds the configuration.
+/// @file
+/// A trained model in a file: safetensors whose metadata holds the configuration.
 #pragma once
 
 #include "lm/config.hpp"

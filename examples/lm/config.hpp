@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What a language model is made of: sizes, attention, and the parameters that follow.
+/// @file
+/// What a language model is made of: sizes, attention, and the parameters that follow.
 #pragma once
 
 #include "lm/safetensors.hpp"

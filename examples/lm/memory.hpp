@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What a model remembers of the text it reads: a KvBuffer a layer.
+/// @file
+/// What a model remembers of the text it reads: a KvBuffer a layer.
 #pragma once
 
 #include "heed/kv/kv_buffer.hpp"

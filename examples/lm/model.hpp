@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The language model on heed and Eigen alone: it reads tokens through its memory.
+/// @file
+/// The language model on heed and Eigen alone: it reads tokens through its memory.
 #pragma once
 
 #include "lm/checkpoint.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Tensors by name in a file, in the format safetensors
+/// @file
+/// Tensors by name in a file, in the format safetensors
 /// (https://huggingface.co/docs/safetensors):
 ///
 ///     8 bytes   n, the size of the header, little-endian

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The next byte, drawn from logits.
+/// @file
+/// The next byte, drawn from logits.
 #pragma once
 
 #include "lm/model.hpp"

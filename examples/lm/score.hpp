@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file How well a model predicts a text through a memory that forgets.
+/// @file
+/// How well a model predicts a text through a memory that forgets.
 #pragma once
 
 #include "lm/model.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Riddles that isolate what a memory is for. Each is a line; the answer stands between > and
+/// @file
+/// Riddles that isolate what a memory is for. Each is a line; the answer stands between > and
 /// the end of the line:
 ///
 ///     assignment  c=3;a=7;c=1;c?>1         the last value counts, those before are to be forgotten

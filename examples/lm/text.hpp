@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A text as bytes, and what of it is for training, validation and test.
+/// @file
+/// A text as bytes, and what of it is for training, validation and test.
 #pragma once
 
 #include <cstdint>

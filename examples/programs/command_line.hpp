@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What the command lines of the programs here have in common: the kinds of option there are,
+/// @file
+/// What the command lines of the programs here have in common: the kinds of option there are,
 /// each checked as it is read, and how a program ends.
 #pragma once
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What is thrown where a file cannot be read or written, or is not what it should be.
+/// @file
+/// What is thrown where a file cannot be read or written, or is not what it should be.
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Numbers as users write them on a command line: whole and finite, or refused by name.
+/// @file
+/// Numbers as users write them on a command line: whole and finite, or refused by name.
 #pragma once
 
 #include <charconv>

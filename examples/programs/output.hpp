@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What a program prints arrives, or the program fails: a full disk and a closed pipe are
+/// @file
+/// What a program prints arrives, or the program fails: a full disk and a closed pipe are
 /// noticed only when the text leaves its buffer.
 #pragma once
 

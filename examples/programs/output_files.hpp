@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Output files that appear all together and whole, or not at all.
+/// @file
+/// Output files that appear all together and whole, or not at all.
 #pragma once
 
 #include "programs/file_error.hpp"

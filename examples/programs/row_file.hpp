@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A table on disk that grows row by row, for runs that take hours: whatever ends them, the
+/// @file
+/// A table on disk that grows row by row, for runs that take hours: whatever ends them, the
 /// rows so far are there, and whole.
 #pragma once
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file heed's attention as a differentiable function of PyTorch tensors.
+/// @file
+/// heed's attention as a differentiable function of PyTorch tensors.
 #pragma once
 
 #include "heed/score/selective.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Selective attention as one composes it of PyTorch's operations.
+/// @file
+/// Selective attention as one composes it of PyTorch's operations.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The tensors of a call by name and by number.
+/// @file
+/// The tensors of a call by name and by number.
 #pragma once
 
 #include "attention.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file One call of heed on tensors' memory. Their number types compile side by side.
+/// @file
+/// One call of heed on tensors' memory. Their number types compile side by side.
 #pragma once
 
 #include "attention.hpp"

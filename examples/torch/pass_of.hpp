@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What pass_float.cpp and pass_double.cpp instantiate.
+/// @file
+/// What pass_float.cpp and pass_double.cpp instantiate.
 #pragma once
 
 #include "heed/engine/backward.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file PyTorch's threads as an executor.
+/// @file
+/// PyTorch's threads as an executor.
 #pragma once
 
 #include "heed/core/executor.hpp"

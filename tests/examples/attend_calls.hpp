@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Calls of the program attend on files of their own, and of the oracle on the same tensors.
+/// @file
+/// Calls of the program attend on files of their own, and of the oracle on the same tensors.
 #pragma once
 
 #include "attend/npy.hpp"

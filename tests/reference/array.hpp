@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A dense row-major array of doubles, all the oracle needs of a tensor.
+/// @file
+/// A dense row-major array of doubles, all the oracle needs of a tensor.
 #pragma once
 
 #include <cassert>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Scaled dot-product attention written out densely:
+/// @file
+/// Scaled dot-product attention written out densely:
 ///
 ///     z[b,h,i,j]   = cap(s · τq[b,h,i] τk[b,g,j] q[b,h,i] · k[b,g,j]) + bias(b,h,i,j),   −∞ if
 ///     hidden w[b,h,i,j]   = exp(z[b,h,i,j] − lse[b,h,i]) lse[b,h,i]   = log(exp(sink[h]) + Σ_j

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The gradients of attention and selective attention written out densely. With ∂x short for
+/// @file
+/// The gradients of attention and selective attention written out densely. With ∂x short for
 /// ∂L/∂x, and z, w, F as in attention.hpp and selective.hpp:
 ///
 ///     ∂w[h,i,j]  = ∂out[h,i] · τv[j] v[j],     ∂v[j] = Σ_h Σ_i w[h,i,j] τv[j] ∂out[h,i]

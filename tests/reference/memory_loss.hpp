@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The loss that asks selective attention to forget (arXiv:2410.02703):
+/// @file
+/// The loss that asks selective attention to forget (arXiv:2410.02703):
 ///
 ///     ε · mean_b Σ_l max_i M_l[b,i] / (layers · length[b])
 #pragma once

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Attention over two disjoint sets of keys, joined:
+/// @file
+/// Attention over two disjoint sets of keys, joined:
 ///
 ///     lse = log(exp(lse_a) + exp(lse_b)),   out = exp(lse_a − lse) out_a + exp(lse_b − lse) out_b
 #pragma once

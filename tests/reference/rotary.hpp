@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Rotary position embedding (Su et al., arXiv:2104.09864): pair p of the first `rotated`
+/// @file
+/// Rotary position embedding (Su et al., arXiv:2104.09864): pair p of the first `rotated`
 /// coordinates turns by position · base^(−2p / rotated).
 #pragma once
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Selective attention (Leviathan, Kalman, Matias, arXiv:2410.02703) written out densely:
+/// @file
+/// Selective attention (Leviathan, Kalman, Matias, arXiv:2410.02703) written out densely:
 ///
 ///     R[i,j] = max(0, z[0,i,j]) for 0 < j < i, else 0        the vote of row i against key j
 ///     F[i,j] = carry_in[j] + Σ_{n<i} R[n,j]                  what row i hears of it

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Selective self-attention's temperatures (Zhang et al., arXiv:2411.12892):
+/// @file
+/// Selective self-attention's temperatures (Zhang et al., arXiv:2411.12892):
 ///
 ///     τ[b,h,i] = tanh(f[b,h,i]) + 1 + g(α) log n,   n = offset + i + 1
 #pragma once

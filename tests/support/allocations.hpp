@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Counts what is taken from the heap, by new, malloc or Eigen. It replaces malloc, so one
+/// @file
+/// Counts what is taken from the heap, by new, malloc or Eigen. It replaces malloc, so one
 /// source file of a program may include it. Where malloc is not ours to replace (sanitizers, other
 /// C libraries) `allocations_are_counted` is false.
 #pragma once

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Calls that are spoilt in one place, and what must come of them.
+/// @file
+/// Calls that are spoilt in one place, and what must come of them.
 #pragma once
 
 #include "heed/core/executor.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Calls that go through a KvBuffer, and the same ones of the oracle. What takes long to
+/// @file
+/// Calls that go through a KvBuffer, and the same ones of the oracle. What takes long to
 /// compile is compiled once, in buffers_float.cpp and buffers_double.cpp.
 #pragma once
 

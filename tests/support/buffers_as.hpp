@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What buffers.hpp declares.
+/// @file
+/// What buffers.hpp declares.
 #pragma once
 
 #include "support/buffers.hpp"

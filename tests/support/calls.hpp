@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file One call of the library, and the same call of the oracle.
+/// @file
+/// One call of the library, and the same call of the oracle.
 #pragma once
 
 #include "heed/core/shape.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Is it close enough, and if not, where not.
+/// @file
+/// Is it close enough, and if not, where not.
 #pragma once
 
 #include "reference/array.hpp"

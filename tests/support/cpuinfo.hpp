@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What Linux says of the first processor: another way to know it than cpuid.
+/// @file
+/// What Linux says of the first processor: another way to know it than cpuid.
 #pragma once
 
 #include <fstream>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Reads the golden cases in tests/fixtures: `manifest.tsv` lists, for every case, its
+/// @file
+/// Reads the golden cases in tests/fixtures: `manifest.tsv` lists, for every case, its
 /// parameters and its arrays; the numbers stand in <case>.bin, row-major, little-endian.
 #pragma once
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A test of the oracle that runs once for each golden case.
+/// @file
+/// A test of the oracle that runs once for each golden case.
 #pragma once
 
 #include "support/compare.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Any mixture of stages there and back again, for the library and for the oracle. Compiled
+/// @file
+/// Any mixture of stages there and back again, for the library and for the oracle. Compiled
 /// once, in gradients_float.cpp and gradients_double.cpp: every type of variant costs seconds.
 #pragma once
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What gradients.hpp declares, for gradients_float.cpp and gradients_double.cpp, which
+/// @file
+/// What gradients.hpp declares, for gradients_float.cpp and gradients_double.cpp, which
 /// compile side by side.
 #pragma once
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Mixtures of stages to test gradients with: each stage alone, and many at once by chance.
+/// @file
+/// Mixtures of stages to test gradients with: each stage alone, and many at once by chance.
 #pragma once
 
 #include "support/gradients.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Reproducible inputs, the same under every standard library: its distributions may differ,
+/// @file
+/// Reproducible inputs, the same under every standard library: its distributions may differ,
 /// its engines may not.
 #pragma once
 

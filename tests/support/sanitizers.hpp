@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Is this a build with a sanitizer, slower by ten and with a malloc of its own?
+/// @file
+/// Is this a build with a sanitizer, slower by ten and with a malloc of its own?
 #pragma once
 
 namespace heed::test {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file One call of selective attention with everything it can hand out, and the oracle's.
+/// @file
+/// One call of selective attention with everything it can hand out, and the oracle's.
 #pragma once
 
 #include "heed/score/selective.hpp"

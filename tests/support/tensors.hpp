@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Row-major Eigen tensors, and their way to the oracle's arrays and back.
+/// @file
+/// Row-major Eigen tensors, and their way to the oracle's arrays and back.
 #pragma once
 
 #include "reference/array.hpp"

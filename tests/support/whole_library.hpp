@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file For programs built for other registers than the tests are: everything there is compiles,
+/// @file
+/// For programs built for other registers than the tests are: everything there is compiles,
 /// and gives what the oracle gives.
 #pragma once
 

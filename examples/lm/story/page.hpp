@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The story as a page of HTML that needs nothing beside itself.
+/// @file
+/// The story as a page of HTML that needs nothing beside itself.
 #pragma once
 
 #include "lm/story/story.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What two memories of one model make of a text: one that keeps all, one on a budget.
+/// @file
+/// What two memories of one model make of a text: one that keeps all, one on a budget.
 #pragma once
 
 #include "lm/score.hpp"

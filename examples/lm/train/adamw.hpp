@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Adam with decoupled weight decay (arXiv:1711.05101), its state in the open so that it can
+/// @file
+/// Adam with decoupled weight decay (arXiv:1711.05101), its state in the open so that it can
 /// be saved beside the weights.
 #pragma once
 

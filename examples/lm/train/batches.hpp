@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Which pieces of the text a step learns from: a function of seed and step alone, so that
+/// @file
+/// Which pieces of the text a step learns from: a function of seed and step alone, so that
 /// going on where one stopped needs no memory of what was drawn.
 #pragma once
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A run's figures as CSV, one row at a time, each on disk when it is written.
+/// @file
+/// A run's figures as CSV, one row at a time, each on disk when it is written.
 #pragma once
 
 #include "programs/row_file.hpp"

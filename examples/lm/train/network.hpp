@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file The language model as LibTorch differentiates it, its attention heed's.
+/// @file
+/// The language model as LibTorch differentiates it, its attention heed's.
 #pragma once
 
 #include "lm/checkpoint.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file What a call of `train` asks for.
+/// @file
+/// What a call of `train` asks for.
 #pragma once
 
 #include "lm/config.hpp"

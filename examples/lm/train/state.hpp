@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file Where a run of training is, in a file.
+/// @file
+/// Where a run of training is, in a file.
 #pragma once
 
 #include "lm/train/adamw.hpp"

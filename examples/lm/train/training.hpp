@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// @file A run of training, from the first step or from where one stopped.
+/// @file
+/// A run of training, from the first step or from where one stopped.
 #pragma once
 
 #include "lm/train/request.hpp"
