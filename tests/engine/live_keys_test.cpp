@@ -145,7 +145,8 @@ TYPED_TEST(CompactedKeys, AreAllKeysWhereSomethingElseDependsOnThem) {
     EXPECT_EQ(dropped(standard | causal | selecting(o)), 0);
 }
 
-/// The bounds rest on rows that see themselves unmasked, which a carry against keys to come breaks.
+/// The bounds assume that each row sees its own key unmasked. A carry that masks later keys breaks
+/// this.
 TYPED_TEST(CompactedKeys, AreJudgedByWhatIsCarriedIn) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>({1, 2, 2, 200, 600, 20, 20}, 11, 1.3);

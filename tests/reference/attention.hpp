@@ -2,9 +2,10 @@
 /// @file
 /// Scaled dot-product attention written out densely:
 ///
-///     z[b,h,i,j]   = cap(s · τq[b,h,i] τk[b,g,j] q[b,h,i] · k[b,g,j]) + bias(b,h,i,j),   −∞ if
-///     hidden w[b,h,i,j]   = exp(z[b,h,i,j] − lse[b,h,i]) lse[b,h,i]   = log(exp(sink[h]) + Σ_j
-///     exp(z[b,h,i,j])) out[b,h,i]   = Σ_j w[b,h,i,j] τv[b,g,j] v[b,g,j]
+///     z[b,h,i,j] = cap(s · τq[b,h,i] τk[b,g,j] q[b,h,i] · k[b,g,j]) + bias(b,h,i,j), −∞ if masked
+///     lse[b,h,i] = log(exp(sink[h]) + Σ_j exp(z[b,h,i,j]))
+///     w[b,h,i,j] = exp(z[b,h,i,j] − lse[b,h,i])
+///     out[b,h,i] = Σ_j w[b,h,i,j] τv[b,g,j] v[b,g,j]
 ///
 /// with g = h / (H / G). A masked pair is never read. A row that sees no key is zero, and its
 /// lse is −∞ (or the sink).

@@ -51,7 +51,7 @@ inline Visible block_span(Index size, Index previous = 0) {
   };
 }
 
-/// The first prefix[b] keys are open to everyone, the others causally.
+/// The first prefix[b] keys are visible to every row, the others causally.
 inline Visible prefix_lm(std::vector<Index> prefix) {
   return [=](const Pair& p) {
     return p.key <= p.position || p.key < p.first + prefix[static_cast<std::size_t>(p.batch)];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a selective model's keys come to: of those a row could see, how many are masked by F of 1, 8
-// and 20 nats, by layer and position, mean over windows of the test part. With --npy also, for
+// How many keys of a selective model are masked: of those a row could see, the share with F above
+// 1, 8 and 20 nats, by layer and position, mean over windows of the test part. With --npy also, for
 // benchmarks, the queries, keys and values of the first window, and by themselves the queries and
 // keys of the head that selects, [layers, tokens, D]:
 //

@@ -23,7 +23,7 @@ struct Reading {
 /// @throws ConfigError unless the model selects, and does nothing else to its attention.
 Reading read_passage(const Model& model, Bytes passage, const Forgetting& forgetting);
 
-/// A prompt gone on with.
+/// The continuation of a prompt.
 struct Continuation {
   std::string text;
   std::vector<std::int64_t> kept;  ///< tokens, layer by layer

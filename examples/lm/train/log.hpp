@@ -24,7 +24,7 @@ struct LogRow {
 
 class TrainingLog {
  public:
-  /// Goes on with the file's rows up to `step`; those after it are gone. Step 0 begins anew.
+  /// Continues the file after the row of `step`; later rows are removed. Step 0 starts a new file.
   /// @throws FileError
   TrainingLog(const std::filesystem::path& path, std::int64_t step);
   /// @throws FileError
