@@ -82,9 +82,9 @@ TYPED_TEST(EvictionCandidates, AreBadTokensThenTheLargestClaimThenTheOldest) {
       bad_ones += first->bad;
       for (const Candidate& c : all)
         ties += c.slot != first->slot && c.bad == first->bad && c.claim == first->claim;
-      ASSERT_EQ(detail::eviction_candidate(s, rule, last,
-                                           detail::VisibleRows<T>{first_row.data(), end_row.data()},
-                                           T(row), claims.data()),
+      ASSERT_EQ(heed::detail::eviction_candidate(
+                    s, rule, last, heed::detail::VisibleRows<T>{first_row.data(), end_row.data()},
+                    T(row), claims.data()),
                 first->slot)
           << rule.name() << ", trial " << trial;
     }

@@ -51,8 +51,8 @@ class VotesOfARegister : public testing::Test {
             const SelectOptions o = options(bits);
             SCOPED_TRACE(testing::Message() << "bits " << bits << ", first " << first << ", past "
                                             << past << ", row " << row);
-            const detail::Votes<T> votes{o, simd::iota<T>() + Batch<T>(T(-2)),
-                                         detail::voted_on<T>(o, first), past};
+            const heed::detail::Votes<T> votes{o, simd::iota<T>() + Batch<T>(T(-2)),
+                                               heed::detail::voted_on<T>(o, first), past};
             test(o, votes, first, past, row);
           }
   }
@@ -82,7 +82,7 @@ TYPED_TEST(VotesOfARegister, DescendARowAsDefined) {
   const auto score = this->scores(), f = this->some(1);
   std::vector<T> carry = f;
   for (T& x : carry) x = -x;
-  this->every_case([&](const SelectOptions& o, const detail::Votes<T>& votes, Index first,
+  this->every_case([&](const SelectOptions& o, const heed::detail::Votes<T>& votes, Index first,
                        bool past, Index row) {
     const auto got = votes.descend(simd::load(carry.data()), simd::load(score.data()), T(row));
     const auto penalty = this->lanes(got.penalty), below = this->lanes(got.carry);
@@ -99,7 +99,7 @@ TYPED_TEST(VotesOfARegister, DescendARowAsDefined) {
 TYPED_TEST(VotesOfARegister, AscendARowAsItsAdjoint) {
   using T = TypeParam;
   const auto score = this->scores(), f = this->some(2), own = this->some(3), out = this->some(4);
-  this->every_case([&](const SelectOptions& o, const detail::Votes<T>& votes, Index first,
+  this->every_case([&](const SelectOptions& o, const heed::detail::Votes<T>& votes, Index first,
                        bool past, Index row) {
     const auto got = votes.ascend(simd::load(out.data()), simd::load(own.data()),
                                   simd::load(score.data()), T(row));
