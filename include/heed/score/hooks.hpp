@@ -220,12 +220,12 @@ struct GradScore : Hook<GradScore> {
             "Lanes<T>& at)")
 
   /// Last stage first; each is given the score that its score() was given. Where no gradient comes
-  /// in none goes out: the score of a masked key may be NaN.
+  /// in none goes out, stage by stage: the score of a masked key may be NaN, and the stages before
+  /// sum up what they are given.
   template <class V, class T>
   HEED_INLINE Batch<T> operator()(V& variant, const Batch<T>& grad, const Batch<T>& s,
                                   const Lanes<T>& at) const {
-    const Batch<T> zero(T(0));
-    return simd::select(grad == zero, zero, from_link<0>(variant, grad, s, at));
+    return from_link<0>(variant, grad, s, at);
   }
 
  private:
@@ -235,11 +235,12 @@ struct GradScore : Hook<GradScore> {
       return grad;
     } else {
       auto& stages = link<I>(variant);
+      const B zero(typename B::value_type(0));
       B before = from_link<I + 1>(variant, grad, score(stages, s, at), at);
       each_stage(
           stages, [&](auto& stage) __attribute__((always_inline)) {
             if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>)
-              before = call(stage, before, s, at);
+              before = simd::select(before == zero, zero, call(stage, before, s, at));
           });
       return before;
     }
