@@ -10,7 +10,7 @@
 #include <limits>
 #include <vector>
 
-namespace heed::test {
+namespace heed::test::fp8 {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
@@ -157,4 +157,4 @@ TEST(Fp8, NaNStaysWithTheRowsThatSeeIt) {
 }
 
 }  // namespace
-}  // namespace heed::test
+}  // namespace heed::test::fp8

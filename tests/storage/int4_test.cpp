@@ -10,7 +10,7 @@
 #include <limits>
 #include <vector>
 
-namespace heed::test {
+namespace heed::test::int4 {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
@@ -160,4 +160,4 @@ TEST(Int4, OtherShapesAreRefused) {
 }
 
 }  // namespace
-}  // namespace heed::test
+}  // namespace heed::test::int4

@@ -225,18 +225,19 @@ struct GradScore : Hook<GradScore> {
   template <class V, class T>
   HEED_INLINE Batch<T> operator()(V& variant, const Batch<T>& grad, const Batch<T>& s,
                                   const Lanes<T>& at) const {
-    return from_link<0>(variant, grad, s, at);
+    return from_link<0, T>(variant, grad, s, at);
   }
 
  private:
-  template <std::size_t I, class V, class B, class L>
-  HEED_INLINE static B from_link(V& variant, const B& grad, const B& s, const L& at) {
+  template <std::size_t I, class T, class V>
+  HEED_INLINE static Batch<T> from_link(V& variant, const Batch<T>& grad, const Batch<T>& s,
+                                        const Lanes<T>& at) {
     if constexpr (I == links<V>) {
       return grad;
     } else {
       auto& stages = link<I>(variant);
-      const B zero(typename B::value_type(0));
-      B before = from_link<I + 1>(variant, grad, score(stages, s, at), at);
+      const Batch<T> zero(T(0));
+      Batch<T> before = from_link<I + 1, T>(variant, grad, score(stages, s, at), at);
       each_stage(
           stages, [&](auto& stage) __attribute__((always_inline)) {
             if constexpr (defined_by<std::remove_cvref_t<decltype(stage)>>)
