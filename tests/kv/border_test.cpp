@@ -54,10 +54,10 @@ TYPED_TEST(BufferBorder, RefusesWhatNoMemoryHolds) {
 }
 
 TYPED_TEST(BufferBorder, RefusesRulesThatDoNotExist) {
-  EXPECT_EQ(this->refusal({}, {.evict = static_cast<Evict>(9)}),
-            "evict is 9, must be most_masked, least_attended or oldest");
-  EXPECT_EQ(this->refusal({}, {.evict = static_cast<Evict>(-1)}),
-            "evict is -1, must be most_masked, least_attended or oldest");
+  for (const int name : {9, -1})
+    EXPECT_EQ(
+        message_of<ValueError>([&] { this->refusal({}, {.evict = static_cast<Evict>(name)}); }),
+        "evict is " + std::to_string(name) + ", must be most_masked, least_attended or oldest");
   EXPECT_EQ(this->refusal({}, {.when = static_cast<EvictWhen>(3)}),
             "when is 3, must be before_row, after_row or chunk_end");
   const std::string said = this->refusal({}, {.budget = 8, .recent = largest});

@@ -88,20 +88,22 @@ TYPED_TEST(Rules, HaveParameters) {
   const KvOptions o{.budget = 7, .evict = MultiplesStay{.of = 10, .last = 3}, .protect = {}};
   EXPECT_EQ(o.recent_tokens(), 3);
   const Buffered<T> got = through(o, in);
-  // Held are the multiples that have come and the last others.
+  // Held are the multiples that have come and the last others: behind 10, five of them, behind 20,
+  // four.
   EXPECT_EQ(got.evict_row(0, 0), 30);
   EXPECT_EQ(got.evict_row(0, 10), 30);
   EXPECT_EQ(got.evict_row(0, 20), 30);
   EXPECT_EQ(got.evict_row(0, 1), 7);
-  EXPECT_EQ(got.evict_row(0, 9), 16);
-  EXPECT_EQ(got.evict_row(0, 19), 25);
+  EXPECT_EQ(got.evict_row(0, 9), 15);
+  EXPECT_EQ(got.evict_row(0, 19), 24);
 }
 
 TYPED_TEST(Rules, GetWeightsIfTheyAskForThem) {
   using T = TypeParam;
-  // Row i looks at token 0 and at token 2 alone.
+  // The rows before token 2 share their weight out, all others give it to token 2: received are 1.5
+  // by token 0 and 2 by token 2 when the fifth token comes.
   std::vector<std::vector<double>> scores(12, std::vector<double>(12, 0));
-  for (auto& row : scores) row[2] = 6;
+  for (auto& row : scores) row[2] = 60;
   const auto in = with_scores<T>(scores);
   const Buffered<T> got =
       through(KvOptions{.budget = 4, .evict = MostAttended{}, .protect = {}, .select = {}}, in);
@@ -122,7 +124,7 @@ TEST_F(RuleNames, AreWhatTheyWereAsWell) {
   EXPECT_FALSE(EvictionRule(MultiplesStay{3, 4}) == (MultiplesStay{3, 5}));
   EXPECT_EQ(std::string(EvictionRule(heavy_hitters).name()), "heavy_hitters");
   EXPECT_EQ(message_of<ValueError>([] { KvOptions o{.evict = Evict(9)}; }),
-            "evict is 9, which names no rule");
+            "evict is 9, must be most_masked, least_attended or oldest");
 }
 
 /// The options' number stands before the rule's.

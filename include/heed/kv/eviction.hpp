@@ -28,7 +28,7 @@ inline EvictionRule::EvictionRule(Evict name) : EvictionRule(most_masked) {
       *this = oldest;
       return;
   }
-  throw ValueError("evict is ", int(name), ", which names no rule");
+  throw ValueError("evict is ", int(name), ", must be most_masked, least_attended or oldest");
 }
 
 /// When tokens are evicted.
