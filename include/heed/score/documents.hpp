@@ -35,6 +35,7 @@ struct Documents : StageOf<Rank::mask> {
       throw ShapeError("documents: ids of one batch entry must be contiguous");
     for (Index b = 0; b < p.batch; ++b) {
       const Index first = p.first_position(b);
+      detail::expect_positions("the position of row 0", first, p.queries);
       if (first < 0 || first > p.keys - p.queries)
         throw ValueError("documents: queries sit at ", first, " … ", first + p.queries - 1,
                          ", ids are given for ", p.keys, " positions");
