@@ -17,6 +17,8 @@ foreach(object IN LISTS OBJECTS)
   string(REPLACE ";" "," symbols "${symbols}")  # would part a name in two
   string(REGEX MATCHALL "[0-9a-f]+ [TWi] [^\n]+" functions "${symbols}")
   list(TRANSFORM functions REPLACE "^[0-9a-f]+ [TWi] " "")
+  # clang++ writes it itself, in every instruction set alike: two calls, which end the process.
+  list(REMOVE_ITEM functions __clang_call_terminate)
   list(APPEND groups ${group})
   list(APPEND functions_of_${group} ${functions})
 endforeach()

@@ -55,10 +55,11 @@ void serve(const Request& request, Inputs inputs, std::ostream& out) {
   convert<T>(inputs);
   const Result result = run<T>(request, inputs);
   programs::OutputFiles files;
-  for (const auto& [path, array] : outputs)
-    if (!(request.*path).empty())
-      files.add(request.*path,
-                [&](std::ostream& stream) { npy::write(stream, (result.*array).value()); });
+  for (const auto& output : outputs)
+    if (!(request.*output.path).empty())
+      files.add(request.*output.path, [&](std::ostream& stream) {
+        npy::write(stream, (result.*output.array).value());
+      });
   if (request.stats) report<T>(out, request, result);
   programs::flush(out);  // files appear only if all went well
   files.commit();

@@ -310,8 +310,8 @@ class KvBuffer<T, S>::Call {
       // The scores of empty and evicted slots may be NaN. They must not reach F.
       const Mask<T> held = (simd::load(x.first_row + j) <= Batch<T>(at)) &
                            (Batch<T>(at) < simd::load(x.end_row + j));
-      const detail::Votes<T> cast{o, simd::load(x.offsets + j),
-                                  held & detail::voted_on<T>(o, s.first - j)};
+      const Mask<T> voted = held & detail::voted_on<T>(o, s.first - j);
+      const detail::Votes<T> cast{o, simd::load(x.offsets + j), voted};
       const auto row = cast.descend(simd::load(carry), simd::load(x.scores + r * stride_ + j), at);
       simd::select(held, row.penalty, zero).store_unaligned(penalty + j);
       simd::select(held, row.carry, zero).store_unaligned(carry);
