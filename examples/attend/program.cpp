@@ -57,9 +57,8 @@ void serve(const Request& request, Inputs inputs, std::ostream& out) {
   programs::OutputFiles files;
   for (const auto& output : outputs)
     if (!(request.*output.path).empty())
-      files.add(request.*output.path, [&](std::ostream& stream) {
-        npy::write(stream, (result.*output.array).value());
-      });
+      files.add(request.*output.path,
+                [&](std::ostream& stream) { npy::write(stream, (result.*output.array).value()); });
   if (request.stats) report<T>(out, request, result);
   programs::flush(out);  // files appear only if all went well
   files.commit();
