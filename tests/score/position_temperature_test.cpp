@@ -74,6 +74,13 @@ TYPED_TEST(TemperaturesByPosition, SharpenAsASequenceGrows) {
   }
   expect_refusal<ShapeError>(
       in, scalable_softmax(View<const T, 1>(scale.data(), {1})) | standard | causal, "[1]");
+  for (const T bad :
+       {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity(), T(1e31)}) {
+    Tensor<T, 1> scales = scale;
+    scales(1) = bad;
+    expect_refusal<ValueError>(in, scalable_softmax(scales) | standard | causal,
+                               "a number of scalable_softmax is");
+  }
 }
 
 /// Positions begin again with every document.

@@ -13,7 +13,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <optional>
+#include <string>
 
 namespace heed::test {
 namespace {
@@ -115,6 +117,16 @@ TYPED_TEST(RelativeBiases, RefuseTablesThatDoNotFit) {
   expect_refusal<ValueError>(in, standard | relative_bias(one), "1 buckets");
   expect_refusal<ValueError>(in, standard | relative_bias(two, {.max_distance = 4}),
                              "max_distance 4");
+  for (const Index max_distance :
+       {RelativeBuckets::farthest + 1, std::numeric_limits<Index>::max()})
+    expect_refusal<ValueError>(in, standard | relative_bias(two, {.max_distance = max_distance}),
+                               "max_distance is " + std::to_string(max_distance));
+  for (const double x :
+       {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity(), 1e30}) {
+    Tensor<T, 2> bad = two;
+    bad(1, 7) = T(x);
+    expect_refusal<ValueError>(in, standard | relative_bias(bad), "a number of relative_bias is");
+  }
 }
 
 }  // namespace

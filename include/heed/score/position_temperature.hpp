@@ -126,7 +126,7 @@ constexpr StaircaseTemperature staircase_temperature(double beta, Index step) {
 ///
 ///     s(i, j) ← s_h log n · s(i, j),     n = 1, 2, … for the n-th token of the sequence
 ///
-/// @throws ShapeError if there is not one s per head.
+/// @throws ShapeError if there is not one s per head; ValueError if one is beyond ±1e30.
 template <class T>
 struct ScalableSoftmax : StageOf<Rank::rescale> {
   View<const T, 1> scale;
@@ -138,6 +138,8 @@ struct ScalableSoftmax : StageOf<Rank::rescale> {
   void check(const Problem& p) const {
     expect_dims("scalable_softmax", scale.dims(), {p.heads}, "one number per head");
     detail::reads(p.tensors, "scalable_softmax", scale);
+    for (Index h = 0; h < p.heads; ++h)
+      detail::expect_within("a number of scalable_softmax", double(scale(h)), -1e30, 1e30);
     if (!gradient) return;
     expect_dims("scalable_softmax's gradient", gradient.dims(), {p.heads}, "one number per head");
     if (p.backward) detail::writes(p.tensors, "scalable_softmax's gradient", gradient);

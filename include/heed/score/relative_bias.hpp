@@ -5,12 +5,16 @@
 
 #include "heed/score/stage.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace heed::inline HEED_ABI {
 
 /// How distances map to buckets.
 struct RelativeBuckets {
+  /// The largest max_distance. A call makes a table of that many indices.
+  static constexpr Index farthest = Index(1) << 24;
+
   Index max_distance = 128;    ///< Distances from here on share the last bucket.
   bool bidirectional = false;  ///< The second half of the buckets is for keys after the query.
 };
@@ -26,7 +30,8 @@ struct RelativeBuckets {
 ///
 /// @param table  [H, buckets].
 /// @throws ShapeError unless the table has one row per head; ValueError unless there are at least 2
-/// buckets per direction, and max_distance is above half their number.
+/// buckets per direction, max_distance is above half their number and at most 2^24, and each number
+/// of the table lies within ±10^18.
 /// @note One addition for a register of keys that are all at least max_distance before the query;
 /// otherwise one look-up per key.
 template <class T>
@@ -66,6 +71,12 @@ struct RelativeBias : StageOf<Rank::bias> {
                        buckets.max_distance,
                        ": there must be 2, and max_distance beyond half of "
                        "them");
+    if (buckets.max_distance > RelativeBuckets::farthest)
+      throw ValueError("relative_bias: max_distance is ", buckets.max_distance,
+                       ", must be at most ", RelativeBuckets::farthest);
+    for (Index h = 0; h < table.dim(0); ++h)
+      for (Index i = 0; i < table.dim(1); ++i)
+        detail::expect_within("a number of relative_bias", double(table(h, i)), -1e18, 1e18);
     if (!gradient) return;
     expect_dims("relative_bias' gradient", gradient.dims(), table.dims(),
                 "the dimensions of the table");
@@ -85,9 +96,8 @@ struct RelativeBias : StageOf<Rank::bias> {
 
   bool shares_gradients() const { return bool(gradient); }
   void clear_gradients() {
-    for (Index i = 0; gradient && i < table.dim(0) * table.dim(1); ++i) sums[i] = 0;
-    for (Index h = 0; h < gradient.dim(0); ++h)
-      for (Index i = 0; i < gradient.dim(1); ++i) gradient(h, i) = T(0);
+    std::fill_n(sums, gradient.size(), 0.0);
+    end_gradients(0, 0);
   }
   template <class U>
   HEED_INLINE Batch<U> grad_score(const Batch<U>& grad, const Batch<U>&, const Lanes<U>& at) {
