@@ -119,7 +119,7 @@ double multiply_add_peak(int threads = 1) {
 }
 
 /// Bytes read from memory a second on so many threads: a sum over arrays far larger than any cache,
-/// each thread in one stream or in eight side by side, whichever is faster here.
+/// each thread in one stream or in eight side by side; the faster one here counts.
 inline double read_bandwidth(int threads = 1) {
   using Batch = heed::simd::Batch<float>;
   constexpr std::size_t bytes = std::size_t(256) << 20, line = 64 / sizeof(float);

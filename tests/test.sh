@@ -125,7 +125,7 @@ take() {
   printf '  %-12s %s, %s s\n' "$1" "${result% }" $(($(date +%s) - start)) >"build/$1.result"
 }
 
-# Takes the parts that nobody has taken yet. What a part says is shown when it ends.
+# Takes the parts that are not taken yet. What a part says is shown when it ends.
 lane() {
   for part in "$@"; do
     mkdir "$taken/$part" 2>/dev/null || continue

@@ -73,7 +73,7 @@ TYPED_TEST(RowStates, MayBeginWithAScoreWithoutValue) {
   EXPECT_NEAR(state.finished()[1], 4.5, tolerance<T>);
 }
 
-/// Whichever half has met no key, and whichever has the greater maximum.
+/// With no key in either half, and with the greater maximum in either.
 TYPED_TEST(RowStates, MergedAreTheStateOfAllKeys) {
   using T = TypeParam;
   for (const int in_first : {0, 1, 6, 11, 12}) {

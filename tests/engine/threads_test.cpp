@@ -95,7 +95,7 @@ TYPED_TEST(Threads, DoNotChangeABitOfSelectiveAttention) {
   }
 }
 
-/// Whichever share of the heads has the one that selects.
+/// The selecting head in each share of the heads.
 TYPED_TEST(Threads, DoNotChangeABitWhereAnotherHeadSelects) {
   const auto in = inputs<TypeParam>(tokens(700, 8, 4, 2), 3);
   for (Index head = 0; head < 4; ++head)

@@ -342,7 +342,7 @@ TEST_F(StoredPairs, AddUpValues) {
       }
 }
 
-/// As above, whichever half of a pair it is; the last of an odd number has no neighbour.
+/// As above, for either half of a pair; the last of an odd number has no neighbour.
 TEST_F(StoredPairs, LeaveOutValuesWithoutWeight) {
   constexpr Index keys = 7;
   for (const float value :
