@@ -15,15 +15,7 @@ namespace heed::inline HEED_ABI::simd {
 /// g++ does not vectorise a loop to these instructions.
 template <class S>
 requires is_bfloat16<S>
-struct Codec<S> {
-  template <class T>
-  static constexpr bool stores = true;
-  static constexpr Index numbers = 1, group = no_scale;
-
-  template <class T>
-  static T number(S x, Index /*i*/) {
-    return T(x);
-  }
+struct Codec<S> : detail::CastingCodec<S> {
 #if defined(__AVX2__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
   template <class T>
   static constexpr bool in_registers = std::is_same_v<T, float>;
@@ -37,20 +29,7 @@ struct Codec<S> {
     return Batch<T>(_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)));
 #endif
   }
-#else
-  template <class T>
-  static constexpr bool in_registers = false;
 #endif
-
-  template <class T>
-  static void encode(const T* x, Index count, S* out, Index stride, T* /*scale*/,
-                     Index /*scale_stride*/) {
-    for (Index i = 0; i < count; ++i) out[i * stride] = S(x[i]);
-  }
-  template <class T>
-  static bool finite(const S* x, Index count, const T* /*scale*/) {
-    return all_finite(x, 0, 1, count);
-  }
 };
 
 }  // namespace heed::inline HEED_ABI::simd

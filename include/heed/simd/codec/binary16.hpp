@@ -14,15 +14,7 @@ namespace heed::inline HEED_ABI::simd {
 /// Rounds to nearest; infinite beyond ±65504. Intrinsics for the reason given at bfloat16.
 template <class S>
 requires is_binary16<S>
-struct Codec<S> {
-  template <class T>
-  static constexpr bool stores = true;
-  static constexpr Index numbers = 1, group = no_scale;
-
-  template <class T>
-  static T number(S x, Index /*i*/) {
-    return T(x);
-  }
+struct Codec<S> : detail::CastingCodec<S> {
 #if defined(__AVX2__) && defined(__F16C__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
   template <class T>
   static constexpr bool in_registers = std::is_same_v<T, float>;
@@ -34,20 +26,7 @@ struct Codec<S> {
     return Batch<T>(_mm256_cvtph_ps(detail::bits_of<__m128i, 8>(x + i)));
 #endif
   }
-#else
-  template <class T>
-  static constexpr bool in_registers = false;
 #endif
-
-  template <class T>
-  static void encode(const T* x, Index count, S* out, Index stride, T* /*scale*/,
-                     Index /*scale_stride*/) {
-    for (Index i = 0; i < count; ++i) out[i * stride] = S(x[i]);
-  }
-  template <class T>
-  static bool finite(const S* x, Index count, const T* /*scale*/) {
-    return all_finite(x, 0, 1, count);
-  }
 };
 
 }  // namespace heed::inline HEED_ABI::simd

@@ -37,6 +37,39 @@ inline constexpr Index no_scale = 0, whole_token = std::numeric_limits<Index>::m
 template <class S>
 struct Codec;
 
+namespace detail {
+
+/// What most codecs share; one that differs declares its own.
+struct AnyCodec {
+  template <class T>
+  static constexpr bool stores = true;
+  static constexpr Index numbers = 1;
+  template <class T>
+  static constexpr bool in_registers = false;
+};
+
+/// A type without scales that converts to and from T, rounding to nearest.
+template <class S>
+struct CastingCodec : AnyCodec {
+  static constexpr Index group = no_scale;
+
+  template <class T>
+  static T number(S x, Index /*i*/) {
+    return T(x);
+  }
+  template <class T>
+  static void encode(const T* x, Index count, S* out, Index stride, T* /*scale*/,
+                     Index /*scale_stride*/) {
+    for (Index i = 0; i < count; ++i) out[i * stride] = S(x[i]);
+  }
+  template <class T>
+  static bool finite(const S* x, Index count, const T* /*scale*/) {
+    return all_finite(x, 0, 1, count);
+  }
+};
+
+}  // namespace detail
+
 /// Units of S that a token of `count` numbers takes.
 template <class S>
 constexpr Index units(Index count) {

@@ -56,10 +56,8 @@ namespace simd {
 /// finite, the scale is NaN, and so are all numbers read back. A number that is NaN without its
 /// scale also stays NaN.
 template <>
-struct Codec<Fp8E4M3> {
-  template <class T>
-  static constexpr bool stores = true;
-  static constexpr Index numbers = 1, group = whole_token;
+struct Codec<Fp8E4M3> : detail::AnyCodec {
+  static constexpr Index group = whole_token;
 
   template <class T>
   static T number(Fp8E4M3 x, Index /*i*/) {
@@ -93,9 +91,6 @@ struct Codec<Fp8E4M3> {
     return Batch<T>(_mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(half, nan)), _mm256_set1_ps(256)));
 #endif
   }
-#else
-  template <class T>
-  static constexpr bool in_registers = false;
 #endif
 
   template <class T>

@@ -27,9 +27,7 @@ namespace simd {
 /// Scales are of type T: with float, a number takes five bits in total. 16-bit scales would save
 /// half a bit, but limit the range to that of binary16, or the precision to eight bits.
 template <>
-struct Codec<Int4Pair> {
-  template <class T>
-  static constexpr bool stores = true;
+struct Codec<Int4Pair> : detail::AnyCodec {
   static constexpr Index numbers = 2, group = 32;
 
   template <class T>
@@ -83,9 +81,6 @@ struct Codec<Int4Pair> {
     out[1] = Batch<T>(_mm256_cvtepi32_ps(_mm256_srai_epi32(pairs, 4)));
   }
 #endif
-#else
-  template <class T>
-  static constexpr bool in_registers = false;
 #endif
 
   template <class T>

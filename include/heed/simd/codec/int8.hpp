@@ -16,10 +16,8 @@ namespace heed::inline HEED_ABI::simd {
 /// The scale of a token is largest |x| / 127; its numbers are the nearest multiples. If a number is
 /// not finite, the scale is NaN, and so are all numbers read back.
 template <>
-struct Codec<std::int8_t> {
-  template <class T>
-  static constexpr bool stores = true;
-  static constexpr Index numbers = 1, group = whole_token;
+struct Codec<std::int8_t> : detail::AnyCodec {
+  static constexpr Index group = whole_token;
 
   template <class T>
   static T number(std::int8_t x, Index /*i*/) {
@@ -38,9 +36,6 @@ struct Codec<std::int8_t> {
     return Batch<T>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bits)));
 #endif
   }
-#else
-  template <class T>
-  static constexpr bool in_registers = false;
 #endif
 
   template <class T>
