@@ -78,4 +78,17 @@ class Arena {
   std::size_t used_ = 0;
 };
 
+namespace detail {
+
+/// Calls layout(arena) twice: to measure, and on the memory of the workspace. Returns what the
+/// second call does.
+template <class Layout>
+auto lay_out(Workspace& workspace, const Layout& layout) {
+  Arena measure;
+  layout(measure);
+  Arena arena(workspace.reserve(measure.used()));
+  return layout(arena);
+}
+
+}  // namespace detail
 }  // namespace heed::inline HEED_ABI

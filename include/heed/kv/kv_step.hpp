@@ -67,10 +67,7 @@ class KvBuffer<T, S>::Call {
       capacity = std::max(capacity, s.capacity());
     }
     stride_ = detail::round_up(capacity, Tile::block_keys);
-    Arena measure;
-    layout(measure, workers);
-    Arena arena(buffer_.workspace_.reserve(measure.used()));
-    layout(arena, workers);
+    detail::lay_out(buffer_.workspace_, [&](Arena& arena) { layout(arena, workers); });
     for (Index b = 0; b < batch; ++b) start_[b] = buffer_.state(b).next;
 
     for (Index row = 0; row < problem_.queries; row += chunk) {

@@ -35,12 +35,9 @@ class BackwardPass {
     const Index workers = options.executor.workers(
         problem_.batch * std::max({problem_.heads, problem_.key_heads, key_blocks_}));
     prunes_ = scans_ && negligible_ > 0 && bounds_hold_;
-    Arena measure;
-    layout(measure, workers);
     Workspace own;
-    Workspace& workspace = options.workspace ? *options.workspace : own;
-    Arena arena(workspace.reserve(measure.used()));
-    WorkerScratch* scratch = layout(arena, workers);
+    WorkerScratch* scratch = lay_out(options.workspace ? *options.workspace : own,
+                                     [&](Arena& arena) { return layout(arena, workers); });
 
     Bound& leader = scratch[0].worker.variant;
     hook::clear_gradients(leader);
@@ -94,11 +91,9 @@ class BackwardPass {
 
   /// Without batch entries or heads, all gradients are zero.
   WorkStats clear_all() {
-    Arena measure;
-    bound<T>(variant_, problem_, measure);
     Workspace workspace;
-    Arena arena(workspace.reserve(measure.used()));
-    Bound variant = bound<T>(variant_, problem_, arena);
+    Bound variant =
+        lay_out(workspace, [&](Arena& arena) { return bound<T>(variant_, problem_, arena); });
     hook::clear_gradients(variant);
     for (const View<T, 4>& x : {x_.grad_q, x_.grad_k, x_.grad_v})
       for (Index b = 0; b < x.dim(0); ++b)

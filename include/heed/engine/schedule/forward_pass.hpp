@@ -47,12 +47,9 @@ class ForwardPass {
     const Index workers = options.executor.workers(max_tasks());
     prunes_ = scans_ && negligible_ > 0 && bounds_hold_;
 
-    Arena measure;
-    layout(measure, workers);
     Workspace own;
-    Workspace& workspace = options.workspace ? *options.workspace : own;
-    Arena arena(workspace.reserve(measure.used()));
-    WorkerScratch* scratch = layout(arena, workers);
+    WorkerScratch* scratch = lay_out(options.workspace ? *options.workspace : own,
+                                     [&](Arena& arena) { return layout(arena, workers); });
 
     if (plan_.kv_splits == 1) {
       options.executor(plan_.tasks, [&](Index task, Index worker) {
@@ -91,11 +88,8 @@ class ForwardPass {
                        const View<T, 2>& out) {
     plan(1);
     plan_.kv_splits = 0;  // pack in advance, even for few rows
-    Arena measure;
-    layout(measure, 1);
     Workspace workspace;
-    Arena arena(workspace.reserve(measure.used()));
-    WorkerScratch& own = *layout(arena, 1);
+    WorkerScratch& own = *lay_out(workspace, [&](Arena& arena) { return layout(arena, 1); });
     pack(&own, serial());
 
     for (Index i = 0; i < rows; ++i)
