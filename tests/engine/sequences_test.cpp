@@ -129,6 +129,14 @@ void expect_parts_as_alone(const Inputs<T>& in, const Mixture<T>& pack,
   EXPECT_NEAR(back.alpha, alpha, 1e3 * tolerance<T> * (1 + std::abs(alpha))) << "grad of α";
 }
 
+/// One or two key heads, one or two query heads to each, 2 … 179 tokens.
+Shape any_shape(Random& random) {
+  const Index G = random.integer(1, 3), n = random.integer(2, 180);
+  Shape s = tokens(n, random.integer(1, 24), G * random.integer(1, 3), G, random.integer(1, 4));
+  s.value_dim = random.integer(1, 24);
+  return s;
+}
+
 template <class T>
 class Sequences : public testing::Test {};
 TYPED_TEST_SUITE(Sequences, Scalars, ScalarName);
@@ -137,9 +145,8 @@ TYPED_TEST(Sequences, InAPackGiveWhatTheyGiveAlone) {
   using T = TypeParam;
   Random random(1);
   for (std::uint64_t trial = 0; trial < 25; ++trial) {
-    const Index G = random.integer(1, 3), n = random.integer(2, 180);
-    Shape s = tokens(n, random.integer(1, 24), G * random.integer(1, 3), G, random.integer(1, 3));
-    s.value_dim = random.integer(1, 24);
+    const Shape s = any_shape(random);
+    const Index n = s.keys;
     SCOPED_TRACE(testing::Message() << "trial " << trial << ": " << describe(s));
     Mixture<T> pack = any_mixture<T>(s, 100 * trial);
     pack.documents = Tensor<std::int64_t, 2>(s.batch, n);
@@ -158,9 +165,8 @@ TYPED_TEST(Sequences, BehindPaddingGiveWhatTheyGiveAlone) {
   using T = TypeParam;
   Random random(2);
   for (std::uint64_t trial = 0; trial < 25; ++trial) {
-    const Index G = random.integer(1, 3), n = random.integer(2, 180);
-    Shape s = tokens(n, random.integer(1, 24), G * random.integer(1, 3), G, random.integer(1, 4));
-    s.value_dim = random.integer(1, 24);
+    const Shape s = any_shape(random);
+    const Index G = s.key_heads, n = s.keys;
     SCOPED_TRACE(testing::Message() << "trial " << trial << ": " << describe(s));
     Mixture<T> padded = any_mixture<T>(s, 50 + 100 * trial);
     padded.start = Tensor<std::int64_t, 1>(s.batch);

@@ -54,17 +54,11 @@ void check_memory_loss(const View<const T, 2>& memory, const Dims<2>& dims,
   if (options.starts) {
     expect_dims("memory_loss: starts", options.starts.dims(), {dims[0]},
                 "one start per batch entry");
-    for (Index b = 0; b < dims[0]; ++b)
-      if (options.starts(b) < 0 || options.starts(b) > dims[1])
-        throw ValueError("memory_loss: starts[", b, "] is ", options.starts(b),
-                         ", must lie in 0 … ", dims[1]);
+    expect_counts("memory_loss: starts", options.starts, dims[1]);
   }
   if (!lengths) return;
   expect_dims("memory_loss: lengths", lengths.dims(), {dims[0]}, "one length per batch entry");
-  for (Index b = 0; b < dims[0]; ++b)
-    if (lengths(b) < 0 || lengths(b) > dims[1])
-      throw ValueError("memory_loss: lengths[", b, "] is ", lengths(b), ", must lie in 0 … ",
-                       dims[1]);
+  expect_counts("memory_loss: lengths", lengths, dims[1]);
 }
 
 }  // namespace detail

@@ -51,6 +51,14 @@ inline void expect_within(const char* what, double x, double least, double most)
     throw ValueError(what, " is ", x, ", must lie in [", least, ", ", most, "]");
 }
 
+/// @throws ValueError unless each number of tokens, one per batch entry, lies in 0 … most.
+inline void expect_counts(const char* what, const View<const std::int64_t, 1>& counts, Index most,
+                          const char* most_is = "") {
+  for (Index b = 0; b < counts.dim(0); ++b)
+    if (counts(b) < 0 || counts(b) > most)
+      throw ValueError(what, "[", b, "] is ", counts(b), ", must lie in 0 … ", most, most_is);
+}
+
 /// @throws ValueError unless the positions [first, first + rows) all lie within the limit.
 inline void expect_positions(const char* what, Index first, Index rows) {
   if (first < -max_position || first > max_position - rows)

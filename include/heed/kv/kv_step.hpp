@@ -114,10 +114,8 @@ class KvBuffer<T, S>::Call {
     if (step_.tokens)
       expect_dims("tokens", step_.tokens.dims(), {s.batch}, "one number per sequence");
     tensors_.reads("tokens", step_.tokens);
+    detail::expect_counts("tokens", step_.tokens, problem_.queries);
     for (Index b = 0; b < s.batch; ++b) {
-      if (step_.tokens && (step_.tokens(b) < 0 || step_.tokens(b) > problem_.queries))
-        throw ValueError("tokens[", b, "] is ", step_.tokens(b), ", must lie in 0 … ",
-                         problem_.queries);
       if (step_.evict_row && (step_.evict_row.dim(0) != s.batch ||
                               step_.evict_row.dim(1) < buffer_.state(b).next + rows_of(b)))
         throw ShapeError("evict_row is ", step_.evict_row.dims(), ", needs [", s.batch, ", ",

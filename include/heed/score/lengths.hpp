@@ -16,7 +16,7 @@ namespace heed::inline HEED_ABI {
 /// @throws ValueError if a length is negative or above the number of keys.
 struct Lengths : StageOf<Rank::mask> {
   View<const std::int64_t, 1> length;
-  bool hides_rows = false;
+  bool masks_rows = false;
 
   template <class T>
   Lengths bind(const Problem& p, Arena&) const {
@@ -26,14 +26,11 @@ struct Lengths : StageOf<Rank::mask> {
   void check(const Problem& p) const {
     expect_dims("lengths", length.dims(), {p.batch}, "one length per batch entry");
     detail::reads(p.tensors, "lengths", length);
-    for (Index b = 0; b < p.batch; ++b)
-      if (length(b) < 0 || length(b) > p.keys)
-        throw ValueError("lengths[", b, "] is ", length(b), ", must lie in 0 … ", p.keys,
-                         ", the number of keys");
+    detail::expect_counts("lengths", length, p.keys, ", the number of keys");
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     const Index n = Index(length(row.batch));
-    return range & KeyRange{0, hides_rows && row.position >= n ? 0 : n};
+    return range & KeyRange{0, masks_rows && row.position >= n ? 0 : n};
   }
 };
 /// Padding at the end: masks keys j ≥ per_entry[b], [B]. ShapeError unless [B], ValueError unless

@@ -30,10 +30,7 @@ struct Starts : StageOf<Rank::mask> {
   void check(const Problem& p) const {
     expect_dims("starts", start.dims(), {p.batch}, "one start per batch entry");
     detail::reads(p.tensors, "starts", start);
-    for (Index b = 0; b < p.batch; ++b)
-      if (start(b) < 0 || start(b) > p.keys)
-        throw ValueError("starts[", b, "] is ", start(b), ", must lie in 0 … ", p.keys,
-                         ", the number of keys");
+    detail::expect_counts("starts", start, p.keys, ", the number of keys");
   }
   KeyRange keys(const KeyRange& range, const Row& row) const {
     const Index first = Index(start(row.batch));
