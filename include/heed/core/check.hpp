@@ -68,7 +68,8 @@ inline void expect_positions(const char* what, Index first, Index rows) {
 
 /// a · b, or max_bytes + 1 if the product exceeds max_bytes. Neither factor may be negative.
 constexpr Index product_of(Index a, Index b) {
-  return b != 0 && a > max_bytes / b ? max_bytes + 1 : a * b;
+  Index product = 0;
+  return __builtin_mul_overflow(a, b, &product) || product > max_bytes ? max_bytes + 1 : product;
 }
 template <class... More>
 constexpr Index product_of(Index a, Index b, More... more) {
