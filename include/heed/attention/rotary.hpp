@@ -5,6 +5,7 @@
 
 #include "heed/attention/rotary_frequencies.hpp"
 #include "heed/attention/rotary_table.hpp"
+#include "heed/core/check.hpp"
 #include "heed/core/shape.hpp"
 #include "heed/core/storage.hpp"
 #include "heed/core/vector.hpp"
@@ -47,84 +48,26 @@ struct RotaryTurn {
 
 namespace detail {
 
-/// The bytes that a tensor spans, [first, end).
-struct ByteRange {
-  std::intptr_t first = 0, end = 0;
-
-  bool empty() const { return first == end; }
-  bool meets(const ByteRange& other) const { return first < other.end && other.first < end; }
-};
-
-/// Throws if a size is negative, if the data are null, or if an address overflows.
-template <class T, std::size_t Rank>
-ByteRange expect_readable(const char* what, const View<T, Rank>& x) {
-  bool empty = false;
-  for (const Index dim : x.dims()) {
-    if (dim < 0) throw ShapeError("rotary: ", what, " is ", x.dims(), ", a size is negative");
-    empty |= dim == 0;
-  }
-  if (empty) return {};
-  if (x.data() == nullptr)
-    throw ValueError("rotary: ", what, " is null, should be ", x.dims(), " numbers");
-  const std::intptr_t start = std::bit_cast<std::intptr_t>(x.data());
-  ByteRange range{start, start};
-  bool overflows = __builtin_add_overflow(range.end, std::intptr_t(sizeof(T)), &range.end);
-  for (std::size_t d = 0; d < Rank; ++d) {
-    std::intptr_t reach = 0;
-    overflows |= __builtin_mul_overflow(x.dim(d) - 1, x.stride(d), &reach);
-    overflows |= __builtin_mul_overflow(reach, std::intptr_t(sizeof(T)), &reach);
-    std::intptr_t& bound = reach < 0 ? range.first : range.end;
-    overflows |= __builtin_add_overflow(bound, reach, &bound);
-  }
-  if (overflows)
-    throw ShapeError("rotary: ", what, " of ", x.dims(), " with strides ", x.strides(),
-                     " reaches beyond what 64 bits address");
-  return range;
-}
-
-/// Throws unless x can be changed in place: readable, rows contiguous, no element at two indices.
-/// The dimensions must be nested in memory in some order, as in every slice or transposition of a
-/// tensor without gaps.
+/// Throws unless x can be changed in place: rows contiguous, no number at two indices.
 template <class T>
-ByteRange expect_changeable(const View<T, 4>& x) {
-  const ByteRange range = expect_readable("x", x);
+void expect_changeable(CallTensors& tensors, const View<T, 4>& x) {
+  tensors.writes("x", x);
   expect_contiguous_rows("rotary: x", x);
-  if (range.empty()) return range;
-  struct Axis {
-    Index dim, stride;
-  } axes[4];
-  for (std::size_t d = 0; d < 4; ++d)
-    axes[d] = {x.dim(d), x.dim(d) > 1 ? std::abs(x.stride(d)) : 0};
-  std::sort(axes, axes + 4, [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
-  Index reach = 0;  // of the inner dimensions; cannot overflow, as the range did not
-  for (const Axis& axis : axes)
-    if (axis.dim > 1) {
-      if (axis.stride <= reach)
-        throw ShapeError("rotary: x of ", x.dims(), " with strides ", x.strides(),
-                         " has numbers that lie on one another: each would turn more than once");
-      reach += (axis.dim - 1) * axis.stride;
-    }
-  return range;
-}
-
-/// Throws if an input overlaps x, which is written.
-inline void expect_apart(const char* what, const ByteRange& read, const ByteRange& x) {
-  if (read.meets(x)) throw ValueError("rotary: ", what, " overlaps x, which is changed in place");
 }
 
 /// The position of token n of sequence b.
 class RotaryPositions {
  public:
   template <class Options, class T>
-  RotaryPositions(const Options& options, const View<T, 4>& x, const ByteRange& written)
+  RotaryPositions(const Options& options, const View<T, 4>& x, CallTensors& tensors)
       : offset_(options.offset), positions_(options.positions), offsets_(options.offsets) {
     if (int(offset_ != 0) + int(bool(positions_)) + int(bool(offsets_)) > 1)
       throw ValueError("rotary: positions, offsets and offset are given; one of them says it all");
     if (positions_)
       expect_dims("positions", positions_.dims(), {x.dim(0), x.dim(2)}, "one per token of x");
     if (offsets_) expect_dims("offsets", offsets_.dims(), {x.dim(0)}, "one per sequence of x");
-    expect_apart("positions", expect_readable("positions", positions_), written);
-    expect_apart("offsets", expect_readable("offsets", offsets_), written);
+    tensors.reads("positions", positions_);
+    tensors.reads("offsets", offsets_);
     if (positions_) {
       for (Index b = 0; b < x.dim(0); ++b)
         for (Index n = 0; n < x.dim(2); ++n) range_.add(positions_(b, n));
@@ -261,11 +204,11 @@ void turn_by_tables(const View<S, 4>& x, Index half, const RotaryTurn& turn_, bo
 
 /// Throws unless cosines and sines have the same shape and fit x. Returns the number of pairs.
 template <class S, class U, std::size_t Rank>
-Index expect_tables(const View<S, 4>& x, const ByteRange& written,
-                    const View<const U, Rank>& cosines, const View<const U, Rank>& sines) {
+Index expect_tables(CallTensors& tensors, const View<S, 4>& x, const View<const U, Rank>& cosines,
+                    const View<const U, Rank>& sines) {
   const Index half = cosines.dim(Rank - 1);
-  expect_apart("cosines", expect_readable("cosines", cosines), written);
-  expect_apart("sines", expect_readable("sines", sines), written);
+  tensors.reads("cosines", cosines);
+  tensors.reads("sines", sines);
   expect_dims("sines", sines.dims(), cosines.dims(), "as cosines are");
   for (const auto* table : {&cosines, &sines})
     if (half > 1 && table->stride(Rank - 1) != 1)
@@ -281,16 +224,17 @@ Index expect_tables(const View<S, 4>& x, const ByteRange& written,
 template <class S, class U>
 void turn_by_positions(const View<S, 4>& x, const View<const U, 2>& cosines,
                        const View<const U, 2>& sines, std::int64_t first, const RotaryTurn& turn_) {
-  const ByteRange written = expect_changeable(x);
-  const Index half = expect_tables(x, written, cosines, sines);
-  const RotaryPositions positions(turn_, x, written);
+  CallTensors tensors;
+  expect_changeable(tensors, x);
+  const Index half = expect_tables(tensors, x, cosines, sines);
+  const RotaryPositions positions(turn_, x, tensors);
   const PositionRange& range = positions.range();
   if (!range.empty() && (range.first < first || std::uint64_t(range.last) - std::uint64_t(first) >=
                                                     std::uint64_t(cosines.dim(0))))
     throw ValueError("rotary: positions are ", range.first, " to ", range.last,
                      ", the cosines are those of ", cosines.dim(0), " positions from ", first,
                      " on");
-  if (written.empty()) return;
+  if (x.size() == 0) return;
   turn_by_tables<S, U>(x, half, turn_, positions.shared(), [&](Index b, Index n) -> RotaryRow<U> {
     const Index p = positions(b, n) - first;
     return {cosines.row(p), sines.row(p)};
@@ -301,8 +245,9 @@ void turn_by_positions(const View<S, 4>& x, const View<const U, 2>& cosines,
 template <class S, class U>
 void turn_by_tokens(const View<S, 4>& x, const View<const U, 3>& cosines,
                     const View<const U, 3>& sines, const RotaryTurn& turn_) {
-  const ByteRange written = expect_changeable(x);
-  const Index half = expect_tables(x, written, cosines, sines);
+  CallTensors tensors;
+  expect_changeable(tensors, x);
+  const Index half = expect_tables(tensors, x, cosines, sines);
   if (turn_.offset != 0 || turn_.offsets || turn_.positions)
     throw ValueError(
         "rotary: cosines have a row for each token; offset, offsets and positions say"
@@ -310,7 +255,7 @@ void turn_by_tokens(const View<S, 4>& x, const View<const U, 3>& cosines,
   const bool shared = cosines.dim(0) == 1;
   expect_dims("cosines", cosines.dims(), {shared ? 1 : x.dim(0), x.dim(2), half},
               "one row per token of x, of one sequence or of each");
-  if (written.empty()) return;
+  if (x.size() == 0) return;
   turn_by_tables<S, U>(x, half, turn_, shared, [&](Index b, Index n) -> RotaryRow<U> {
     const Index sequence = shared ? 0 : b;
     return {cosines.row(sequence, n), sines.row(sequence, n)};
@@ -343,10 +288,10 @@ inline constexpr bool turns =
 ///
 /// @param x_  [B, H, N, D], rows contiguous; float, double or 16 bits.
 /// @throws ShapeError if positions are not [B, N] or offsets not [B], if the caller's own
-/// frequencies are not d / 2, if rows of x are not contiguous, or if elements of x overlap;
-/// ValueError if d is odd, negative or above D, if base is not finite and above 0, if scale is not
-/// finite, if a parameter of the scaling is out of its domain, if a position is beyond ±2^53, if
-/// positions or offsets overlap x, or if more than one of offset, offsets and positions is given.
+/// frequencies are not d / 2, if rows of x are not contiguous, if elements of x overlap, or if
+/// positions or offsets overlap x; ValueError if d is odd, negative or above D, if base is not
+/// finite and above 0, if scale is not finite, if a parameter of the scaling is out of its domain,
+/// if a position is beyond ±2^53, or if more than one of offset, offsets and positions is given.
 /// Nothing was changed then.
 /// @note 6 B H N d / 2 operations, and one pass over x in memory. Every 64th position and six
 /// others cost a cosine and a sine per pair, any other position 4 products per pair. Memory for
@@ -358,16 +303,17 @@ void rotary(X&& x_, const RotaryOptions& options = {}) {
   using S = ScalarOf<X>;
   using C = detail::TurnedIn<S>;
   const View<S, 4> x(x_);
-  const detail::ByteRange written = detail::expect_changeable(x);
+  detail::CallTensors tensors;
+  detail::expect_changeable(tensors, x);
   const Index dims = options.dims == 0 ? x.dim(3) : options.dims;
   detail::expect_turning(dims);
   if (dims > x.dim(3))
     throw ValueError("rotary: ", dims, " of ", x.dim(3),
                      " numbers are to turn; they must be there");
-  const detail::RotaryPositions positions(options, x, written);
+  const detail::RotaryPositions positions(options, x, tensors);
   positions.range().expect_computable();
   detail::RotaryAngles angles(dims, {options.base, options.scale, options.scaling});
-  if (written.empty()) return;
+  if (x.size() == 0) return;
   detail::RotaryBlock<C> block(dims / 2);
   detail::turn<C>(x, dims / 2, options.pairs, options.inverse, positions.shared(),
                   [&](Index b, Index n, Index r) {
@@ -394,8 +340,8 @@ void rotary(X&& x, const RotaryTable<U>& table, const RotaryTurn& turn = {}) {
 /// @param cosines, sines  [positions, d / 2], row p for position p; or [B, N, d / 2] or
 /// [1, N, d / 2], one row per token. Rows contiguous; float, double or 16 bits, both of one type,
 /// converted to the type in which x is rotated. Only the first d elements of a head are rotated.
-/// @throws also ShapeError if their shapes differ or do not fit x; ValueError if they overlap x, if
-/// a position is not in them, or if there is one row per token and positions are given.
+/// @throws also ShapeError if their shapes differ, do not fit x, or if they overlap x; ValueError
+/// if a position is not in them, or if there is one row per token and positions are given.
 template <TensorLike<4> X, class Cosines, class Sines>
 requires detail::turns<ScalarOf<X>> &&
     ((TensorLike<Cosines, 2> && TensorLike<Sines, 2>) ||
