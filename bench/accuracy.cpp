@@ -92,6 +92,13 @@ struct Scaled {
   auto argument() const { return heed::Quantized<float, S>{numbers, scale}; }
 };
 
+template <class S>
+heed::test::Tensor<S> rounded(const heed::test::Tensor<float>& x) {
+  heed::test::Tensor<S> numbers(x.dimensions());
+  for (Index i = 0; i < x.size(); ++i) numbers.data()[i] = S(x.data()[i]);
+  return numbers;
+}
+
 /// Keys and values stored as S, through forward() and, token by token, through a buffer that
 /// evicts nothing: the errors against double, computed from the numbers before rounding.
 template <class S>
@@ -103,11 +110,6 @@ void stored_row(const char* name) {
   rules.visible = reference::causal();
   const reference::Array causal = reference::attention(q, k, v, rules).out,
                          selective = reference::selective_attention(q, k, v, rules).out;
-  const auto stored = [](const heed::test::Tensor<float>& x) {
-    heed::test::Tensor<S> numbers(x.dimensions());
-    for (Index i = 0; i < x.size(); ++i) numbers.data()[i] = S(x.data()[i]);
-    return numbers;
-  };
   heed::test::Tensor<float> out(1, heads, tokens, dim);
   const auto off = [&](const reference::Array& expected) {
     return error(expected, heed::test::array(out).values.data());
@@ -122,10 +124,10 @@ void stored_row(const char* name) {
   };
   std::printf("| %s |", name);
   if constexpr (!heed::DirectStorageOf<S, float>) {
-    const Scaled<S> k(in.k), v(in.v);
-    attend(in.q, k.argument(), v.argument());
+    const Scaled<S> keys(in.k), values(in.v);
+    attend(in.q, keys.argument(), values.argument());
   } else {
-    attend(in.q, stored(in.k), stored(in.v));
+    attend(in.q, rounded<S>(in.k), rounded<S>(in.v));
   }
   heed::KvBuffer<float, S> buffer({1, heads, key_heads, dim, dim}, {});
   buffer.step(in.q, in.k, in.v, heed::standard, out);
@@ -133,7 +135,7 @@ void stored_row(const char* name) {
   if constexpr (sizeof(S) == 2) {
     const auto all = [&](const char* how, const heed::Options& options) {
       std::printf("| %s, q too%s |", name, how);
-      attend(stored(in.q), stored(in.k), stored(in.v), options);
+      attend(rounded<S>(in.q), rounded<S>(in.k), rounded<S>(in.v), options);
       std::puts(" |");
     };
     all(std::is_same_v<S, Eigen::bfloat16> ? ", widened" : "", {.bfloat16 = Bfloat16::widened});
