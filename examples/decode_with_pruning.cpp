@@ -32,11 +32,8 @@ int main() {
     last = out(0, 0, count - 1, 0);
     if (from == 0) bytes = buffer.bytes();
 
-    heed::Vector<heed::Index> held = buffer.sequence(0).position;
-    held.erase(std::remove(held.begin(), held.end(), buffer.sequence(0).empty_slot), held.end());
-    std::sort(held.begin(), held.end());
     std::cout << "token " << from + count - 1 << " reads " << last << ", held are tokens";
-    for (const heed::Index position : held) std::cout << ' ' << position;
+    for (const auto& token : buffer.sequence(0).held()) std::cout << ' ' << token.position;
     std::cout << '\n';
   }
   // Where scores and F are zero, the output is the mean of the values held. This prints:

@@ -169,13 +169,9 @@ std::unique_ptr<Contender> heed_contender(Forgotten forgotten, int threads) {
 Held held_after(const Inputs& inputs) {
   heed::KvBuffer<float> buffer = buffer_for(inputs.what);
   read(buffer, inputs, inputs.what.tokens);
-  const heed::KvSequence<float>& s = buffer.sequence(0);
   Held held;
-  for (Index slot = 0; slot < s.slots; ++slot)
-    if (s.position[std::size_t(slot)] != s.empty_slot) {
-      held.positions.push_back(s.position[std::size_t(slot)]);
-      held.masked.push_back(s.f(slot));
-    }
+  for (const heed::KvToken<float>& token : buffer.sequence(0).held())
+    held.positions.push_back(token.position), held.masked.push_back(token.f);
   return held;
 }
 

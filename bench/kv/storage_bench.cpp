@@ -80,7 +80,7 @@ const heed::KvSnapshot<float, S>& full_sequence(const heed::KvOptions& options) 
     const auto k = random<float, 4>(1, 1, key_heads, part, dim),
                v = random<float, 4>(2, 1, key_heads, part, dim);
     Tensor<float, 4> out(1, key_heads, part, dim);
-    while (buffer.sequence(0).count < held) buffer.step(k, k, v, heed::standard, out);
+    while (buffer.sequence(0).count() < held) buffer.step(k, k, v, heed::standard, out);
     return buffer.snapshot(0);
   }();
   return sequence;

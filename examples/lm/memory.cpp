@@ -99,7 +99,7 @@ std::size_t Memory::bytes() const {
 std::size_t Memory::key_value_bytes() const {
   std::size_t sum = 0;
   for (const auto& layer : layers_)
-    sum += std::size_t(layer.sequence(0).count * layer.shape().key_heads *
+    sum += std::size_t(layer.sequence(0).count() * layer.shape().key_heads *
                        (layer.shape().dim + layer.shape().value_dim)) *
            sizeof(float);
   return sum;
@@ -107,7 +107,7 @@ std::size_t Memory::key_value_bytes() const {
 
 std::vector<std::int64_t> Memory::kept() const {
   std::vector<std::int64_t> counts;
-  for (const auto& layer : layers_) counts.push_back(layer.sequence(0).count);
+  for (const auto& layer : layers_) counts.push_back(layer.sequence(0).count());
   return counts;
 }
 

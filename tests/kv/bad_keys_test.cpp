@@ -167,10 +167,10 @@ TYPED_TEST(BadKeys, LeaveTheWeightsThatWereCounted) {
   const Inputs<T> good = inputs<T>(tokens(this->count, 8, 2, 2), 7);
   KvBuffer<T> buffer = buffer_for(good, {.budget = 8, .evict = Evict::least_attended, .recent = 1});
   through(buffer, this->spoiled(good, {12, 59}, std::numeric_limits<T>::quiet_NaN()));
-  const KvSequence<T>& s = buffer.sequence(0);
+  const KvSlots<T>& s = buffer.sequence(0).slots();
   for (Index slot = 0; slot < s.slots; ++slot) {
     EXPECT_TRUE(std::isfinite(s.received_weight[std::size_t(slot)])) << slot;
-    const bool bad = (s.marks[std::size_t(slot)] & KvSequence<T>::bad_key) != 0;
+    const bool bad = (s.marks[std::size_t(slot)] & KvSlots<T>::bad_key) != 0;
     EXPECT_EQ(bad, s.position[std::size_t(slot)] == 59) << slot;
   }
 }

@@ -85,8 +85,8 @@ struct StepCall {
   View<float, 4> at(Index place) { return {memory.data() + place, {1, H, N, D}}; }
   /// The buffer's too.
   std::string written() const {
-    const KvSequence<float>& s = buffer.sequence(0);
-    return bytes_of(memory, log, std::vector<Index>{s.next, s.slots, s.count});
+    const KvSlots<float>& s = buffer.sequence(0).slots();
+    return bytes_of(memory, log, std::vector<Index>{buffer.sequence(0).next(), s.slots, s.count});
   }
   void run() {
     buffer.step(q, k, v, scaled(scale), out,

@@ -23,12 +23,12 @@ TYPED_TEST_SUITE(EvictionCandidates, Scalars, ScalarName);
 TYPED_TEST(EvictionCandidates, AreBadTokensThenTheLargestClaimThenTheOldest) {
   using T = TypeParam;
   using Limits = std::numeric_limits<T>;
-  using Sequence = KvSequence<T>;
+  using Slots = KvSlots<T>;
   Random random(1);
   int bad_ones = 0, ties = 0;
   for (int trial = 0; trial < 2000; ++trial) {
     const Index slots = random.integer(1, 40), row = random.integer(0, 3);
-    Sequence s;
+    Slots s;
     s.slots = slots;
     std::vector<T> first_row, end_row, claims(static_cast<std::size_t>(slots));
     Vector<Index> positions;
@@ -43,12 +43,12 @@ TYPED_TEST(EvictionCandidates, AreBadTokensThenTheLargestClaimThenTheOldest) {
     const double of_bad = trial % 3 == 0 ? 0.1 : 0;
     for (Index j = 0; j < slots; ++j) {
       const bool empty = random.uniform() < 0.2;
-      s.position.push_back(empty ? Sequence::empty_slot : positions[std::size_t(j)]);
+      s.position.push_back(empty ? Slots::empty_slot : positions[std::size_t(j)]);
       s.carry.push_back(number(empty ? 0.5 : of_bad));
       s.received_weight.push_back(number(of_bad));
       std::uint8_t marks = 0;
-      if (random.uniform() < of_bad) marks |= Sequence::bad_key;
-      if (random.uniform() < 0.2) marks |= Sequence::is_protected;
+      if (random.uniform() < of_bad) marks |= Slots::bad_key;
+      if (random.uniform() < 0.2) marks |= Slots::is_protected;
       s.marks.push_back(marks);
       first_row.push_back(empty ? T(1 << 30) : T(random.integer(0, 3)));
       end_row.push_back(random.uniform() < 0.3 ? T(row) : T(1 << 30));
@@ -64,13 +64,12 @@ TYPED_TEST(EvictionCandidates, AreBadTokensThenTheLargestClaimThenTheOldest) {
       std::vector<Candidate> all;
       for (Index slot = 0; slot < slots; ++slot) {
         const std::size_t j = std::size_t(slot);
-        if (s.position[j] < 0 || s.position[j] > last ||
-            (s.marks[j] & Sequence::is_protected) != 0 || first_row[j] > T(row) ||
-            end_row[j] <= T(row))
+        if (s.position[j] < 0 || s.position[j] > last || (s.marks[j] & Slots::is_protected) != 0 ||
+            first_row[j] > T(row) || end_row[j] <= T(row))
           continue;
         const bool by_age = rule.evidence() == Evidence::age;
         const T x = by_age ? T(0) : rule.uses_weights() ? s.received_weight[j] : s.carry[j];
-        const bool bad = !by_age && ((s.marks[j] & Sequence::bad_key) != 0 || !std::isfinite(x));
+        const bool bad = !by_age && ((s.marks[j] & Slots::bad_key) != 0 || !std::isfinite(x));
         all.push_back({bad, bad ? 0 : -double(x), s.position[j], slot});
       }
       if (all.empty()) continue;

@@ -43,7 +43,7 @@ TYPED_TEST(Evictions, LeaveEachRowExactlyTheBudget) {
         KvBuffer<T> buffer = buffer_for(in, o);
         const Buffered<T> got = through(buffer, in);
         for (Index b = 0; b < 2; ++b) {
-          EXPECT_EQ(buffer.sequence(b).count, budget);
+          EXPECT_EQ(buffer.sequence(b).count(), budget);
           for (Index i = 0; i < 80; ++i)
             ASSERT_EQ(Index(seen_by(i, got, b).size()), std::min(i + 1, budget)) << i;
         }
@@ -57,7 +57,7 @@ TYPED_TEST(Evictions, AfterTheRowLeaveEachRowOneTokenMore) {
     KvBuffer<T> buffer =
         buffer_for(in, {.budget = 9, .when = EvictWhen::after_row, .chunk = chunk});
     const Buffered<T> got = through(buffer, in);
-    EXPECT_EQ(buffer.sequence(0).count, 9);
+    EXPECT_EQ(buffer.sequence(0).count(), 9);
     for (Index i = 0; i < 60; ++i)
       ASSERT_EQ(Index(seen_by(i, got).size()), std::min<Index>(i + 1, 10)) << i;
   }
@@ -68,7 +68,7 @@ TYPED_TEST(Evictions, AtTheEndOfAChunkLetItGrowByTheChunk) {
   const Inputs<T> in = inputs<T>(tokens(60, 8, 2, 1), 3);
   KvBuffer<T> buffer = buffer_for(in, {.budget = 9, .when = EvictWhen::chunk_end, .chunk = 8});
   const Buffered<T> got = through(buffer, in);
-  EXPECT_EQ(buffer.sequence(0).count, 9);
+  EXPECT_EQ(buffer.sequence(0).count(), 9);
   for (Index i = 8; i < 60; ++i) {
     const Index chunk = i / 8, held = std::min<Index>(8 * chunk, 9);
     ASSERT_EQ(Index(seen_by(i, got).size()), held + i - 8 * chunk + 1) << i;
@@ -177,7 +177,7 @@ TYPED_TEST(Evictions, KnowByAMarkWhatIsProtected) {
     KvBuffer<T> buffer = buffer_for(in, {.budget = 20, .protect = protect, .chunk = chunk}),
                 other = buffer_for(in, {.budget = 30, .protect = {3, 40}, .chunk = chunk});
     const auto expect_marks = [](const KvBuffer<T>& of, const Vector<Index>& want) {
-      const KvSequence<T>& s = of.sequence(0);
+      const KvSlots<T>& s = of.sequence(0).slots();
       for (Index slot = 0; slot < s.slots; ++slot) {
         const Index position = s.position[std::size_t(slot)];
         const bool stays = std::find(want.begin(), want.end(), position) != want.end();
@@ -204,7 +204,7 @@ TYPED_TEST(Evictions, KnowTheSlotOfTheFirstToken) {
   Buffered<T> answers = answers_to(in);
   step(forgets, in, 0, 5, answers);
   const auto first_of = [](const KvBuffer<T>& buffer) {
-    const KvSequence<T>& s = buffer.sequence(0);
+    const KvSlots<T>& s = buffer.sequence(0).slots();
     const auto found = std::find(s.position.begin(), s.position.begin() + s.slots, Index(0));
     EXPECT_EQ(s.first, found == s.position.begin() + s.slots ? -1 : found - s.position.begin());
     return s.first;

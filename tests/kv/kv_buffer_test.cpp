@@ -69,7 +69,7 @@ TYPED_TEST(KvBuffers, GiveTheGoldenOutputsEvictionsAndCarries) {
       for (Index b = 0; b < position.dim(0); ++b) {
         const auto tokens = held(buffer.sequence(b));
         ASSERT_EQ(Index(tokens.size()), position.dim(1));
-        EXPECT_EQ(buffer.sequence(b).count, position.dim(1));
+        EXPECT_EQ(buffer.sequence(b).count(), position.dim(1));
         for (Index s = 0; s < position.dim(1); ++s)
           std::tie(position_held(b, s), carry_held(b, s)) = tokens[std::size_t(s)];
       }

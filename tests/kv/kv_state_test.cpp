@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a sequence remembers: slots, copies, and what must never come back.
 
-#include "heed/kv/kv_state.hpp"
-
+#include "heed/kv/kv_sequence.hpp"
 #include "support/buffers.hpp"
 #include "support/sanitizers.hpp"
 
@@ -23,7 +22,7 @@ template <class T>
 class Sequences : public testing::Test {};
 TYPED_TEST_SUITE(Sequences, Scalars, ScalarName);
 
-constexpr Index empty_slot = KvSequence<float>::empty_slot;
+constexpr Index empty_slot = KvSlots<float>::empty_slot;
 
 // ---- slots
 
@@ -36,16 +35,17 @@ TYPED_TEST(Sequences, ReuseTheSlotOfAnEvictedTokenAndMoveNoOther) {
       SCOPED_TRACE(describe(o));
       KvBuffer<T> buffer = buffer_for(in, o);
       Buffered<T> answers = answers_to(in);
-      Vector<Index> before = buffer.sequence(0).position;
-      const Index capacity = buffer.sequence(0).capacity();
+      const Index page = buffer.sequence(0).pool().page(),
+                  capacity = (9 + chunk) / page * page + page;
+      Vector<Index> before(std::size_t(capacity), empty_slot);
       for (Index i = 0; i < 120; i += chunk) {
         step(buffer, in, i, i + chunk, answers);
-        const KvSequence<T>& s = buffer.sequence(0);
-        EXPECT_EQ(s.next, i + chunk);
+        const KvSlots<T>& s = buffer.sequence(0).slots();
+        EXPECT_EQ(buffer.sequence(0).next(), i + chunk);
         EXPECT_LE(s.slots, 10 + chunk);
-        ASSERT_EQ(s.capacity(), capacity);
+        ASSERT_LE(s.capacity(), capacity);
         Index tokens_held = 0;
-        for (Index slot = 0; slot < capacity; ++slot) {
+        for (Index slot = 0; slot < s.capacity(); ++slot) {
           const Index was = before[std::size_t(slot)], is = s.position[std::size_t(slot)];
           tokens_held += is != empty_slot;
           // The token stayed, was evicted, or was replaced by a token of this step.
@@ -55,6 +55,7 @@ TYPED_TEST(Sequences, ReuseTheSlotOfAnEvictedTokenAndMoveNoOther) {
         EXPECT_EQ(Index(s.free.size()) + s.count, s.slots);
         for (const Index slot : s.free) EXPECT_EQ(s.position[std::size_t(slot)], empty_slot);
         before = s.position;
+        before.resize(std::size_t(capacity), empty_slot);
       }
     }
 }
@@ -89,8 +90,8 @@ TYPED_TEST(Sequences, ForgetEverythingWhenCleared) {
       const std::size_t bytes = used.bytes();
       for (const Index b : {0, 1}) {
         used.clear(b);
-        EXPECT_EQ(used.sequence(b).next, 0);
-        EXPECT_EQ(used.sequence(b).count, 0);
+        EXPECT_EQ(used.sequence(b).next(), 0);
+        EXPECT_EQ(used.sequence(b).count(), 0);
         EXPECT_TRUE(held(used.sequence(b)).empty());
       }
       EXPECT_EQ(used.bytes(), bytes);
@@ -212,9 +213,9 @@ TYPED_TEST(Sequences, TakeNoMoreMemoryForTenThousandTokens) {
         standard_step(buffer, in, out);
         if (i == 0) bytes = buffer.bytes();
       }
-      EXPECT_EQ(buffer.sequence(0).next, 10000);
-      EXPECT_EQ(buffer.sequence(0).count, 16);
-      EXPECT_LE(buffer.sequence(0).slots, 16 + chunk);
+      EXPECT_EQ(buffer.sequence(0).next(), 10000);
+      EXPECT_EQ(buffer.sequence(0).count(), 16);
+      EXPECT_LE(buffer.sequence(0).slots().slots, 16 + chunk);
       EXPECT_EQ(buffer.bytes(), bytes);
     }
 }
@@ -257,20 +258,19 @@ TYPED_TEST(Sequences, AreAsExactAfterTenThousandTokensAsAtFirst) {
   }
 }
 
-TYPED_TEST(Sequences, WithoutABudgetGrowByDoubling) {
+TYPED_TEST(Sequences, WithoutABudgetGrowByPages) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(600, 4), 14);
   KvBuffer<T> buffer = buffer_for(in, {});
   Buffered<T> answers = answers_to(in);
-  Index capacity = 0, growths = 0;
+  const Index page = buffer.sequence(0).pool().page();
   for (Index i = 0; i < 600; ++i) {
     step(buffer, in, i, i + 1, answers);
-    growths += buffer.sequence(0).capacity() != capacity;
-    capacity = buffer.sequence(0).capacity();
+    ASSERT_EQ(buffer.sequence(0).slots().capacity(), i / page * page + page);
+    ASSERT_EQ(buffer.sequence(0).pages(), i / page + 1);
+    ASSERT_EQ(buffer.sequence(0).pool().pages_held(), i / page + 1);
   }
-  EXPECT_EQ(buffer.sequence(0).count, 600);
-  EXPECT_LE(growths, 9);
-  EXPECT_LE(capacity, 1300);
+  EXPECT_EQ(buffer.sequence(0).count(), 600);
 }
 
 // ---- what must never come back

@@ -329,7 +329,7 @@ TYPED_TEST(Steps, OfTextsOfDifferentLengthsAreThoseOfEachAlone) {
           buffer.step(own.q, own.k, own.v, this->plain(own)(0, n), want.out, {.lse = want.lse});
           EXPECT_TRUE(same_bits(part(got.out), want.out)) << "round " << round << ", text " << b;
           EXPECT_EQ(held(buffer.sequence(0)), held(together.sequence(b)));
-          EXPECT_EQ(buffer.sequence(0).next, together.sequence(b).next);
+          EXPECT_EQ(buffer.sequence(0).next(), together.sequence(b).next());
           for (Index h = 0; h < H; ++h)
             for (Index i = n; i < 20; ++i) {
               EXPECT_EQ(got.lse(b, h, i), -std::numeric_limits<T>::infinity());

@@ -55,9 +55,9 @@ TEST(ManyLayers, ForgetOneSequenceInEveryLayer) {
   for (Index l = 0; l < 2; ++l) through(layers[l], inputs<float>(tokens(20, 8, 2, 1, 2), 1));
   layers.clear(1);
   for (Index l = 0; l < 2; ++l) {
-    EXPECT_EQ(layers[l].sequence(0).next, 20);
-    EXPECT_EQ(layers[l].sequence(1).next, 0);
-    EXPECT_EQ(layers[l].sequence(1).count, 0);
+    EXPECT_EQ(layers[l].sequence(0).next(), 20);
+    EXPECT_EQ(layers[l].sequence(1).next(), 0);
+    EXPECT_EQ(layers[l].sequence(1).count(), 0);
   }
   EXPECT_DOUBLE_EQ(layers.memory_ratio(), (4. + 20) / (2 * 20));
 }

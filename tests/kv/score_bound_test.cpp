@@ -78,7 +78,7 @@ TYPED_TEST(ScoreBound, ChangesNothingButWhatIsHeld) {
       EXPECT_TRUE(close(got.out, want.out));
       EXPECT_TRUE(close(got.lse, want.lse));
       for (Index b = 0; b < 2; ++b) {
-        const KvSequence<T>& s = buffer.sequence(b);
+        const KvSlots<T>& s = buffer.sequence(b).slots();
         EXPECT_LT(s.count, 350);  // or nothing was tried
         EXPECT_GT(s.dropped, 0);
         EXPECT_LE(s.dropped, this->unit);
@@ -87,7 +87,7 @@ TYPED_TEST(ScoreBound, ChangesNothingButWhatIsHeld) {
         EXPECT_LT(s.slots, 480);  // slots are taken again
       }
       buffer.clear(0);
-      EXPECT_EQ(buffer.sequence(0).dropped, 0);
+      EXPECT_EQ(buffer.sequence(0).dropped(), 0);
     }
 }
 
@@ -104,7 +104,7 @@ TYPED_TEST(ScoreBound, GoesWithABudgetAndWithProtection) {
     for (const Index j : {0, 5, 9}) EXPECT_EQ(got.evict_row(b, j), 400);
     for (Index j = 0; j < 400; ++j)
       EXPECT_GE(got.evict_row(b, j), std::min<Index>(j + 20, 400)) << j;
-    EXPECT_LE(buffer.sequence(b).count, 300);
+    EXPECT_LE(buffer.sequence(b).count(), 300);
   }
   EXPECT_TRUE(close(got.out, plain.out, 1e-3));
 }
@@ -155,8 +155,8 @@ TYPED_TEST(ScoreBound, DropsNothingWhereNothingMayBeLost) {
   const Inputs<T> in = this->normalised(300, 2);
   KvBuffer<T> buffer = buffer_for(in, {.score_bound = this->largest, .negligible = 0});
   through(buffer, in);
-  EXPECT_EQ(buffer.sequence(0).count, 300);
-  EXPECT_EQ(buffer.sequence(0).dropped, 0);
+  EXPECT_EQ(buffer.sequence(0).count(), 300);
+  EXPECT_EQ(buffer.sequence(0).dropped(), 0);
 }
 
 /// A copy continues by the same rules; tokens evicted by a budget are not counted twice.
@@ -170,7 +170,7 @@ TYPED_TEST(ScoreBound, HoldsOfCopiesAndCountTheTokensHeld) {
     KvBuffer<T> copy(buffer);
     expect_same_bits(through(buffer, in), through(copy, in));
     for (Index b = 0; b < 2; ++b)
-      EXPECT_EQ(buffer.sequence(b).count, Index(held(buffer.sequence(b)).size()));
+      EXPECT_EQ(buffer.sequence(b).count(), Index(held(buffer.sequence(b)).size()));
   }
 }
 

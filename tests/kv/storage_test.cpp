@@ -80,7 +80,7 @@ TYPED_TEST(Storage, RoundsKeysAndValuesAndNothingElse) {
       } else {
         expect_same_bits(got, want);
       }
-      EXPECT_EQ(narrow.sequence(0).position, wide.sequence(0).position);
+      EXPECT_EQ(narrow.sequence(0).slots().position, wide.sequence(0).slots().position);
     }
 }
 

@@ -122,12 +122,13 @@ void expect_same_bits(const Buffered<T>& a, const Buffered<T>& b) {
   EXPECT_TRUE(same_bits(a.evict_row, b.evict_row)) << "evict_row";
 }
 
-/// Everything a sequence remembers is the same, slot by slot.
+/// What a key head remembers is the same, slot by slot.
 template <class T>
-testing::AssertionResult same_memory(const KvSequence<T>& a, const KvSequence<T>& b) {
+testing::AssertionResult same_slots(const KvSequence<T>& one, const KvSequence<T>& other,
+                                    Index key_head) {
+  const KvSlots<T>&a = one.slots(key_head), &b = other.slots(key_head);
   const auto differ = [](const char* what) { return testing::AssertionFailure() << what; };
-  if (a.next != b.next || a.slots != b.slots || a.count != b.count || a.first != b.first)
-    return differ("counts");
+  if (a.slots != b.slots || a.count != b.count || a.first != b.first) return differ("counts");
   if (a.position != b.position) return differ("positions");
   if (a.free != b.free) return differ("free slots");
   const auto bits = [](const auto& x, const auto& y) {
@@ -136,24 +137,31 @@ testing::AssertionResult same_memory(const KvSequence<T>& a, const KvSequence<T>
   };
   if (!bits(a.carry, b.carry)) return differ("carries");
   if (!bits(a.received_weight, b.received_weight)) return differ("received weights");
-  if (!bits(a.panels, b.panels)) return differ("keys");
-  if (!bits(a.values, b.values)) return differ("values");
-  if (!bits(a.key_scales, b.key_scales)) return differ("scales of keys");
-  if (!bits(a.value_scales, b.value_scales)) return differ("scales of values");
   if (a.marks != b.marks) return differ("marks");
   if (a.finite != b.finite) return differ("finite");
   if (a.dropped != b.dropped) return differ("weight dropped");
+  if (a.pages.size() != b.pages.size()) return differ("pages");
+  for (std::size_t p = 0; p < a.pages.size(); ++p)
+    if (std::memcmp(a.pages[p].data(), b.pages[p].data(), one.pool().layout().bytes) != 0)
+      return differ("keys and values");
   return testing::AssertionSuccess();
 }
 
-/// The tokens a sequence holds, by position, and F of each.
+/// Everything a sequence remembers is the same.
 template <class T>
-std::vector<std::pair<Index, double>> held(const KvSequence<T>& s) {
+testing::AssertionResult same_memory(const KvSequence<T>& a, const KvSequence<T>& b) {
+  if (a.next() != b.next() || a.budget() != b.budget())
+    return testing::AssertionFailure() << "next or budget";
+  for (Index g = 0; g < a.shape().key_heads; ++g)
+    if (const auto same = same_slots(a, b, g); !same) return same;
+  return testing::AssertionSuccess();
+}
+
+/// The tokens a key head holds, by position, and F of each.
+template <class T>
+std::vector<std::pair<Index, double>> held(const KvSequence<T>& s, Index key_head = 0) {
   std::vector<std::pair<Index, double>> tokens;
-  for (Index slot = 0; slot < s.slots; ++slot)
-    if (s.position[std::size_t(slot)] != KvSequence<T>::empty_slot)
-      tokens.emplace_back(s.position[std::size_t(slot)], double(s.f(slot)));
-  std::sort(tokens.begin(), tokens.end());
+  for (const KvToken<T>& token : s.held(key_head)) tokens.emplace_back(token.position, token.f);
   return tokens;
 }
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "heed/kv/eviction_rule.hpp"
-#include "heed/kv/kv_state.hpp"
+#include "heed/kv/kv_slots.hpp"
 #include "heed/simd/pack.hpp"
 
 #include <cassert>
@@ -25,41 +25,40 @@ struct VisibleRows {
 /// into NaN; then the largest claim. Ties: the oldest.
 ///
 /// @param claims  [slots] scratch.
-template <class T, class S>
-Index eviction_candidate(const KvSequence<T, S>& s, const EvictionRule& rule, Index last,
+template <class T>
+Index eviction_candidate(const KvSlots<T>& s, const EvictionRule& rule, Index last,
                          const VisibleRows<T>& visible, T row, T* claims) {
-  using Sequence = KvSequence<T, S>;
+  using Slots = KvSlots<T>;
   const T* const weights = rule.uses_weights() ? s.received_weight.data() : nullptr;
   rule.claims(HeldTokens<T>{s.position.data(), s.carry.data(), weights, s.slots}, claims);
   const T* const evidence = rule.evidence() == Evidence::age ? nullptr
                             : weights != nullptr             ? weights
                                                              : s.carry.data();
   const auto older = [&](Index a, Index b) {
-    return b == Sequence::empty_slot || s.position[std::size_t(a)] < s.position[std::size_t(b)];
+    return b == Slots::empty_slot || s.position[std::size_t(a)] < s.position[std::size_t(b)];
   };
   const auto is_candidate = [&](Index j) {
     return visible.includes(j, row) && s.position[std::size_t(j)] <= last &&
-           (s.marks[std::size_t(j)] & Sequence::is_protected) == 0;
+           (s.marks[std::size_t(j)] & Slots::is_protected) == 0;
   };
-  Index best = Sequence::empty_slot;
+  Index best = Slots::empty_slot;
   if (evidence != nullptr) {
     std::uint8_t marks = 0;
     for (Index j = 0; j < s.slots; ++j) marks |= s.marks[std::size_t(j)];
-    if ((marks & Sequence::bad_key) != 0 || !simd::all_finite(evidence, 0, 1, s.slots))
+    if ((marks & Slots::bad_key) != 0 || !simd::all_finite(evidence, 0, 1, s.slots))
       for (Index j = 0; j < s.slots; ++j)
-        if (((s.marks[std::size_t(j)] & Sequence::bad_key) != 0 ||
-             !simd::is_finite(evidence + j)) &&
+        if (((s.marks[std::size_t(j)] & Slots::bad_key) != 0 || !simd::is_finite(evidence + j)) &&
             is_candidate(j) && older(j, best))
           best = j;
-    if (best != Sequence::empty_slot) return best;
+    if (best != Slots::empty_slot) return best;
   }
   T most = T(0);
   for (Index j = 0; j < s.slots; ++j) {
-    const bool found = best != Sequence::empty_slot;
+    const bool found = best != Slots::empty_slot;
     if ((found && claims[j] < most) || !is_candidate(j)) continue;
     if (!found || claims[j] > most || older(j, best)) best = j, most = claims[j];
   }
-  assert(best != Sequence::empty_slot && "the budget exceeds what must stay");
+  assert(best != Slots::empty_slot && "the budget exceeds what must stay");
   return best;
 }
 

@@ -12,13 +12,14 @@ template <class T, StorageOf<T> S = T>
 class LayerBuffers {
  public:
   /// @param budgets  K of each layer; none: that layer evicts nothing.
+  /// @param pool  memory that all layers share; none: each has its own.
   /// @throws ValueError if a budget is smaller than the number of protected and recent tokens.
   LayerBuffers(const KvShape& shape, const std::vector<std::optional<Index>>& budgets,
-               KvOptions options) {
+               KvOptions options, const std::optional<KvPool<T, S>>& pool = {}) {
     layers_.reserve(budgets.size());
     for (const std::optional<Index>& budget : budgets) {
       options.budget = budget;
-      layers_.emplace_back(shape, options);
+      layers_.emplace_back(shape, options, pool);
     }
   }
 
@@ -39,7 +40,7 @@ class LayerBuffers {
     double held = 0, seen = 0;
     for (const auto& layer : layers_)
       for (Index b = 0; b < layer.shape().batch; ++b)
-        held += double(layer.sequence(b).count), seen += double(layer.sequence(b).next);
+        held += double(layer.sequence(b).count()), seen += double(layer.sequence(b).next());
     return seen > 0 ? held / seen : 1;
   }
 

@@ -1,41 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// A saved sequence of a KvBuffer, to restore later or in another buffer.
+/// Sequences that continue in another cache.
 #pragma once
 
-#include "heed/kv/eviction.hpp"
-#include "heed/kv/kv_state.hpp"
+#include "heed/kv/kv_config.hpp"
 
-#include <utility>
+namespace heed::inline HEED_ABI::detail {
 
-namespace heed::inline HEED_ABI {
-
-template <class T, StorageOf<T> S>
-class KvBuffer;
-
-/// Result of KvBuffer::snapshot and argument of KvBuffer::restore. Immutable. It stores the shape
-/// and options of its buffer, and may outlive that buffer.
-template <class T, StorageOf<T> S = T>
-class KvSnapshot {
- public:
-  const KvShape& shape() const { return shape_; }
-  const KvOptions& options() const { return options_; }
-  const KvSequence<T, S>& sequence() const { return sequence_; }
-
- private:
-  friend class KvBuffer<T, S>;
-
-  KvSnapshot(const KvShape& shape, const KvOptions& options, const KvSequence<T, S>& sequence)
-      : shape_(shape), options_(options), sequence_(sequence) {}
-
-  KvShape shape_;
-  KvOptions options_;
-  KvSequence<T, S> sequence_;
-};
-
-namespace detail {
-
-/// Checks that a sequence of buffer `from` can continue in buffer `to`. chunk, protect, when and
+/// Checks that a sequence of cache `from` can continue in cache `to`. chunk, protect, when and
 /// score_bound may differ: they affect later rows only, not the stored state. The number of query
 /// heads may differ too, unless the stored F or weights depend on it.
 /// @throws ShapeError, ValueError if it cannot, naming both sides.
@@ -77,5 +49,4 @@ inline void check_move(const KvShape& from, const KvOptions& from_options, const
                      *to_options.budget);
 }
 
-}  // namespace detail
-}  // namespace heed::inline HEED_ABI
+}  // namespace heed::inline HEED_ABI::detail
