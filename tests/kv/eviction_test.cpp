@@ -111,7 +111,8 @@ TYPED_TEST(Evictions, DoNotHappenWithRoomForAll) {
 TYPED_TEST(Evictions, OfOneTokenChangeTheLastRowOnly) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(50, 8, 2, 1), 6, 0.5);
-  const Buffered<T> all = through(KvOptions{}, in), got = through(KvOptions{.budget = 49}, in);
+  const Buffered<T> all = through(KvOptions{.chunk = 1}, in),
+                    got = through(KvOptions{.budget = 49, .chunk = 1}, in);
   EXPECT_TRUE(same_bits(slice(got.out, 0, 49), slice(all.out, 0, 49)));
   EXPECT_FALSE(close(slice(got.out, 49, 50), slice(all.out, 49, 50)));
 }

@@ -92,7 +92,7 @@ TYPED_TEST(Snapshots, FitASmallerBudgetIfTheirTokensDo) {
 TYPED_TEST(Snapshots, OutliveTheirBuffer) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(40, 8, 2, 1), 3);
-  const KvOptions o{.budget = 9};
+  const KvOptions o{.budget = 9, .chunk = 1};
   const Buffered<T> want = through(o, in);
   Buffered<T> got = answers_to(in);
   std::optional<KvBuffer<T>> first(buffer_for(in, o));

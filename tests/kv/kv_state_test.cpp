@@ -124,7 +124,7 @@ TYPED_TEST(Sequences, GoOnAfterACopyAsTheyWouldHave) {
   }
   for (const Evict evict : {Evict::most_masked, Evict::least_attended})
     for (const std::optional<Index> budget : {std::optional<Index>(9), std::optional<Index>()}) {
-      const KvOptions o{.budget = budget, .evict = evict};
+      const KvOptions o{.budget = budget, .evict = evict, .chunk = 1};
       SCOPED_TRACE(describe(o));
       const Buffered<T> want_one = through(o, one), want_other = through(o, other);
       KvBuffer<T> first = buffer_for(one, o);
@@ -184,7 +184,7 @@ TYPED_TEST(Sequences, AreForkedWithinABatch) {
 TYPED_TEST(Sequences, SurviveTheMoveOfTheirBuffer) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(40, 8, 2, 1), 11);
-  const KvOptions o{.budget = 9};
+  const KvOptions o{.budget = 9, .chunk = 1};
   const Buffered<T> want = through(o, in);
   Buffered<T> got = answers_to(in);
   KvBuffer<T> first = buffer_for(in, o);

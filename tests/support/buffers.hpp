@@ -213,7 +213,7 @@ inline std::string describe(const KvOptions& o) {
   const char* when[] = {"before_row", "after_row", "chunk_end"};
   std::string text = o.budget ? "budget " + std::to_string(*o.budget) : "no budget";
   text += std::string(", ") + o.evict.name() + ", " + when[int(o.when)] + ", chunk " +
-          std::to_string(o.chunk) + ", recent " + std::to_string(o.recent_tokens()) + ", protect";
+          std::to_string(o.chunk.value_or(0)) + ", recent " + std::to_string(o.recent_tokens()) + ", protect";
   for (const Index position : o.protect) text += " " + std::to_string(position);
   return text + (o.select ? "" : ", nothing selects");
 }

@@ -17,8 +17,8 @@ template <class T>
 reference::Pruned pruned_oracle(const Inputs<T>& in, const KvOptions& o) {
   const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
   const reference::Pruning p = pruning(o, q.dim(2));
-  if (o.when != EvictWhen::chunk_end || o.chunk == 1) return pruned_attention(q, k, v, p);
-  reference::Pruned lazy = pruned_in_chunks(q, k, v, p, o.chunk, true);
+  if (o.when != EvictWhen::chunk_end || o.chunk.value_or(1) == 1) return pruned_attention(q, k, v, p);
+  reference::Pruned lazy = pruned_in_chunks(q, k, v, p, *o.chunk, true);
   if (p.selective) return lazy;
   // The oracle's chunks always select. Without selection the evictions are known, as a mask.
   reference::Attention a =

@@ -51,9 +51,9 @@ struct KvOptions {
   /// is 1 for most rules. See recent_tokens().
   std::optional<Index> recent{};
   std::optional<SelectOptions> select = SelectOptions{};  ///< None: no selection, F stays 0.
-  /// Rows processed at once. Chunks of more than 96 rows are split. The buffer needs memory for
-  /// K + chunk − 1 tokens.
-  Index chunk = 1;
+  /// Rows processed at once, at most 96. None: see rows_at_once(). A step of several rows needs
+  /// memory for K + chunk − 1 tokens, and returns what exceeds K when it ends.
+  std::optional<Index> chunk{};
   /// Bound b on the scores of all later rows i, in every head: s(i, j) ≤ b for every visible key j,
   /// and s(i, i) ≥ −b. Here s is the softmax input without F: scaled, capped, biased, in natural
   /// units, computed from the stored keys (rounding may lengthen a key). b is known where queries
@@ -73,6 +73,14 @@ struct KvOptions {
   Index recent_tokens() const {
     return recent ? *recent : evict.recent(budget, Index(protect.size()));
   }
+  /// `chunk` within `most`. If it is not set: as many rows as the budget, so that a small one does
+  /// not take much more memory, but one where the rule uses weights, or where evictions depend on
+  /// the chunk.
+  Index rows_at_once(Index most) const {
+    if (chunk) return std::min(*chunk, most);
+    if (evict.uses_weights() || when == EvictWhen::chunk_end) return 1;
+    return budget ? std::min(*budget, most) : most;
+  }
 };
 
 namespace detail {
@@ -82,7 +90,7 @@ inline void check(const KvOptions& o, Index heads) {
     throw ValueError("when is ", int(o.when), ", must be before_row, after_row or chunk_end");
   const Index recent = o.recent_tokens();
   if (recent < 1) throw ValueError("recent is ", recent, ", the newest token itself always stays");
-  if (o.chunk < 1) throw ValueError("chunk is ", o.chunk, ", must be at least 1");
+  if (o.chunk && *o.chunk < 1) throw ValueError("chunk is ", *o.chunk, ", must be at least 1");
   for (Index position : o.protect)
     if (position < 0) throw ValueError("protected position ", position, " is negative");
   const Index named = Index(o.protect.size());
@@ -100,8 +108,8 @@ inline void check(const KvOptions& o, Index heads) {
                      ", but a row may mask itself: it needs forbid_self or shift");
   if (o.score_bound && (!simd::all_finite(&*o.score_bound, 0, 1, 1) || *o.score_bound < 0))
     throw ValueError("score_bound is ", *o.score_bound, ", must be finite and at least 0");
-  if (o.evict.uses_weights() && o.chunk != 1)
-    throw ValueError(o.evict.name(), " goes token by token: chunk is ", o.chunk, ", must be 1");
+  if (o.evict.uses_weights() && o.chunk && *o.chunk != 1)
+    throw ValueError(o.evict.name(), " goes token by token: chunk is ", *o.chunk, ", must be 1");
 }
 
 }  // namespace detail

@@ -3,8 +3,9 @@
 /// The key-value cache of one layer: sequences that come and go, over a pool of pages.
 #pragma once
 
+#include "heed/kv/kv_call.hpp"
 #include "heed/kv/kv_move.hpp"
-#include "heed/kv/kv_step.hpp"
+#include "heed/kv/kv_sequence.hpp"
 
 #include <array>
 #include <initializer_list>
@@ -124,7 +125,8 @@ class KvCache {
     detail::reads_tokens(tensors, "q", "", q);
     detail::reads_tokens(tensors, "k", "the scale of k", k);
     detail::reads_tokens(tensors, "v", "the scale of v", v);
-    return run(sequences, {q, k, v}, variant, View<T, 4>(out), options, tensors);
+    return run(sequences, {q, k, v, {}, options.tokens}, variant, View<T, 4>(out), options,
+               tensors);
   }
   template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out>
   requires TensorLike<Q, 4> && StoredFor<Q, T> && StoredFor<K, T> && StoredFor<V, T> &&
@@ -148,8 +150,8 @@ class KvCache {
     const View<const ScalarOf<K>, 4> keys = as_batch(View<const ScalarOf<K>, 3>(k));
     const View<const ScalarOf<V>, 4> values = as_batch(View<const ScalarOf<V>, 3>(v));
     tensors.reads("q", queries), tensors.reads("k", keys), tensors.reads("v", values);
-    return run(sequences, {queries, keys, values, starts}, variant, as_batch(View<T, 3>(out)),
-               options, tensors);
+    return run(sequences, {queries, keys, values, starts, options.tokens}, variant,
+               as_batch(View<T, 3>(out)), options, tensors);
   }
 
   /// Changes K of one sequence. If it holds more tokens, the rule evicts the rest at once: a prompt
@@ -198,8 +200,7 @@ class KvCache {
     static_assert(hook::well_formed<T, Variant, BoundOf<T, Variant>>());
     static_assert(!hook::scans_rows<BoundOf<T, Variant>>,
                   "heed: the buffer selects by itself, see KvOptions::select");
-    using Call = detail::KvCall<T, S, Variant>;
-    using Member = typename Call::Member;
+    using Member = detail::KvMember<T>;
     std::array<Member, few> some;
     Vector<Member> many(sequences.size() > few ? sequences.size() : 0);
     const std::span<Member> members(many.empty() ? some.data() : many.data(), sequences.size());
@@ -210,7 +211,7 @@ class KvCache {
       members[b] = {s->budget_, &s->next_, s->parts_};
     }
     expect_different(sequences);
-    Call call(*config_, members, in, variant, out, options, tensors);
+    detail::KvCall<T, S, Variant> call(*config_, members, in, variant, out, options, tensors);
     return call.run(options.workspace ? *options.workspace : workspace_);
   }
   static void expect_different(Sequences sequences) {

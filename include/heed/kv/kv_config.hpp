@@ -33,6 +33,7 @@ struct KvConfig {
   KvShape shape;
   KvOptions options;  ///< `protect` sorted, `chunk` at most a row block
   KvPool<T, S> pool;
+  Index chunk;  ///< rows processed at once
   Index recent;
   double negligible;
 
@@ -41,12 +42,12 @@ struct KvConfig {
       : shape(of_shape),
         options(checked(of_shape, std::move(given))),
         pool(memory ? *std::move(memory) : pool_for(of_shape, options)),
+        chunk(options.rows_at_once(Tile::block_rows)),
         recent(options.recent_tokens()),
         negligible(negligible_weight<T>(options.negligible)) {
     if (pool.dim() != shape.dim || pool.value_dim() != shape.value_dim)
       throw ShapeError("the pool is for keys of ", pool.dim(), " and values of ", pool.value_dim(),
                        " numbers, the cache for ", shape.dim, " and ", shape.value_dim);
-    options.chunk = std::min<Index>(options.chunk, Tile::block_rows);
   }
 
   const auto& layout() const { return pool.layout(); }
@@ -55,13 +56,15 @@ struct KvConfig {
   Index parts() const { return 1; }
   Index part_heads() const { return shape.key_heads / parts(); }
 
-  /// Slots that a sequence on this budget takes, in whole pages.
-  Index slots_for(Index budget) const {
-    const Index slots = budget + options.chunk - (options.when == EvictWhen::before_row ? 1 : 0);
-    return round_up(slots, pool.page());
+  /// Slots that a sequence on this budget takes during a step of `rows` rows, in whole pages.
+  Index slots_for(Index budget, Index rows) const {
+    const Index beyond = std::min(rows, chunk) - (options.when == EvictWhen::before_row ? 1 : 0);
+    return round_up(budget + beyond, pool.page());
   }
-  /// Pages that such a sequence takes.
-  Index pages_for(Index budget) const { return slots_for(budget) / pool.page() * shape.key_heads; }
+  /// The most pages that such a sequence takes.
+  Index pages_for(Index budget) const {
+    return slots_for(budget, chunk) / pool.page() * shape.key_heads;
+  }
   bool is_protected(Index position) const {
     return std::binary_search(options.protect.begin(), options.protect.end(), position);
   }
@@ -73,10 +76,11 @@ struct KvConfig {
     o.protect.erase(std::unique(o.protect.begin(), o.protect.end()), o.protect.end());
     check(o, s.heads);
     negligible_weight<T>(o.negligible);
-    if (o.when == EvictWhen::chunk_end && o.chunk > Tile::block_rows)
-      throw ValueError("chunk is ", o.chunk, ", must be at most ", Index(Tile::block_rows),
+    if (o.when == EvictWhen::chunk_end && o.chunk && *o.chunk > Tile::block_rows)
+      throw ValueError("chunk is ", *o.chunk, ", must be at most ", Index(Tile::block_rows),
                        " where eviction waits for its end");
     check_bytes(s, o);
+    if (o.chunk) o.chunk = o.rows_at_once(Tile::block_rows);
     return o;
   }
   /// @throws ValueError if all sequences, or one token of each, exceed any machine's memory.
@@ -96,12 +100,7 @@ struct KvConfig {
   /// A pool of its own, with pages no larger than the budget needs.
   static KvPool<T, S> pool_for(const KvShape& s, const KvOptions& o) {
     constexpr Index multiple = KvPool<T, S>::slot_multiple, most = KvPool<T, S>::largest_page;
-    const Index page = o.budget
-                           ? std::min(round_up(std::min(*o.budget, most) +
-                                                   std::min<Index>(o.chunk, Tile::block_rows) - 1,
-                                               multiple),
-                                      most)
-                           : most;
+    const Index page = o.budget ? round_up(std::min(*o.budget, most), multiple) : most;
     return {s.dim, s.value_dim, {.page = page}};
   }
 };

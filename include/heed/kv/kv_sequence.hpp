@@ -187,22 +187,8 @@ class KvSequence {
       for (Index j = 0; j < s.slots; ++j)
         if (s.holds(j) && s.position[std::size_t(j)] >= first && s.position[std::size_t(j)] < last)
           detail::free_slot(s, j), --s.count;
-      release_pages(s);
+      detail::release_pages(s, *config_);
     }
-  }
-  /// Returns the pages behind the last token.
-  void release_pages(KvSlots<T>& s) const {
-    while (s.slots > 0 && !s.holds(s.slots - 1)) --s.slots;
-    s.free.erase(
-        std::remove_if(s.free.begin(), s.free.end(), [&](Index slot) { return slot >= s.slots; }),
-        s.free.end());
-    const Index slots = detail::round_up(s.slots, config_->pool.page());
-    if (slots == s.capacity()) return;
-    const std::size_t n = std::size_t(slots),
-                      pages = std::size_t(slots / config_->pool.page() * config_->part_heads());
-    s.pages.erase(s.pages.begin() + std::ptrdiff_t(pages), s.pages.end());
-    s.finite.resize(pages), s.position.resize(n), s.carry.resize(n), s.marks.resize(n);
-    if (!s.received_weight.empty()) s.received_weight.resize(n);
   }
 
   std::shared_ptr<const Config> config_;  // declared before the pages, which need the pool

@@ -181,6 +181,51 @@ void copy_token(const KvSlots<T>& from, const KvConfig<T, S>& from_config, Index
   to.finite[std::size_t(to_at.page)] &= from.finite[std::size_t(at.page)];
 }
 
+/// Returns the pages behind the last token to the pool.
+template <class T, class S>
+void release_pages(KvSlots<T>& s, const KvConfig<T, S>& config) {
+  const Index before = s.slots;
+  while (s.slots > 0 && !s.holds(s.slots - 1)) --s.slots;
+  if (s.slots < before)
+    s.free.erase(
+        std::remove_if(s.free.begin(), s.free.end(), [&](Index slot) { return slot >= s.slots; }),
+        s.free.end());
+  const Index slots = round_up(s.slots, config.pool.page());
+  if (slots == s.capacity()) return;
+  const std::size_t n = std::size_t(slots),
+                    pages = std::size_t(slots / config.pool.page() * config.part_heads());
+  s.pages.erase(s.pages.begin() + std::ptrdiff_t(pages), s.pages.end());
+  s.finite.resize(pages), s.position.resize(n), s.carry.resize(n), s.marks.resize(n);
+  if (!s.received_weight.empty()) s.received_weight.resize(n);
+}
+
+/// Moves tokens behind the first `slots` slots to free ones among these, and releases the pages
+/// that are then empty. No more tokens are held than that. Does not allocate.
+template <class T, class S>
+void trim(KvSlots<T>& s, const KvConfig<T, S>& config, Index slots, PageList& reserved) {
+  if (s.slots <= slots) return;
+  assert(s.count <= slots);
+  s.free.erase(
+      std::remove_if(s.free.begin(), s.free.end(), [&](Index slot) { return slot >= slots; }),
+      s.free.end());
+  for (Index from = slots; from < s.slots; ++from) {
+    if (!s.holds(from)) continue;
+    const Index to = s.free.back();
+    s.free.pop_back();
+    own_pages(s, config, to, reserved);
+    for (Index head = 0; head < config.part_heads(); ++head)
+      copy_token(s, config, from, s, config, to, head);
+    const auto move = [&](auto& of_slots) {
+      of_slots[std::size_t(to)] = of_slots[std::size_t(from)];
+    };
+    move(s.position), move(s.carry), move(s.marks);
+    if (!s.received_weight.empty()) move(s.received_weight);
+    if (s.first == from) s.first = to;
+  }
+  s.slots = slots;
+  release_pages(s, config);
+}
+
 /// A copy of the tokens in pages of its own, compacted to the first slots in slot order.
 /// @throws OutOfPages, std::bad_alloc
 template <class T, class S>

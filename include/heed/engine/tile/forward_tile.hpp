@@ -229,7 +229,7 @@ class Worker {
       if (first < 0) first = key;
       stats.tiles += 1;
       stats.pairs += s.group_count(g) *
-                     (std::min(key + shape.panels * Config::panel_keys, problem.keys) - key);
+                     (std::min(key + shape.panels * Config::panel_keys, block.last) - key);
       if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && std::is_same_v<W, Packed>)
         if constexpr (shape.rows == Config::group_rows && !masked.value && !Config::matrix_tiles)
           if (!selected && !block.stored)
@@ -283,9 +283,10 @@ class Worker {
         x[v] = simd::select(hook::score(variant, x[v], at) < Batch<T>(masked_below<T>),
                             Batch<T>(masked<T>), x[v]);
       if constexpr (Masked) {
-        const KeyRange& range = s.ranges[row];
+        // A wide tile reaches past the end of a small page of a cache: other keys follow there.
+        const Index first = s.ranges[row].first, last = std::min(s.ranges[row].last, block.last);
         const Mask<T> visible = hook::visible(
-            variant, simd::lanes_between<T>(range.first - at.key, range.last - at.key), at);
+            variant, simd::lanes_between<T>(first - at.key, last - at.key), at);
         x[v] = simd::select(visible, x[v], Batch<T>(masked<T>));
       }
     }

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// What happens to the slots of a sequence while it takes a chunk of rows.
+#pragma once
+
+#include "heed/engine/work_stats.hpp"
+#include "heed/kv/eviction_candidate.hpp"
+#include "heed/score/votes.hpp"
+
+#include <cmath>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Tables of one part of a sequence, for one chunk. Rows count from the start of the step.
+template <class T>
+struct KvTables {
+  T *first_row, *end_row;  ///< [stride] a slot is visible in rows [first_row, end_row)
+  T* offsets;              ///< [stride] position relative to row 0
+  T* claims;               ///< [stride] eviction claims of the rule
+  T* penalty;              ///< [chunk][stride] −F, if there is selection
+  T* scores;               ///< [chunk][stride] of the selecting head, likewise
+  T* lse;                  ///< [heads] log-sum-exp of the last row, in log2 units
+  Index stride;            ///< slots, padded to key blocks
+
+  /// A row number past the end of any call.
+  static constexpr T no_row = T(Index(1) << 30);
+
+  KvTables() = default;
+  KvTables(Index slots, Index chunk, Index heads, bool selects, Arena& arena) : stride(slots) {
+    first_row = arena.take<T>(4 * stride);
+    end_row = first_row + stride, offsets = end_row + stride, claims = offsets + stride;
+    penalty = arena.take<T>(selects ? chunk * stride : 0);
+    scores = arena.take<T>(selects ? chunk * stride : 0);
+    lse = arena.take<T>(heads);
+  }
+};
+
+/// One part of a sequence, and a chunk of rows that it takes.
+template <class T, class S>
+struct KvChunk {
+  using Slots = KvSlots<T>;
+
+  const KvConfig<T, S>& config;
+  Slots& s;
+  const KvTables<T>& x;
+  const std::optional<Index>& budget;
+  View<std::int64_t, 1> evict_row;  ///< [positions], see KvStep; or none
+  Index row, rows;                  ///< the chunk's first row in the step, and their number
+  Index start;                      ///< position of the step's row 0
+
+  const KvOptions& options() const { return config.options; }
+  bool evicts(EvictWhen when) const { return budget && options().when == when; }
+
+  /// Sets the tables to the tokens held. If the budget is used up, a token goes for the first row:
+  /// before it is appended, so that it is no candidate and can reuse the slot.
+  void begin() const {
+    std::fill_n(x.first_row, x.stride, x.no_row), std::fill_n(x.end_row, x.stride, x.no_row);
+    std::fill_n(x.offsets, x.stride, x.no_row);
+    for (Index j = 0; j < s.slots; ++j)
+      if (s.holds(j)) {
+        x.first_row[j] = T(row);
+        x.offsets[j] = T(s.position[std::size_t(j)] - start);
+      }
+    if (evicts(EvictWhen::before_row) && s.count == *budget) {
+      const Index evicted = candidate(start + row, T(row));
+      log(evicted, start + row);
+      free_slot(s, evicted);
+      x.first_row[evicted] = x.offsets[evicted] = x.no_row;
+      --s.count;
+    }
+  }
+  /// The token of row r was appended to this slot.
+  void appended(Index r, Index slot) const { x.first_row[slot] = x.offsets[slot] = T(row + r); }
+
+  /// Goes through the rows: evicts and updates F. `held` tokens were held before the chunk.
+  void descend(Index held, WorkStats& stats) const {
+    s.count = held;
+    for (Index r = 0; r < rows; ++r) {
+      const T at = T(row + r);
+      const Index current = start + row + r;
+      ++s.count;
+      if (evicts(EvictWhen::before_row) && s.count > *budget)
+        mark_evicted(candidate(current, at), at, current);
+      if (options().select) update_f(r, at);
+      if (options().score_bound) evict_negligible(at + 1, current, stats);
+      if (evicts(EvictWhen::after_row) && !options().evict.uses_weights() && s.count > *budget)
+        mark_evicted(candidate(current, at), at + 1, current + 1);
+    }
+  }
+
+  /// After the rows have attended: evicts late, and frees the slots of evicted tokens.
+  void end() const {
+    const T after = T(row + rows);
+    const Index current = start + row + rows - 1;
+    const bool late = options().when == EvictWhen::chunk_end ||
+                      (options().when == EvictWhen::after_row && options().evict.uses_weights());
+    while (late && budget && s.count > *budget)
+      mark_evicted(candidate(current, after), after, current + 1);
+    for (Index j = 0; j < s.slots; ++j)
+      if (s.holds(j) && x.end_row[j] != x.no_row) free_slot(s, j);
+  }
+
+ private:
+  /// The slot of the token to evict, among those visible in `at`, which is at position `current`.
+  Index candidate(Index current, T at) const {
+    return eviction_candidate(s, options().evict, current - config.recent,
+                              VisibleRows<T>{x.first_row, x.end_row}, at, x.claims);
+  }
+
+  /// Computes the penalty −F of row r for every slot, and updates the carry. Masks the scores of
+  /// slots that the row does not see.
+  void update_f(Index r, T at) const {
+    const SelectOptions& o = *options().select;
+    const Batch<T> zero(T(0));
+    T *const penalty = x.penalty + r * x.stride, *const scores = x.scores + r * x.stride;
+    for (Index j = 0; j < s.slots; j += simd::width<T>) {
+      T* carry = &s.carry[std::size_t(j)];
+      // The scores of empty and evicted slots may be NaN. They must not reach F.
+      const Mask<T> held = (simd::load(x.first_row + j) <= Batch<T>(at)) &
+                           (Batch<T>(at) < simd::load(x.end_row + j));
+      const Mask<T> voted = held & voted_on<T>(o, s.first - j);
+      const Votes<T> cast{o, simd::load(x.offsets + j), voted};
+      const Batch<T> score = simd::load(scores + j);
+      const auto next = cast.descend(simd::load(carry), score, at);
+      simd::select(held, next.penalty, zero).store_unaligned(penalty + j);
+      simd::select(held, next.carry, zero).store_unaligned(carry);
+      simd::select(held, score, Batch<T>(masked<T>)).store_unaligned(scores + j);
+    }
+  }
+
+  /// Evicts tokens whose weight is negligible in every row after `current`. The bound e^(2b − F)
+  /// holds because a row's own key is unmasked and its score is at least −b, b = score_bound.
+  void evict_negligible(T at, Index current, WorkStats& stats) const {
+    const double lead = 2 * *options().score_bound * simd::log2e<double>,
+                 least = std::log2(config.negligible) - 20;  // 2^-20, about 10^-6
+    for (Index j = 0; j < s.slots; ++j) {
+      const Index position = s.position[std::size_t(j)];
+      const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
+      if (position == Slots::empty_slot || position > current - config.recent ||
+          x.end_row[j] != x.no_row || !(weight < least) ||
+          (s.marks[std::size_t(j)] & Slots::is_protected) != 0)
+        continue;
+      s.dropped += std::exp2(weight);
+      mark_evicted(j, at, current + 1);
+    }
+    stats.dropped = std::max(stats.dropped, s.dropped);
+  }
+
+  void log(Index slot, Index first_without) const {
+    if (evict_row) evict_row(s.position[std::size_t(slot)]) = first_without;
+  }
+  /// Masks a slot from row `at` on. The slot is freed after the chunk.
+  void mark_evicted(Index slot, T at, Index first_without) const {
+    log(slot, first_without);
+    x.end_row[slot] = at;
+    --s.count;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI::detail
