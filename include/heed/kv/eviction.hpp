@@ -6,6 +6,8 @@
 #include "heed/core/error.hpp"
 #include "heed/core/vector.hpp"
 #include "heed/kv/heavy_hitters.hpp"
+#include "heed/kv/key_difference.hpp"
+#include "heed/kv/least_attended_last.hpp"
 #include "heed/kv/most_masked.hpp"
 #include "heed/kv/oldest.hpp"
 #include "heed/score/votes.hpp"
@@ -41,12 +43,22 @@ enum class EvictWhen {
                ///< chunk size.
 };
 
+/// Do the key heads of a layer hold the same tokens?
+enum class KvHeads {
+  together,  ///< Yes: the rule judges a token for all of them.
+  apart,     ///< No: the rule chooses K tokens for each key head, by the evidence of that head.
+  shared,    ///< No: G key heads hold K · G tokens in all. The token with the largest claim of all
+             ///< goes, so that a head whose weights are spread keeps more. Adaptive budgets:
+             ///< arXiv:2407.11550
+};
+
 /// Options of a KvBuffer.
 struct KvOptions {
   std::optional<Index> budget{};     ///< K, the most tokens held; none: the buffer grows.
   EvictionRule evict = most_masked;  ///< Which token is evicted.
   EvictWhen when = EvictWhen::before_row;
-  Vector<Index> protect{0};  ///< Positions that are never evicted.
+  KvHeads heads = KvHeads::together;  ///< Others need select to be none: F is of all heads.
+  Vector<Index> protect{0};           ///< Positions that are never evicted.
   /// Number of newest tokens that are never evicted, at least 1. None: the rule's own number, which
   /// is 1 for most rules. See recent_tokens().
   std::optional<Index> recent{};
@@ -73,12 +85,14 @@ struct KvOptions {
   Index recent_tokens() const {
     return recent ? *recent : evict.recent(budget, Index(protect.size()));
   }
+  /// Must rows be processed one by one?
+  bool goes_by_token() const { return evict.scores_tokens() || heads == KvHeads::shared; }
   /// `chunk` within `most`. If it is not set: as many rows as the budget, so that a small one does
   /// not take much more memory, but one where the rule uses weights, or where evictions depend on
   /// the chunk.
   Index rows_at_once(Index most) const {
     if (chunk) return std::min(*chunk, most);
-    if (evict.uses_weights() || when == EvictWhen::chunk_end) return 1;
+    if (goes_by_token() || when == EvictWhen::chunk_end) return 1;
     return budget ? std::min(*budget, most) : most;
   }
 };
@@ -108,8 +122,17 @@ inline void check(const KvOptions& o, Index heads) {
                      ", but a row may mask itself: it needs forbid_self or shift");
   if (o.score_bound && (!simd::all_finite(&*o.score_bound, 0, 1, 1) || *o.score_bound < 0))
     throw ValueError("score_bound is ", *o.score_bound, ", must be finite and at least 0");
-  if (o.evict.uses_weights() && o.chunk && *o.chunk != 1)
-    throw ValueError(o.evict.name(), " goes token by token: chunk is ", *o.chunk, ", must be 1");
+  if (o.goes_by_token() && o.chunk && *o.chunk != 1)
+    throw ValueError(o.evict.scores_tokens() ? o.evict.name() : "KvHeads::shared",
+                     " goes token by token: chunk is ", *o.chunk, ", must be 1");
+  if (o.heads < KvHeads::together || o.heads > KvHeads::shared)
+    throw ValueError("heads is ", int(o.heads), ", must be together, apart or shared");
+  if (o.heads != KvHeads::together && o.select)
+    throw ValueError("heads hold different tokens, but head ", o.select->head,
+                     " selects for all of them: select must be none");
+  if (o.heads == KvHeads::shared && o.when != EvictWhen::before_row)
+    throw ValueError("heads share a budget, which is kept before each row: when is ", int(o.when),
+                     ", must be before_row");
 }
 
 }  // namespace detail

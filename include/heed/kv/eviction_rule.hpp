@@ -21,6 +21,7 @@ enum class Evidence {
   votes,    ///< F, the selection mask. It is 0 without selection.
   weights,  ///< Softmax weights received. They are known only after a row has attended, therefore
             ///< KvOptions::chunk must be 1.
+  keys,     ///< How similar the key is to those of the other tokens. KvOptions::chunk must be 1.
 };
 
 /// One held token, as a rule sees it.
@@ -29,6 +30,9 @@ struct HeldToken {
   Index position;
   T f;       ///< F of the next row, in natural units; 0 without selection.
   T weight;  ///< Weights received, summed over heads; 0 unless the rule's evidence is weights.
+  /// Cosine of the angle between the key and the mean of the directions of all keys held, summed
+  /// over key heads; 0 unless the rule's evidence is keys.
+  T similarity;
 };
 
 /// An eviction rule gives each token a claim; the token with the largest claim is evicted.
@@ -67,7 +71,7 @@ template <class T>
 struct HeldTokens {
   const Index* position;  ///< [slots] negative: the slot is empty
   const T* carry;         ///< [slots] −F, in log2 units
-  const T* weight;        ///< [slots] or null
+  const T* weight;        ///< [slots] weights received or similarities, or null
   Index slots;
 };
 
@@ -93,7 +97,9 @@ void rule_claims(const void* rule, const HeldTokens<T>& tokens, T* to) {
   const auto claim = [&](Index j, T weight) {
     // Branch-free: an empty slot gets a claim too, which is ignored.
     const Index position = tokens.position[j] < 0 ? 0 : tokens.position[j];
-    to[j] = r.claim(HeldToken<T>{position, -tokens.carry[j] * simd::ln2<T>, weight});
+    const bool keys = R::evidence == Evidence::keys;
+    to[j] = r.claim(HeldToken<T>{position, -tokens.carry[j] * simd::ln2<T>, keys ? T(0) : weight,
+                                 keys ? weight : T(0)});
   };
   if (tokens.weight != nullptr)
     for (Index j = 0; j < tokens.slots; ++j) claim(j, tokens.weight[j]);
@@ -152,6 +158,9 @@ class EvictionRule {
   const char* name() const { return table_->name; }
   Evidence evidence() const { return table_->evidence; }
   bool uses_weights() const { return evidence() == Evidence::weights; }
+  bool uses_keys() const { return evidence() == Evidence::keys; }
+  /// Does the buffer compute a number for each token held?
+  bool scores_tokens() const { return uses_weights() || uses_keys(); }
   double weights_kept() const { return table_->weights_kept; }
   Index recent(std::optional<Index> budget, Index protected_tokens) const {
     return table_->recent(rule_, budget, protected_tokens);

@@ -100,6 +100,7 @@ class KvCache {
       s = other.pool == config_->pool ? from.parts_[p]
                                       : detail::repacked(from.parts_[p], other, *config_);
       if (!options().evict.uses_weights()) s.received_weight = {};
+      if (options().evict.uses_keys()) s.received_weight.resize(std::size_t(s.capacity()));
       for (Index j = 0; j < s.slots; ++j)
         detail::mark_token(s, *config_, j, s.marks[std::size_t(j)]);
     }
@@ -164,11 +165,7 @@ class KvCache {
     with.budget = budget;
     detail::check(with, shape().heads);
     Sequence to = sequence;
-    for (KvSlots<T>& s : to.parts_)
-      if (budget && s.count > *budget) {
-        evict_to(s, *budget, sequence.next_);
-        s = detail::repacked(s, *config_, *config_);
-      }
+    if (budget) evict_to(to, *budget);
     to.budget_ = budget, to.id_ = sequence.id_;
     sequence = std::move(to);
   }
@@ -228,20 +225,47 @@ class KvCache {
     if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) throw ValueError(twice);
   }
 
-  /// Frees slots, by the rule, until `budget` tokens are left; the newest is at next − 1.
-  void evict_to(KvSlots<T>& s, Index budget, Index next) const {
-    Vector<T> scratch(std::size_t(3 * s.capacity()));
-    T *const first = scratch.data(), *const end = first + s.capacity(),
-             *const claims = end + s.capacity();
-    s.free.reserve(std::size_t(s.capacity()));
-    for (Index j = 0; j < s.slots; ++j) end[j] = s.holds(j) ? T(1) : T(0);
-    while (s.count > budget) {
-      const Index slot =
-          detail::eviction_candidate(s, options().evict, next - 1 - config_->recent,
-                                     detail::VisibleRows<T>{first, end}, T(0), claims);
-      end[slot] = T(0);
-      detail::free_slot(s, slot), --s.count;
-    }
+  /// Evicts tokens, by the rule, until K are left, and packs the rest into as few pages as may be.
+  void evict_to(Sequence& sequence, Index budget) const {
+    Index capacity = 0, held = 0;
+    for (const KvSlots<T>& s : sequence.parts_)
+      capacity = std::max(capacity, s.capacity()), held += s.count;
+    const Index parts = config_->parts(), last = sequence.next_ - 1 - config_->recent;
+    Workspace workspace;
+    detail::lay_out(workspace, [&](Arena& arena) {
+      T* const tables = arena.take<T>(3 * capacity);
+      auto* const candidates = arena.take<detail::HeadCandidate<T>>(parts);
+      const detail::PageReader<T, S> reader(*config_, arena);
+      if (arena.measuring()) return;
+      T *const first = tables, *const end = first + capacity, *const claims = end + capacity;
+      std::fill_n(first, capacity, T(0));
+      const auto find = [&](Index part) {
+        const KvSlots<T>& s = sequence.parts_[std::size_t(part)];
+        for (Index j = 0; j < s.slots; ++j) end[j] = s.holds(j) ? T(1) : T(0);
+        const Index slot = detail::eviction_candidate(
+            s, options().evict, last, detail::VisibleRows<T>{first, end}, T(0), claims);
+        candidates[part] = {s, options().evict, slot, claims};
+      };
+      const auto evict = [&](Index part) {
+        KvSlots<T>& s = sequence.parts_[std::size_t(part)];
+        detail::free_slot(s, candidates[part].slot), --s.count, --held;
+        find(part);
+      };
+      for (Index part = 0; part < parts; ++part) {
+        KvSlots<T>& s = sequence.parts_[std::size_t(part)];
+        s.free.reserve(std::size_t(s.capacity()));
+        if (options().evict.uses_keys()) reader.similarities(s, claims, s.received_weight.data());
+        find(part);
+      }
+      if (options().heads == KvHeads::shared)
+        while (held > budget * parts) evict(detail::first_candidate(candidates, parts));
+      else
+        for (Index part = 0; part < parts; ++part)
+          while (sequence.parts_[std::size_t(part)].count > budget) evict(part);
+    });
+    for (KvSlots<T>& s : sequence.parts_)
+      if (detail::round_up(s.count, config_->pool.page()) < s.capacity())
+        s = detail::repacked(s, *config_, *config_);
   }
 
   std::shared_ptr<const Config> config_;

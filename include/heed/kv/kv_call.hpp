@@ -103,6 +103,8 @@ class KvCall {
     }
 
     for (Index row = 0; row < problem_.queries; row += most_rows) {
+      if (shares_budget())
+        executor(batch, [&](Index b, Index w) { evict_shared(worker_[w], b, row); });
       executor(tasks, [&](Index x, Index w) { select(worker_[w], x / parts, x % parts, row); });
       executor(batch * query_tiles, [&](Index task, Index w) {
         attend(worker_[w], task / query_tiles, task % query_tiles * tile_heads_, row);
@@ -174,7 +176,7 @@ class KvCall {
   Index capacity_for(const Slots& s, Index b) const {
     const Index rows = in_.rows_of(b);
     Index wanted = s.slots + rows - std::min(Index(s.free.size()), rows);
-    if (const auto& budget = members_[std::size_t(b)].budget)
+    if (const auto& budget = members_[std::size_t(b)].budget; budget && !shares_budget())
       wanted = std::min(wanted, std::max(s.slots, config_.slots_for(*budget, rows)));
     return std::max(s.capacity(), round_up(wanted, config_.pool.page()));
   }
@@ -182,7 +184,7 @@ class KvCall {
   /// the slot of its token, and may move a token to another slot at the end.
   Index pages_for(const Slots& s, Index b) const {
     return capacity_for(s, b) / config_.pool.page() * config_.part_heads() - Index(s.pages.size()) +
-           pages_to_copy(s, config_, 2 * in_.rows_of(b));
+           pages_to_copy(s, config_, shares_budget() ? max_bytes : 2 * in_.rows_of(b));
   }
 
   void layout(Arena& arena, Index workers, Index stride) {
@@ -201,6 +203,7 @@ class KvCall {
     const Index parts = problem_.batch * config_.parts(),
                 chunk = std::clamp<Index>(problem_.queries, 1, config_.chunk);
     part_ = arena.take<PartScratch>(parts);
+    candidates_ = arena.take<HeadCandidate<T>>(shares_budget() ? parts : 0);
     for (Index x = 0; x < parts; ++x) {
       const Tables tables(stride, chunk, problem_.heads, config_.options.select.has_value(), arena);
       if (!arena.measuring()) part_[x] = {tables, {}, 0};
@@ -260,7 +263,11 @@ class KvCall {
     const Index rows = rows_at(b, row);
     if (rows <= 0) return;
     const Chunk chunk = chunk_at(b, part, row);
-    chunk.begin();
+    if (!shares_budget()) {
+      chunk.begin();
+      score_keys(scratch, chunk);
+      chunk.make_room();
+    }
     const Index held = chunk.s.count;
     for (Index r = 0; r < rows; ++r)
       chunk.appended(r, append(scratch, b, part, row + r, start_[b] + row + r));
@@ -322,9 +329,53 @@ class KvCall {
     if (rows <= 0) return;
     const Chunk chunk = chunk_at(b, part, row);
     if (config_.options.evict.uses_weights()) add_weights(scratch, chunk, b, part);
+    if (config_.options.when != EvictWhen::before_row) score_keys(scratch, chunk);
     chunk.end();
-    if (row + rows == in_.rows_of(b) && chunk.budget)
-      trim(chunk.s, config_, config_.slots_for(*chunk.budget, 1), part_of(b, part).reserved);
+    if (row + rows < in_.rows_of(b) || !chunk.budget) return;
+    // Not at each step of heads that share a budget: what a head gives up it may soon need again.
+    const Index page = config_.pool.page(), count = chunk.s.count;
+    const Index slots = !shares_budget() ? config_.slots_for(*chunk.budget, 1)
+                        : chunk.s.slots - count > page + page / 2 ? round_up(count, page)
+                                                                  : chunk.s.slots;
+    trim(chunk.s, config_, slots, part_of(b, part).reserved);
+  }
+
+  /// Computes what a rule needs that judges keys.
+  void score_keys(const WorkerScratch& scratch, const Chunk& chunk) const {
+    if (config_.options.evict.uses_keys() && chunk.budget && chunk.s.count >= *chunk.budget)
+      scratch.reader.similarities(chunk.s, chunk.x.claims, chunk.s.received_weight.data());
+  }
+
+  bool shares_budget() const { return config_.options.heads == KvHeads::shared; }
+  /// Makes room for one row of all key heads: the tokens with the largest claims go.
+  void evict_shared(WorkerScratch& scratch, Index b, Index row) const {
+    if (rows_at(b, row) <= 0) return;
+    const Index parts = config_.parts();
+    Index held = 0;
+    for (Index part = 0; part < parts; ++part) {
+      const Chunk chunk = chunk_at(b, part, row);
+      chunk.begin();
+      held += chunk.s.count;
+    }
+    const auto& budget = members_[std::size_t(b)].budget;
+    if (!budget || held + parts <= *budget * parts) return;
+    for (Index part = 0; part < parts; ++part) {
+      if (config_.options.evict.uses_keys()) {
+        const Chunk chunk = chunk_at(b, part, row);
+        scratch.reader.similarities(chunk.s, chunk.x.claims, chunk.s.received_weight.data());
+      }
+      find_candidate(b, part, row);
+    }
+    for (; held + parts > *budget * parts; --held) {
+      const Index part = first_candidate(candidates_ + b * parts, parts);
+      chunk_at(b, part, row).evict_now(candidates_[b * parts + part].slot);
+      find_candidate(b, part, row);
+    }
+  }
+  void find_candidate(Index b, Index part, Index row) const {
+    const Chunk chunk = chunk_at(b, part, row);
+    candidates_[b * config_.parts() + part] = {chunk.s, config_.options.evict, chunk.candidate(),
+                                               chunk.x.claims};
   }
 
   /// Adds the row's softmax weights to the received weights. A head whose row is NaN is skipped,
@@ -363,8 +414,9 @@ class KvCall {
   Problem problem_;
   Index tile_heads_ = 1;
   WorkerScratch* worker_ = nullptr;
-  PartScratch* part_ = nullptr;  ///< [B][parts]
-  Index* start_ = nullptr;       ///< [B] position of row 0
+  PartScratch* part_ = nullptr;             ///< [B][parts]
+  HeadCandidate<T>* candidates_ = nullptr;  ///< [B][parts], if heads share a budget
+  Index* start_ = nullptr;                  ///< [B] position of row 0
 };
 
 }  // namespace heed::inline HEED_ABI::detail

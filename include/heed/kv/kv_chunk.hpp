@@ -7,6 +7,7 @@
 #include "heed/kv/eviction_candidate.hpp"
 #include "heed/score/votes.hpp"
 
+#include <cassert>
 #include <cmath>
 
 namespace heed::inline HEED_ABI::detail {
@@ -49,10 +50,12 @@ struct KvChunk {
   Index start;                      ///< position of the step's row 0
 
   const KvOptions& options() const { return config.options; }
-  bool evicts(EvictWhen when) const { return budget && options().when == when; }
+  /// Does this part evict at that time? If heads share a budget, all of them do together.
+  bool evicts(EvictWhen when) const {
+    return budget && options().when == when && options().heads != KvHeads::shared;
+  }
 
-  /// Sets the tables to the tokens held. If the budget is used up, a token goes for the first row:
-  /// before it is appended, so that it is no candidate and can reuse the slot.
+  /// Sets the tables to the tokens held.
   void begin() const {
     std::fill_n(x.first_row, x.stride, x.no_row), std::fill_n(x.end_row, x.stride, x.no_row);
     std::fill_n(x.offsets, x.stride, x.no_row);
@@ -61,13 +64,20 @@ struct KvChunk {
         x.first_row[j] = T(row);
         x.offsets[j] = T(s.position[std::size_t(j)] - start);
       }
-    if (evicts(EvictWhen::before_row) && s.count == *budget) {
-      const Index evicted = candidate(start + row, T(row));
-      log(evicted, start + row);
-      free_slot(s, evicted);
-      x.first_row[evicted] = x.offsets[evicted] = x.no_row;
-      --s.count;
-    }
+  }
+  /// If the budget is used up, a token goes for the first row: before it is appended, so that it is
+  /// no candidate and can reuse the slot.
+  void make_room() const {
+    if (evicts(EvictWhen::before_row) && s.count == *budget) evict_now(candidate());
+  }
+  /// The slot of the token to evict before the first row, or `empty_slot`.
+  Index candidate() const { return candidate(start + row, T(row)); }
+  void evict_now(Index slot) const {
+    assert(slot != Slots::empty_slot && "the budget exceeds what must stay");
+    log(slot, start + row);
+    free_slot(s, slot);
+    x.first_row[slot] = x.offsets[slot] = x.no_row;
+    --s.count;
   }
   /// The token of row r was appended to this slot.
   void appended(Index r, Index slot) const { x.first_row[slot] = x.offsets[slot] = T(row + r); }
@@ -83,7 +93,7 @@ struct KvChunk {
         mark_evicted(candidate(current, at), at, current);
       if (options().select) update_f(r, at);
       if (options().score_bound) evict_negligible(at + 1, current, stats);
-      if (evicts(EvictWhen::after_row) && !options().evict.uses_weights() && s.count > *budget)
+      if (evicts(EvictWhen::after_row) && !options().evict.scores_tokens() && s.count > *budget)
         mark_evicted(candidate(current, at), at + 1, current + 1);
     }
   }
@@ -93,7 +103,7 @@ struct KvChunk {
     const T after = T(row + rows);
     const Index current = start + row + rows - 1;
     const bool late = options().when == EvictWhen::chunk_end ||
-                      (options().when == EvictWhen::after_row && options().evict.uses_weights());
+                      (options().when == EvictWhen::after_row && options().evict.scores_tokens());
     while (late && budget && s.count > *budget)
       mark_evicted(candidate(current, after), after, current + 1);
     for (Index j = 0; j < s.slots; ++j)
@@ -151,6 +161,7 @@ struct KvChunk {
   }
   /// Masks a slot from row `at` on. The slot is freed after the chunk.
   void mark_evicted(Index slot, T at, Index first_without) const {
+    assert(slot != Slots::empty_slot && "the budget exceeds what must stay");
     log(slot, first_without);
     x.end_row[slot] = at;
     --s.count;

@@ -53,7 +53,7 @@ struct KvConfig {
   const auto& layout() const { return pool.layout(); }
 
   /// Sets of key heads that hold different tokens.
-  Index parts() const { return 1; }
+  Index parts() const { return options.heads == KvHeads::together ? 1 : shape.key_heads; }
   Index part_heads() const { return shape.key_heads / parts(); }
 
   /// Slots that a sequence on this budget takes during a step of `rows` rows, in whole pages.

@@ -6,6 +6,8 @@
 #include "heed/engine/tile/forward_tile.hpp"
 #include "heed/kv/kv_slots.hpp"
 
+#include <cmath>
+
 namespace heed::inline HEED_ABI::detail {
 
 /// Reads the pages of a cache, with the scratch of one worker.
@@ -22,6 +24,7 @@ class PageReader {
   PageReader(const Config& config, Arena& arena) : config_(&config) {
     constexpr Index widened = std::is_same_v<S, T> ? 0 : Tile::block_keys;
     panels_ = arena.take<T>(widened * config.layout().dim);
+    mean_ = arena.take<T>(config.options.evict.uses_keys() ? config.layout().dim : 0);
     values_ = arena.take<T>(widened * config.layout().columns);
     stored_ = arena.take<Stored>(1);
   }
@@ -50,7 +53,73 @@ class PageReader {
     }
   }
 
+  /// similarity[j] = Σ_heads cos(k_j, mean), over the key heads of the part, where mean is that of
+  /// k / |k| over the tokens held. It is 0 for slots without a token, and for keys that are zero or
+  /// whose square is not finite. `inverse` is scratch; both are [slots, padded to registers].
+  void similarities(const KvSlots<T>& s, T* inverse, T* similarity) const {
+    std::fill_n(similarity, s.slots, T(0));
+    for (Index head = 0; head < config_->part_heads(); ++head) {
+      std::fill_n(mean_, config_->layout().dim, T(0));
+      each_page(s, head, false, false,
+                [&](const Block& block) { add_directions(s, block, inverse); });
+      scale_to_one(mean_, config_->layout().dim);
+      each_page(s, head, false, false,
+                [&](const Block& block) { add_cosines(block, inverse, similarity); });
+    }
+  }
+
  private:
+  static constexpr Index beside = Tile::panel_keys;
+  /// Number 0 of the keys from j on, a multiple of the register width; the others are `beside`
+  /// apart.
+  const T* keys_at(const Block& block, Index j) const {
+    return block.panels + j / beside * beside * config_->layout().dim + j % beside;
+  }
+  /// Adds the directions of a page's keys to the mean, and keeps the inverse of each key's length.
+  void add_directions(const KvSlots<T>& s, const Block& block, T* inverse) const {
+    const Index dim = config_->layout().dim;
+    for (Index j = 0; j < block.last - block.first; j += simd::width<T>) {
+      const T* const keys = keys_at(block, j);
+      T* const of_length = inverse + block.first + j;
+      Batch<T> squares(T(0));
+      for (Index i = 0; i < dim; ++i) {
+        const Batch<T> x = simd::load(keys + i * beside);
+        squares = simd::fma(x, x, squares);
+      }
+      squares.store_unaligned(of_length);
+      for (Index lane = 0; lane < simd::width<T>; ++lane) {
+        const Index slot = block.first + j + lane;
+        const bool counts = slot < block.last && s.holds(slot) &&
+                            simd::is_finite(of_length + lane) && of_length[lane] > T(0);
+        of_length[lane] = counts ? T(1) / std::sqrt(of_length[lane]) : T(0);
+      }
+      const Batch<T> factor = simd::load(of_length);
+      for (Index i = 0; i < dim; ++i)
+        mean_[i] += simd::reduce_add(times_if_counted(factor, simd::load(keys + i * beside)));
+    }
+  }
+  void add_cosines(const Block& block, const T* inverse, T* similarity) const {
+    const Index dim = config_->layout().dim;
+    for (Index j = 0; j < block.last - block.first; j += simd::width<T>) {
+      const T* const keys = keys_at(block, j);
+      T* const to = similarity + block.first + j;
+      Batch<T> sum(T(0));
+      for (Index i = 0; i < dim; ++i)
+        sum = simd::fma(Batch<T>(mean_[i]), simd::load(keys + i * beside), sum);
+      (simd::load(to) + times_if_counted(simd::load(inverse + block.first + j), sum))
+          .store_unaligned(to);
+    }
+  }
+  /// A key that does not count may hold NaN, which a factor of 0 would not remove.
+  static Batch<T> times_if_counted(const Batch<T>& factor, const Batch<T>& x) {
+    return simd::select(factor > Batch<T>(T(0)), factor * x, Batch<T>(T(0)));
+  }
+  static void scale_to_one(T* x, Index count) {
+    T squares = T(0);
+    for (Index i = 0; i < count; ++i) squares += x[i] * x[i];
+    for (Index i = 0; i < count && squares > T(0); ++i) x[i] /= std::sqrt(squares);
+  }
+
   Stored as_stored(const Page& page) const {
     const auto& layout = config_->layout();
     constexpr bool scaled = Codec::group != simd::no_scale, groups = simd::has_groups<S>;
@@ -80,6 +149,7 @@ class PageReader {
 
   const Config* config_;
   T *panels_, *values_;  ///< a page widened to T, unless S is T
+  T* mean_;              ///< [D] mean direction of keys, if the rule needs it
   Stored* stored_;       ///< a page to read as it is stored
 };
 

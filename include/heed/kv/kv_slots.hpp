@@ -26,7 +26,8 @@ struct KvSlots {
   Vector<Index> position;       ///< [capacity] of each slot's token, or `empty_slot`.
   Vector<Index> free;           ///< Empty slots below `slots`.
   Vector<T> carry;              ///< [capacity] −F of the next row, in log2 units.
-  Vector<T> received_weight;    ///< [capacity] weights received, if the rule needs them.
+  Vector<T> received_weight;    ///< [capacity] weights received, or similarities, if the rule
+                                ///< needs them.
   Vector<std::uint8_t> marks;   ///< [capacity] bad_key and is_protected flags
   Vector<std::uint8_t> finite;  ///< [pages][key heads] 1: every value ever in the page was finite
   Vector<detail::Page> pages;   ///< [pages][key heads]
@@ -54,7 +55,7 @@ void reserve_slots(KvSlots<T>& s, const KvConfig<T, S>& config, Index capacity) 
   s.pages.reserve(pages), s.finite.reserve(pages);
   s.carry.reserve(slots), s.marks.reserve(slots), s.position.reserve(slots);
   s.free.reserve(slots);  // no allocation after tokens are appended
-  if (config.options.evict.uses_weights()) s.received_weight.reserve(slots);
+  if (config.options.evict.scores_tokens()) s.received_weight.reserve(slots);
 }
 /// Adds pages up to `capacity` slots, for which there is room. Does not allocate.
 template <class T, class S>
@@ -66,7 +67,7 @@ void add_pages(KvSlots<T>& s, const KvConfig<T, S>& config, Index capacity, Page
   s.finite.resize(pages, std::uint8_t(1));
   s.carry.resize(slots), s.marks.resize(slots);
   s.position.resize(slots, KvSlots<T>::empty_slot);
-  if (config.options.evict.uses_weights()) s.received_weight.resize(slots);
+  if (config.options.evict.scores_tokens()) s.received_weight.resize(slots);
 }
 
 /// The page of a slot and key head, and the slot's place in it.
