@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# cmake -D SOURCE=... -D COMPILER=... -D OPTIONS=... -D DIRECTORIES=... -P check.cmake
+# cmake -D SOURCE=... -D COMPILER=... -D OPTIONS=... -D DIRECTORIES=... -D PRECOMPILED=...
+#       -P check.cmake
 #
 # SOURCE compiles. With HEED_EXPECT_FAILURE defined it does not, and what the compiler says matches
 # each line of the source that reads
@@ -9,7 +10,7 @@
 # so that a missing header or a misspelt name does not pass for the refusal that was meant.
 cmake_minimum_required(VERSION 3.24)
 
-set(command ${COMPILER} ${OPTIONS} -fsyntax-only)
+set(command ${COMPILER} ${OPTIONS} -fsyntax-only -include ${PRECOMPILED})
 foreach(directory IN LISTS DIRECTORIES)
   list(APPEND command -I${directory})
 endforeach()
