@@ -22,6 +22,8 @@ class BackwardPass {
   static_assert(hook::well_formed<T, V, Bound>() && hook::has_adjoints<Bound>());
   using WorkerOf = GradientWorker<T, B, Bound>;
   using QueryTileOf = QueryTile<T, B>;
+  /// Most variants have no stage that scans: the compiler is spared what only a scan needs.
+  static constexpr bool may_scan = hook::scans_rows<Bound>;
 
  public:
   BackwardPass(const BackwardTensors<T>& x, const V& variant)
@@ -45,9 +47,9 @@ class BackwardPass {
     const bool shares =
         hook::shares_gradients(leader) || (scans_ && hook::shares_gradients_over_keys(leader));
     const Executor executor = shares ? serial() : options.executor;
-    if (scans_)
-      attend_in_order(scratch, executor);
-    else
+    if constexpr (may_scan)
+      if (scans_) attend_in_order(scratch, executor);
+    if (!scans_)
       executor(problem_.batch * problem_.key_heads,
                [&](Index task, Index w) { attend(scratch[w], task); });
     executor(problem_.batch * problem_.heads, [&](Index task, Index w) {
@@ -150,25 +152,29 @@ class BackwardPass {
     return scratch;
   }
 
-  void layout_shared(const Bound& variant, Arena& arena) {
+  void layout_shared([[maybe_unused]] const Bound& variant, Arena& arena) {
     operands_ = BackwardOperands<T, B>(x_, problem_, arena);
-    if (scans_) {
-      order_ = OrderedSums(problem_.batch * blocks_, arena);
-      if (const Projection<T> own = hook::OwnProjection::of<T>(variant); own.queries)
-        projection_ = ProjectionOperands<T, B>(as_one_head(own.queries), as_one_head(own.keys),
-                                               problem_, arena);
-    }
-    if (prunes_) {
-      bounds_ = ScoreBounds<T>(problem_, negligible_, Config::block_rows, arena);
-      pruned_weight_ = arena.take<double>(problem_.batch * key_blocks_);
+    if constexpr (may_scan) {
+      if (scans_) {
+        order_ = OrderedSums(problem_.batch * blocks_, arena);
+        if (const Projection<T> own = hook::OwnProjection::of<T>(variant); own.queries)
+          projection_ = ProjectionOperands<T, B>(as_one_head(own.queries), as_one_head(own.keys),
+                                                 problem_, arena);
+      }
+      if (prunes_) {
+        bounds_ = ScoreBounds<T>(problem_, negligible_, Config::block_rows, arena);
+        pruned_weight_ = arena.take<double>(problem_.batch * key_blocks_);
+      }
     }
   }
 
   void pack(const Bound& variant, const Executor& executor) {
     operands_.pack(variant, executor);
-    if (projection_) projection_.pack(executor);
-    if (prunes_)
-      bounds_.compute_norms(x_.q, x_.k, variant, executor, [](Index) -> T* { return nullptr; });
+    if constexpr (may_scan) {
+      if (projection_) projection_.pack(executor);
+      if (prunes_)
+        bounds_.compute_norms(x_.q, x_.k, variant, executor, [](Index) -> T* { return nullptr; });
+    }
   }
 
   static bool overlap(const KeyRange& a, const KvTile<T>& b) {

@@ -25,6 +25,8 @@ class ForwardPass {
   using Packed = typename Config::Packed;
   using Block = KvTile<T, Packed>;
   using Scratch = PackScratch<T, Packed>;
+  /// Most variants have no stage that scans: the compiler is spared what only a scan needs.
+  static constexpr bool may_scan = hook::scans_rows<Bound>;
 
  public:
   /// @param tensors  contains q, k and v; the variant's tensors are added.
@@ -70,10 +72,9 @@ class ForwardPass {
     } else {
       pack(scratch, options.executor);
       options.executor(plan_.tasks, [&](Index task, Index worker) {
-        if (scans_)
-          attend_in_order(scratch[worker], task, out, lse);
-        else
-          attend_rows(scratch[worker], task, out, lse);
+        if constexpr (may_scan)
+          if (scans_) return attend_in_order(scratch[worker], task, out, lse);
+        attend_rows(scratch[worker], task, out, lse);
       });
     }
 
@@ -105,9 +106,11 @@ class ForwardPass {
       load(own, query_tile, batch, head, 1, i, count);
       for (Index r = 0; r < count; ++r)
         query_tile.state.set_natural_lse(r, lse(batch, head, i + r));
-      if (scans_) load_selector(own, batch, i, count);
+      if constexpr (may_scan)
+        if (scans_) load_selector(own, batch, i, count);
       each_key_block(own, 1, [&](const Block& selecting, Index first, Index last) {
-        if (scans_) worker.score_and_scan(own.selector, selecting, projects());
+        if constexpr (may_scan)
+          if (scans_) worker.score_and_scan(own.selector, selecting, projects());
         if (i + count <= row) return;
         worker.softmax_from_lse(query_tile, WorkerOf::block(store(batch, head), first, last),
                                 [&](Index r, const KeyRange& keys, const T* weights) {
@@ -145,13 +148,14 @@ class ForwardPass {
     return std::max({plan_.tasks * std::max<Index>(plan_.kv_splits, 1),
                      problem_.batch * problem_.key_heads * key_blocks, problem_.batch * bounds});
   }
-  bool projects() const { return bool(projection_.queries); }
+  bool projects() const { return may_scan && projection_.queries; }
 
   WorkerScratch* layout(Arena& arena, Index workers) {
     WorkerScratch* scratch = arena.take<WorkerScratch>(workers);
     for (Index w = 0; w < workers; ++w) {
       Bound variant = bound<T>(variant_, problem_, arena);
-      projection_ = scans_ ? hook::OwnProjection::of<T>(variant) : Projection<T>{};
+      if constexpr (may_scan)
+        projection_ = scans_ ? hook::OwnProjection::of<T>(variant) : Projection<T>{};
       const bool scales_values = hook::value_factor.acts_in(variant);
       const Index widest =
           std::max({problem_.dim, problem_.value_dim, projects() ? projection_.queries.dim(2) : 0});
@@ -165,11 +169,13 @@ class ForwardPass {
       } else if (w == 0) {
         keys_ = PackedPanels<T, Packed>(k_, Config::panel_keys, Config::block_keys, arena);
         values_ = PackedRows<T, Packed>(v_, scales_values, Config::block_keys, arena);
-        if (prunes_) bounds_ = ScoreBounds<T>(problem_, negligible_, plan_.block_rows, arena);
-        if (projects())
-          selecting_keys_ = PackedPanels<T, Packed>(as_one_head(projection_.keys),
-                                                    Config::panel_keys, Config::block_keys, arena);
-        if (plan_.head_partitions > 1) make_score_rings(arena);
+        if constexpr (may_scan) {
+          if (prunes_) bounds_ = ScoreBounds<T>(problem_, negligible_, plan_.block_rows, arena);
+          if (projects())
+            selecting_keys_ = PackedPanels<T, Packed>(
+                as_one_head(projection_.keys), Config::panel_keys, Config::block_keys, arena);
+          if (plan_.head_partitions > 1) make_score_rings(arena);
+        }
       }
       WorkerOf worker(problem_, std::move(variant), arena);
       QueryTileOf selector;
@@ -178,7 +184,7 @@ class ForwardPass {
       QueryTileOf* query_tiles =
           query_tiles_of(plan_.kv_splits > 1 ? 0 : plan_.worker_tiles, arena);
       CompactedKeys<T, B> compacted;
-      if (prunes_) {
+      if (may_scan && prunes_) {
         const Index heads = plan_.worker_tiles * plan_.tile_heads, group = problem_.group();
         // The key heads of the worker's own heads, and that of the selecting head.
         compacted = CompactedKeys<T, B>(
@@ -251,14 +257,16 @@ class ForwardPass {
           [&](Index b, Index g, Index j) { return hook::value_factor(variant, T(1), b, g, j); },
           scratch[worker].pack_scratch.rows);
     });
-    if (projects())
-      executor(selecting_keys_.tasks(), [&](Index task, Index worker) {
-        selecting_keys_.pack(
-            task, [](Index, Index, Index) { return T(1); }, scratch[worker].pack_scratch);
-      });
-    if (prunes_)
-      bounds_.compute_norms(q_, k_, variant, executor,
-                            [&](Index worker) { return scratch[worker].pack_scratch.rows; });
+    if constexpr (may_scan) {
+      if (projects())
+        executor(selecting_keys_.tasks(), [&](Index task, Index worker) {
+          selecting_keys_.pack(
+              task, [](Index, Index, Index) { return T(1); }, scratch[worker].pack_scratch);
+        });
+      if (prunes_)
+        bounds_.compute_norms(q_, k_, variant, executor,
+                              [&](Index worker) { return scratch[worker].pack_scratch.rows; });
+    }
   }
 
   /// Calls visit(selecting block, first, last) for the key blocks that a query tile or the selector
@@ -275,11 +283,12 @@ class ForwardPass {
     };
     for (Index s = 0; s < query_tiles; ++s) widen(own.query_tiles[s].key_range);
     PackedKv<T, Packed> selecting;
-    if (scans_) {
-      widen(own.selector.key_range);
-      if (hook::visits_masked_tiles(own.worker.variant)) range = {0, problem_.keys};
-      selecting = selecting_store(own.selector.rows[0].batch, own.selector.head);
-    }
+    if constexpr (may_scan)
+      if (scans_) {
+        widen(own.selector.key_range);
+        if (hook::visits_masked_tiles(own.worker.variant)) range = {0, problem_.keys};
+        selecting = selecting_store(own.selector.rows[0].batch, own.selector.head);
+      }
     const Index boundary = own.compacted.boundary();
     range.first = std::max(range.first, boundary);
     if (range.first >= range.last) return;
