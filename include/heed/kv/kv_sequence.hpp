@@ -14,6 +14,10 @@ template <class T, StorageOf<T> S>
 class KvCache;
 template <class T, StorageOf<T> S>
 class KvMark;
+namespace detail {
+template <class T, StorageOf<T> S>
+struct KvFile;
+}
 
 /// One token that a sequence holds.
 template <class T>
@@ -163,6 +167,7 @@ class KvSequence {
  private:
   friend class KvCache<T, S>;
   friend class KvMark<T, S>;
+  friend struct detail::KvFile<T, S>;
 
   KvSequence(std::shared_ptr<const Config> config)
       : config_(std::move(config)),

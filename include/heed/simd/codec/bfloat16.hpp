@@ -16,6 +16,8 @@ namespace heed::inline HEED_ABI::simd {
 template <class S>
 requires is_bfloat16<S>
 struct Codec<S> : detail::CastingCodec<S> {
+  static constexpr const char* name = "bfloat16";
+
 #if defined(__AVX2__) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
   template <class T>
   static constexpr bool in_registers = std::is_same_v<T, float>;

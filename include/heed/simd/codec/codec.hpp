@@ -20,6 +20,7 @@ inline constexpr Index no_scale = 0, whole_token = std::numeric_limits<Index>::m
 /// How the numbers of a token are stored as units of S. Each storage type is one specialisation, in
 /// a file of its own, which codecs.hpp includes. It defines:
 ///
+/// - name: in files.
 /// - stores<T>: may the arithmetic be in T?
 /// - numbers: numbers per unit, 1 or even. The last unit of a token may be partly used; its unused
 ///   numbers are arbitrary, but finite.

@@ -57,6 +57,7 @@ namespace simd {
 /// scale also stays NaN.
 template <>
 struct Codec<Fp8E4M3> : detail::AnyCodec {
+  static constexpr const char* name = "float8_e4m3";
   static constexpr Index group = whole_token;
 
   template <class T>

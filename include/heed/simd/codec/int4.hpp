@@ -28,6 +28,7 @@ namespace simd {
 /// half a bit, but limit the range to that of binary16, or the precision to eight bits.
 template <>
 struct Codec<Int4Pair> : detail::AnyCodec {
+  static constexpr const char* name = "int4";
   static constexpr Index numbers = 2, group = 32;
 
   template <class T>

@@ -17,6 +17,7 @@ namespace heed::inline HEED_ABI::simd {
 /// not finite, the scale is NaN, and so are all numbers read back.
 template <>
 struct Codec<std::int8_t> : detail::AnyCodec {
+  static constexpr const char* name = "int8";
   static constexpr Index group = whole_token;
 
   template <class T>

@@ -12,6 +12,8 @@ namespace heed::inline HEED_ABI::simd {
 template <class S>
 requires std::is_same_v<S, float> || std::is_same_v<S, double>
 struct Codec<S> : detail::CastingCodec<S> {
+  static constexpr const char* name = std::is_same_v<S, float> ? "float32" : "float64";
+
   template <class T>
   static constexpr bool stores = std::is_same_v<S, T>;
   template <class T>
