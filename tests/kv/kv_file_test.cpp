@@ -295,8 +295,9 @@ TYPED_TEST(KvFiles, KnowWhatIsNotFinite) {
   using T = typename TypeParam::T;
   Inputs<T> in = inputs_of<T>(file_shape, 60, 5);
   in.k.chip(25, 2).setConstant(std::numeric_limits<T>::quiet_NaN());
-  in.v.chip(27, 2).setConstant(std::numeric_limits<T>::infinity());
-  const KvOptions o{.budget = 28};
+  in.v.chip(3, 2).setConstant(std::numeric_limits<T>::infinity());
+  KvOptions o{.budget = 28};
+  o.chunk = 16;  // so many rows that values are not read as they are stored
   typename TypeParam::Cache one(file_shape, o, this->pool(1)), other(file_shape, o, this->pool(2));
   auto saved = one.open();
   Buffered<T> got = answers_to(in);
@@ -307,10 +308,10 @@ TYPED_TEST(KvFiles, KnowWhatIsNotFinite) {
   step(other, back, in, 28, 29, got);
   EXPECT_EQ(got.evict_row(0, 25), 28);
   back = loaded(bytes, other);
-  saved.drop(20, 28), back.drop(20, 28);
-  step(one, saved, in, 28, 32, want);
-  step(other, back, in, 28, 32, got);
-  for (Index i = 28; i < 32; ++i)
+  saved.drop(2, 27), back.drop(2, 27);  // the next tokens take the slots of the last of these
+  step(one, saved, in, 28, 44, want);
+  step(other, back, in, 28, 44, got);
+  for (Index i = 28; i < 44; ++i)
     for (Index d = 0; d < file_shape.value_dim; ++d)
       EXPECT_NEAR(got.out(0, 1, i, d), want.out(0, 1, i, d), 1e-4) << i;
 }
@@ -333,6 +334,14 @@ TYPED_TEST(KvFiles, AreRefusedIfDamagedOrTruncated) {
 }
 
 // ---- one type is enough for what follows
+
+struct OtherName : MostMasked {
+  static constexpr const char* name = "most masked but for its name";
+};
+struct LongName : MostMasked {
+  static constexpr const char* name =
+      "a rule whose name is as long as no name of a rule should be, 64.";
+};
 
 class FloatFiles : public testing::Test {
  protected:
@@ -444,6 +453,9 @@ TEST_F(FloatFiles, AreRefusedByOtherCaches) {
   EXPECT_TRUE(says(refusal(bytes, narrow),
                    "of float32 stored as float32, the cache is of float32 "
                    "stored as int8"));
+  KvCache<double, Eigen::half> half(file_shape, options);
+  KvCache<float, Eigen::half> single(file_shape, options);
+  EXPECT_TRUE(says(refusal(file_of(half.open()), single), "of float64 stored as float16"));
   for (const KvShape& shape : {KvShape{1, 8, 2, 6, 5}, KvShape{1, 4, 4, 6, 5},
                                KvShape{1, 4, 2, 5, 5}, KvShape{1, 4, 2, 6, 6}}) {
     KvCache<float> to(shape, options);
@@ -465,7 +477,8 @@ TEST_F(FloatFiles, AreRefusedByOtherCaches) {
   plain.select = std::nullopt;
   KvCache<float> selects_not(file_shape, plain);
   EXPECT_TRUE(says(refusal<ValueError>(bytes, selects_not), "made with select 1, the buffer"));
-  for (const EvictionRule& rule : {EvictionRule(oldest), EvictionRule(heavy_hitters)}) {
+  for (const EvictionRule& rule :
+       {EvictionRule(oldest), EvictionRule(heavy_hitters), EvictionRule(OtherName{})}) {
     KvOptions o = options;
     o.evict = rule;
     KvCache<float> to(file_shape, o);
@@ -501,10 +514,6 @@ TEST_F(FloatFiles, GoOnUnderOtherChunksAndProtections) {
 struct ShortStream : std::streambuf {
   explicit ShortStream(std::size_t room) : bytes(room, '\0') { setp(&bytes[0], &bytes[0] + room); }
   std::string bytes;
-};
-struct LongName : MostMasked {
-  static constexpr const char* name =
-      "a rule whose name is as long as no name of a rule should be, 64.";
 };
 
 TEST_F(FloatFiles, AreWrittenWholeOrAnErrorSaysSo) {

@@ -237,7 +237,8 @@ struct KvFile {
 }  // namespace detail
 
 /// Writes a sequence to a stream, which should be binary. Others may follow in the same stream.
-/// Takes a nanosecond a byte or so, for the checksum, and 8 bytes of memory a token.
+/// Takes one to three nanoseconds a byte, half of them for the checksum, and 8 bytes of memory for
+/// each token.
 /// @throws ValueError if the sequence is closed or the name of its rule is longer than 63 letters,
 ///     std::bad_alloc: nothing is written then; FileError if the stream does not take all.
 template <class T, StorageOf<T> S>
