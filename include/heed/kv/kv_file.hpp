@@ -86,7 +86,13 @@ struct KvFile {
     check(header, config);
     sequence.next_ = Index(header.next);
     sequence.budget_ = header.budget < 0 ? std::nullopt : std::optional(Index(header.budget));
-    for (Slots& s : sequence.parts_) read_part(file, s, config, header);
+    const bool shared = config.options.heads == KvHeads::shared;
+    Index room = header.budget < 0 ? Index(header.next) * config.parts()
+                                   : Index(header.budget) * (shared ? config.parts() : 1);
+    for (Slots& s : sequence.parts_) {
+      read_part(file, s, config, header, room);
+      if (shared) room -= s.count;
+    }
     file.sum();
     return sequence;
   }
@@ -150,10 +156,12 @@ struct KvFile {
     detail::check(with, config.shape.heads);
   }
 
-  static void read_part(FileReader& file, Slots& s, const Config& config, const KvFileHeader& h) {
+  /// @param room  the most tokens that the part may hold by the budget.
+  static void read_part(FileReader& file, Slots& s, const Config& config, const KvFileHeader& h,
+                        Index room) {
     std::int64_t count = 0, last = -1;
     file.number(count), file.number(s.dropped);
-    if (count < 0 || count > h.next || (h.budget >= 0 && count > h.budget))
+    if (count < 0 || count > h.next || count > room)
       throw FileError("the file says that ", count, " of ", h.next,
                       " tokens are held, the budget is ", h.budget);
     if (!simd::is_finite(&s.dropped) || s.dropped < 0)
