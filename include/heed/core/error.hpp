@@ -27,7 +27,10 @@ class Message {
 
  private:
   void add(const char* piece) { print("%s", piece); }
-  void add(std::integral auto number) { print("%lld", static_cast<long long>(number)); }
+  void add(std::signed_integral auto number) { print("%lld", static_cast<long long>(number)); }
+  void add(std::unsigned_integral auto number) {
+    print("%llu", static_cast<unsigned long long>(number));
+  }
   void add(std::floating_point auto number) { print("%g", double(number)); }
   /// "[1, 2, 5, 8]", as shapes appear in messages.
   template <std::size_t Rank>

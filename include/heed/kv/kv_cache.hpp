@@ -161,6 +161,8 @@ class KvCache {
   ///     the sequence is not of this cache; OutOfPages, std::bad_alloc: nothing has changed then.
   void set_budget(Sequence& sequence, std::optional<Index> budget) {
     expect_own(sequence);
+    if (budget && *budget > detail::max_bytes)
+      throw ValueError("budget is ", *budget, ", must be at most ", detail::max_bytes);
     KvOptions with = options();
     with.budget = budget;
     detail::check(with, shape().heads);
@@ -230,7 +232,7 @@ class KvCache {
     Index capacity = 0, held = 0;
     for (const KvSlots<T>& s : sequence.parts_)
       capacity = std::max(capacity, s.capacity()), held += s.count;
-    const Index parts = config_->parts(), last = sequence.next_ - 1 - config_->recent;
+    const Index parts = config_->parts(), last = sequence.next_ - 1 - config_->recent_for(budget);
     Workspace workspace;
     detail::lay_out(workspace, [&](Arena& arena) {
       T* const tables = arena.take<T>(3 * capacity);

@@ -113,7 +113,7 @@ struct KvChunk {
  private:
   /// The slot of the token to evict, among those visible in `at`, which is at position `current`.
   Index candidate(Index current, T at) const {
-    return eviction_candidate(s, options().evict, current - config.recent,
+    return eviction_candidate(s, options().evict, current - config.recent_for(budget),
                               VisibleRows<T>{x.first_row, x.end_row}, at, x.claims);
   }
 
@@ -143,12 +143,12 @@ struct KvChunk {
   void evict_negligible(T at, Index current, WorkStats& stats) const {
     const double lead = 2 * *options().score_bound * simd::log2e<double>,
                  least = std::log2(config.negligible) - 20;  // 2^-20, about 10^-6
+    const Index last = current - config.recent_for(budget);
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
       const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
-      if (position == Slots::empty_slot || position > current - config.recent ||
-          x.end_row[j] != x.no_row || !(weight < least) ||
-          (s.marks[std::size_t(j)] & Slots::is_protected) != 0)
+      if (position == Slots::empty_slot || position > last || x.end_row[j] != x.no_row ||
+          !(weight < least) || (s.marks[std::size_t(j)] & Slots::is_protected) != 0)
         continue;
       s.dropped += std::exp2(weight);
       mark_evicted(j, at, current + 1);

@@ -34,7 +34,6 @@ struct KvConfig {
   KvOptions options;  ///< `protect` sorted, `chunk` at most a row block
   KvPool<T, S> pool;
   Index chunk;  ///< rows processed at once
-  Index recent;
   double negligible;
 
   /// @throws ValueError, ShapeError
@@ -43,7 +42,6 @@ struct KvConfig {
         options(checked(of_shape, std::move(given))),
         pool(memory ? *std::move(memory) : pool_for(of_shape, options)),
         chunk(options.rows_at_once(Tile::block_rows)),
-        recent(options.recent_tokens()),
         negligible(negligible_weight<T>(options.negligible)) {
     if (pool.dim() != shape.dim || pool.value_dim() != shape.value_dim)
       throw ShapeError("the pool is for keys of ", pool.dim(), " and values of ", pool.value_dim(),
@@ -64,6 +62,11 @@ struct KvConfig {
   /// The most pages that such a sequence takes.
   Index pages_for(Index budget) const {
     return slots_for(budget, chunk) / pool.page() * shape.key_heads;
+  }
+  /// Newest tokens that stay in a sequence on this budget.
+  Index recent_for(const std::optional<Index>& budget) const {
+    return options.recent ? *options.recent
+                          : options.evict.recent(budget, Index(options.protect.size()));
   }
   bool is_protected(Index position) const {
     return std::binary_search(options.protect.begin(), options.protect.end(), position);

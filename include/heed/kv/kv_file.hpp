@@ -152,7 +152,7 @@ struct KvFile {
     if (h.budget == -1) return;
     // The step would find no token to evict.
     KvOptions with = config.options;
-    with.budget = h.size("budget", h.budget), with.recent = config.recent;
+    with.budget = h.size("budget", h.budget);
     detail::check(with, config.shape.heads);
   }
 
