@@ -201,10 +201,10 @@ void release_pages(KvSlots<T>& s, const KvConfig<T, S>& config) {
 }
 
 /// Moves tokens behind the first `slots` slots to free ones among these, and releases the pages
-/// that are then empty. No more tokens are held than that. Does not allocate.
+/// behind them. No more tokens are held than that. Does not allocate.
 template <class T, class S>
 void trim(KvSlots<T>& s, const KvConfig<T, S>& config, Index slots, PageList& reserved) {
-  if (s.slots <= slots) return;
+  if (s.capacity() <= slots) return;
   assert(s.count <= slots);
   s.free.erase(
       std::remove_if(s.free.begin(), s.free.end(), [&](Index slot) { return slot >= slots; }),
@@ -223,7 +223,7 @@ void trim(KvSlots<T>& s, const KvConfig<T, S>& config, Index slots, PageList& re
     if (!s.received_weight.empty()) move(s.received_weight);
     if (s.first == from) s.first = to;
   }
-  s.slots = slots;
+  s.slots = std::min(s.slots, slots);
   release_pages(s, config);
 }
 
