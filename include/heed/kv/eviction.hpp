@@ -10,6 +10,7 @@
 #include "heed/kv/least_attended_last.hpp"
 #include "heed/kv/most_masked.hpp"
 #include "heed/kv/oldest.hpp"
+#include "heed/kv/snap.hpp"
 #include "heed/score/votes.hpp"
 #include "heed/simd/pack.hpp"
 
@@ -86,7 +87,9 @@ struct KvOptions {
     return recent ? *recent : evict.recent(budget, Index(protect.size()));
   }
   /// Must rows be processed one by one?
-  bool goes_by_token() const { return evict.scores_tokens() || heads == KvHeads::shared; }
+  bool goes_by_token() const {
+    return evict.uses_weights() || evict.uses_keys() || heads == KvHeads::shared;
+  }
   /// `chunk` within `most`. If it is not set: as many rows as the budget, so that a small one does
   /// not take much more memory, but one where the rule uses weights, or where evictions depend on
   /// the chunk.
@@ -98,6 +101,9 @@ struct KvOptions {
 };
 
 namespace detail {
+
+/// Rows that a rule with Evidence::window may look at: a row block.
+inline constexpr Index largest_window = 96;
 
 inline void check(const KvOptions& o, Index heads) {
   if (o.when < EvictWhen::before_row || o.when > EvictWhen::chunk_end)
@@ -123,8 +129,16 @@ inline void check(const KvOptions& o, Index heads) {
   if (o.score_bound && (!simd::all_finite(&*o.score_bound, 0, 1, 1) || *o.score_bound < 0))
     throw ValueError("score_bound is ", *o.score_bound, ", must be finite and at least 0");
   if (o.goes_by_token() && o.chunk && *o.chunk != 1)
-    throw ValueError(o.evict.scores_tokens() ? o.evict.name() : "KvHeads::shared",
+    throw ValueError(o.heads == KvHeads::shared ? "KvHeads::shared" : o.evict.name(),
                      " goes token by token: chunk is ", *o.chunk, ", must be 1");
+  if (o.evict.uses_window()) {
+    const EvidenceWindow window = o.evict.window();
+    if (window.rows < 1 || window.rows > largest_window || window.kernel < 1 ||
+        window.kernel % 2 == 0)
+      throw ValueError(o.evict.name(), " looks at ", window.rows, " rows and ", window.kernel,
+                       " tokens around each: rows must be 1 … ", largest_window,
+                       ", and the tokens odd");
+  }
   if (o.heads < KvHeads::together || o.heads > KvHeads::shared)
     throw ValueError("heads is ", int(o.heads), ", must be together, apart or shared");
   if (o.heads != KvHeads::together && o.select)

@@ -22,6 +22,8 @@ enum class Evidence {
   weights,  ///< Softmax weights received. They are known only after a row has attended, therefore
             ///< KvOptions::chunk must be 1.
   keys,     ///< How similar the key is to those of the other tokens. KvOptions::chunk must be 1.
+  window,  ///< Softmax weights that the last rows of a step gave. The rule acts when the step ends,
+           ///< whatever KvOptions::when says; until then its tokens are held beyond the budget.
 };
 
 /// One held token, as a rule sees it.
@@ -50,7 +52,8 @@ struct HeldToken {
 ///
 /// A rule with Evidence::weights also defines `static constexpr double weights_kept`, the factor
 /// applied to the weights received before a row adds its own: 1 gives the sum over rows, 0 the
-/// newest row only.
+/// newest row only. A rule with Evidence::window has members `Index rows`, how many of the last
+/// rows count, and `Index kernel`: the weight of a token is the largest of so many around it.
 template <class R>
 concept RuleOfEviction = std::is_trivially_copyable_v<R> &&
     requires(const R& rule, const HeldToken<float>& single, const HeldToken<double>& wide,
@@ -60,9 +63,19 @@ concept RuleOfEviction = std::is_trivially_copyable_v<R> &&
   { rule.recent(budget, protected_tokens) } -> std::same_as<Index>;
   { rule.claim(single) } -> std::same_as<float>;
   { rule.claim(wide) } -> std::same_as<double>;
-} &&(R::evidence != Evidence::weights || requires {
-  { R::weights_kept } -> std::convertible_to<double>;
-});
+} &&(R::evidence != Evidence::weights ||
+     requires {
+       { R::weights_kept } -> std::convertible_to<double>;
+     }) &&
+    (R::evidence != Evidence::window || requires(const R& rule) {
+      { rule.rows } -> std::convertible_to<Index>;
+      { rule.kernel } -> std::convertible_to<Index>;
+    });
+
+/// The rows that a rule with Evidence::window looks at.
+struct EvidenceWindow {
+  Index rows = 0, kernel = 1;
+};
 
 namespace detail {
 
@@ -80,6 +93,7 @@ struct RuleTable {
   const char* name;
   Evidence evidence;
   double weights_kept;
+  EvidenceWindow (*window)(const void* rule);
   Index (*recent)(const void* rule, std::optional<Index> budget, Index protected_tokens);
   void (*claims)(const void* rule, const HeldTokens<float>&, float* to);
   void (*wide_claims)(const void* rule, const HeldTokens<double>&, double* to);
@@ -120,6 +134,12 @@ inline constexpr RuleTable rule_table{
     R::name,
     R::evidence,
     rule_weights_kept<R>(),
+    [](const void* rule) {
+      if constexpr (R::evidence == Evidence::window)
+        return EvidenceWindow{rule_at<R>(rule).rows, rule_at<R>(rule).kernel};
+      else
+        return EvidenceWindow{};
+    },
     [](const void* rule, std::optional<Index> budget, Index protected_tokens) {
       return rule_at<R>(rule).recent(budget, protected_tokens);
     },
@@ -159,8 +179,11 @@ class EvictionRule {
   Evidence evidence() const { return table_->evidence; }
   bool uses_weights() const { return evidence() == Evidence::weights; }
   bool uses_keys() const { return evidence() == Evidence::keys; }
+  /// Does it act when a step ends?
+  bool uses_window() const { return evidence() == Evidence::window; }
+  EvidenceWindow window() const { return table_->window(rule_); }
   /// Does the buffer compute a number for each token held?
-  bool scores_tokens() const { return uses_weights() || uses_keys(); }
+  bool scores_tokens() const { return uses_weights() || uses_keys() || uses_window(); }
   double weights_kept() const { return table_->weights_kept; }
   Index recent(std::optional<Index> budget, Index protected_tokens) const {
     return table_->recent(rule_, budget, protected_tokens);

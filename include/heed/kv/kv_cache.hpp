@@ -90,8 +90,12 @@ class KvCache {
   Sequence open(const Sequence& from) const {
     const Config& other = from.config();
     if (from.config_ == config_) return from;
-    Index count = 0;
-    for (const KvSlots<T>& s : from.parts_) count = std::max(count, s.count);
+    Index count = 0, most = 0;
+    for (const KvSlots<T>& s : from.parts_) count += s.count, most = std::max(most, s.count);
+    if (options().heads == KvHeads::shared)
+      count = (count + config_->parts() - 1) / config_->parts();
+    else
+      count = most;
     detail::check_move(other.shape, other.options, shape(), options(), count);
     Sequence to = open();
     to.next_ = from.next_;
@@ -100,7 +104,7 @@ class KvCache {
       s = other.pool == config_->pool ? from.parts_[p]
                                       : detail::repacked(from.parts_[p], other, *config_);
       if (!options().evict.uses_weights()) s.received_weight = {};
-      if (options().evict.uses_keys()) s.received_weight.resize(std::size_t(s.capacity()));
+      if (options().evict.scores_tokens()) s.received_weight.resize(std::size_t(s.capacity()));
       for (Index j = 0; j < s.slots; ++j)
         detail::mark_token(s, *config_, j, s.marks[std::size_t(j)]);
     }
@@ -235,35 +239,26 @@ class KvCache {
     const Index parts = config_->parts(), last = sequence.next_ - 1 - config_->recent_for(budget);
     Workspace workspace;
     detail::lay_out(workspace, [&](Arena& arena) {
-      T* const tables = arena.take<T>(3 * capacity);
-      auto* const candidates = arena.take<detail::HeadCandidate<T>>(parts);
+      T* const claims = arena.take<T>(capacity);
+      auto* const candidates = arena.take<detail::HeadCandidate<T>>(capacity * parts);
+      auto* const orders = arena.take<detail::EvictionOrder<T>>(parts);
       const detail::PageReader<T, S> reader(*config_, arena);
       if (arena.measuring()) return;
-      T *const first = tables, *const end = first + capacity, *const claims = end + capacity;
-      std::fill_n(first, capacity, T(0));
-      const auto find = [&](Index part) {
-        const KvSlots<T>& s = sequence.parts_[std::size_t(part)];
-        for (Index j = 0; j < s.slots; ++j) end[j] = s.holds(j) ? T(1) : T(0);
-        const Index slot = detail::eviction_candidate(
-            s, options().evict, last, detail::VisibleRows<T>{first, end}, T(0), claims);
-        candidates[part] = {s, options().evict, slot, claims};
-      };
-      const auto evict = [&](Index part) {
-        KvSlots<T>& s = sequence.parts_[std::size_t(part)];
-        detail::free_slot(s, candidates[part].slot), --s.count, --held;
-        find(part);
-      };
       for (Index part = 0; part < parts; ++part) {
         KvSlots<T>& s = sequence.parts_[std::size_t(part)];
         s.free.reserve(std::size_t(s.capacity()));
         if (options().evict.uses_keys()) reader.similarities(s, claims, s.received_weight.data());
-        find(part);
+        orders[part] = {s, options().evict, last, claims, candidates + part * capacity};
       }
+      const auto evict = [&](Index part, Index slot) {
+        KvSlots<T>& s = sequence.parts_[std::size_t(part)];
+        detail::free_slot(s, slot), --s.count;
+      };
       if (options().heads == KvHeads::shared)
-        while (held > budget * parts) evict(detail::first_candidate(candidates, parts));
-      else
-        for (Index part = 0; part < parts; ++part)
-          while (sequence.parts_[std::size_t(part)].count > budget) evict(part);
+        return detail::evict_in_order(orders, parts, held - budget * parts, evict);
+      for (Index part = 0; part < parts; ++part)
+        detail::evict_in_order(orders + part, 1, sequence.parts_[std::size_t(part)].count - budget,
+                               [&](Index, Index slot) { evict(part, slot); });
     });
     for (KvSlots<T>& s : sequence.parts_)
       if (detail::round_up(s.count, config_->pool.page()) < s.capacity())

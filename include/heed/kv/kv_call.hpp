@@ -111,6 +111,8 @@ class KvCall {
       });
       executor(tasks, [&](Index x, Index w) { commit(worker_[w], x / parts, x % parts, row); });
     }
+    if (config_.options.evict.uses_window())
+      executor(batch, [&](Index b, Index) { evict_after_step(b); });
     WorkStats stats;
     for (Index w = 0; w < workers; ++w) stats += worker_[w].worker.stats;
     for (Index b = 0; b < batch; ++b) *members_[std::size_t(b)].next += in_.rows_of(b);
@@ -176,7 +178,7 @@ class KvCall {
   Index capacity_for(const Slots& s, Index b) const {
     const Index rows = in_.rows_of(b);
     Index wanted = s.slots + rows - std::min(Index(s.free.size()), rows);
-    if (const auto& budget = members_[std::size_t(b)].budget; budget && !shares_budget())
+    if (const auto& budget = members_[std::size_t(b)].budget; budget && !exceeds_budget())
       wanted = std::min(wanted, std::max(s.slots, config_.slots_for(*budget, rows)));
     return std::max(s.capacity(), round_up(wanted, config_.pool.page()));
   }
@@ -184,7 +186,7 @@ class KvCall {
   /// the slot of its token, and may move a token to another slot at the end.
   Index pages_for(const Slots& s, Index b) const {
     return capacity_for(s, b) / config_.pool.page() * config_.part_heads() - Index(s.pages.size()) +
-           pages_to_copy(s, config_, shares_budget() ? max_bytes : 2 * in_.rows_of(b));
+           pages_to_copy(s, config_, exceeds_budget() ? max_bytes : 2 * in_.rows_of(b));
   }
 
   void layout(Arena& arena, Index workers, Index stride) {
@@ -204,8 +206,9 @@ class KvCall {
                 chunk = std::clamp<Index>(problem_.queries, 1, config_.chunk);
     part_ = arena.take<PartScratch>(parts);
     candidates_ = arena.take<HeadCandidate<T>>(shares_budget() ? parts : 0);
+    orders_ = arena.take<EvictionOrder<T>>(config_.options.evict.uses_window() ? parts : 0);
     for (Index x = 0; x < parts; ++x) {
-      const Tables tables(stride, chunk, problem_.heads, config_.options.select.has_value(), arena);
+      const Tables tables(stride, chunk, problem_.heads, config_.options, arena);
       if (!arena.measuring()) part_[x] = {tables, {}, 0};
     }
   }
@@ -299,9 +302,18 @@ class KvCall {
     });
     hook::end(scratch.worker.variant);
     scratch.query_tile.finish(in_.rows_in(out_, b), in_.rows_in(step_.lse, b));
-    if (config_.options.evict.uses_weights())
-      for (Index h = 0; h < tile_heads_; ++h)  // one row per head: the chunk is 1
-        part_of(b, part).tables.lse[head + h] = scratch.query_tile.state.log2_lse(h);
+    const Tables& x = part_of(b, part).tables;
+    const Index first = config_.options.evict.uses_window() ? window_start(b) : row;
+    if (config_.options.evict.uses_weights() || config_.options.evict.uses_window())
+      for (Index h = 0; h < tile_heads_; ++h)
+        for (Index r = std::max<Index>(first - row, 0); r < rows; ++r)
+          x.lse[(head + h) * x.window + row + r - first] =
+              scratch.query_tile.state.log2_lse(h * rows + r);
+  }
+  /// The first of the step's last rows, of which a rule takes the weights when the step ends.
+  Index window_start(Index b) const {
+    const Index rows = in_.rows_of(b);
+    return rows - std::min(rows, config_.options.evict.window().rows);
   }
   /// Hands the selecting head's scores of a block to the worker, which need not compute them again.
   static void load_scores(WorkerOf& worker, const Tables& x, const Block& block, Index rows) {
@@ -328,10 +340,13 @@ class KvCall {
     const Index rows = rows_at(b, row);
     if (rows <= 0) return;
     const Chunk chunk = chunk_at(b, part, row);
-    if (config_.options.evict.uses_weights()) add_weights(scratch, chunk, b, part);
+    const bool ends = row + rows == in_.rows_of(b);
+    if (config_.options.evict.uses_weights()) add_weights(scratch, chunk, b, part, row, rows);
+    if (config_.options.evict.uses_window() && ends && chunk.budget)
+      weigh_window(scratch, chunk, b, part);
     if (config_.options.when != EvictWhen::before_row) score_keys(scratch, chunk);
     chunk.end();
-    if (row + rows < in_.rows_of(b) || !chunk.budget) return;
+    if (!ends || !chunk.budget || config_.options.evict.uses_window()) return;
     // Not at each step of heads that share a budget: what a head gives up it may soon need again.
     const Index page = config_.pool.page(), count = chunk.s.count;
     const Index slots = !shares_budget() ? config_.slots_for(*chunk.budget, 1)
@@ -346,7 +361,45 @@ class KvCall {
       scratch.reader.similarities(chunk.s, chunk.x.claims, chunk.s.received_weight.data());
   }
 
-  bool shares_budget() const { return config_.options.heads == KvHeads::shared; }
+  /// Computes the weights that the step's last rows give to the tokens held.
+  void weigh_window(WorkerScratch& scratch, const Chunk& chunk, Index b, Index part) const {
+    chunk.see_by_position();
+    std::fill(chunk.s.received_weight.begin(), chunk.s.received_weight.end(), T(0));
+    const Index first = window_start(b);
+    add_weights(scratch, chunk, b, part, first, in_.rows_of(b) - first);
+    chunk.spread_weights(config_.options.evict.window().kernel);
+  }
+  /// Evicts what a rule judges when the step ends, and moves the rest together.
+  void evict_after_step(Index b) const {
+    const Index parts = config_.parts(), end = in_.rows_of(b);
+    const auto& budget = members_[std::size_t(b)].budget;
+    if (!budget || end == 0) return;
+    const bool shared = config_.options.heads == KvHeads::shared;
+    Index excess = -*budget * parts;
+    for (Index part = 0; part < parts; ++part) {
+      const Chunk chunk = chunk_at(b, part, end);
+      EvictionOrder<T>& order = orders_[b * parts + part];
+      order = chunk.order();
+      excess += chunk.s.count;
+      if (shared) continue;
+      evict_in_order(&order, 1, chunk.s.count - *budget,
+                     [&](Index, Index slot) { chunk.evict_now(slot); });
+    }
+    if (shared)
+      evict_in_order(orders_ + b * parts, parts, excess,
+                     [&](Index part, Index slot) { chunk_at(b, part, end).evict_now(slot); });
+    for (Index part = 0; part < parts; ++part) {
+      Slots& s = slots(b, part);
+      trim(s, config_, round_up(s.count, config_.pool.page()), part_of(b, part).reserved);
+    }
+  }
+
+  /// Do heads share the budget row by row?
+  bool shares_budget() const {
+    return config_.options.heads == KvHeads::shared && !config_.options.evict.uses_window();
+  }
+  /// May a part hold more tokens than its budget during a step?
+  bool exceeds_budget() const { return shares_budget() || config_.options.evict.uses_window(); }
   /// Makes room for one row of all key heads: the tokens with the largest claims go.
   void evict_shared(WorkerScratch& scratch, Index b, Index row) const {
     if (rows_at(b, row) <= 0) return;
@@ -380,23 +433,25 @@ class KvCall {
 
   /// Adds the row's softmax weights to the received weights. A head whose row is NaN is skipped,
   /// because its weights carry no information.
-  void add_weights(WorkerScratch& scratch, const Chunk& chunk, Index b, Index part) const {
+  void add_weights(WorkerScratch& scratch, const Chunk& chunk, Index b, Index part, Index row,
+                   Index rows) const {
     const T kept = T(config_.options.evict.weights_kept());
     const Index heads = config_.part_heads() * problem_.group();
     Vector<T>& received = chunk.s.received_weight;
     bool first = true;
     enter(scratch.worker, b, part);
     for (Index h = part * heads; h < (part + 1) * heads; ++h) {
-      const T* const lse = chunk.x.lse + h;
-      if (!simd::is_finite(lse)) continue;
+      const T* const lse = chunk.x.lse + h * chunk.x.window;
+      if (std::none_of(lse, lse + rows, [](const T& x) { return simd::is_finite(&x); })) continue;
       if (first && kept != T(1))
         for (Index j = 0; j < chunk.s.slots; ++j) received[std::size_t(j)] *= kept;
       first = false;
-      load_queries(scratch, b, h, 1, chunk.row, chunk.rows);
-      scratch.query_tile.state.set_lse(0, *lse);
+      load_queries(scratch, b, h, 1, row, rows);
+      for (Index r = 0; r < rows; ++r) scratch.query_tile.state.set_lse(r, lse[r]);
       each_page(scratch, b, problem_.key_head(h), false, [&](const Block& block) {
         scratch.worker.softmax_from_lse(scratch.query_tile, block,
-                                        [&](Index, const KeyRange& keys, const T* weights) {
+                                        [&](Index r, const KeyRange& keys, const T* weights) {
+                                          if (!simd::is_finite(lse + r)) return;
                                           for (Index j = keys.first; j < keys.last; ++j)
                                             received[std::size_t(j)] += weights[j - keys.first];
                                         });
@@ -415,6 +470,7 @@ class KvCall {
   Index tile_heads_ = 1;
   WorkerScratch* worker_ = nullptr;
   PartScratch* part_ = nullptr;             ///< [B][parts]
+  EvictionOrder<T>* orders_ = nullptr;      ///< [B][parts], for a rule that acts when the step ends
   HeadCandidate<T>* candidates_ = nullptr;  ///< [B][parts], if heads share a budget
   Index* start_ = nullptr;                  ///< [B] position of row 0
 };

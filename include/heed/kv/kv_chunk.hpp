@@ -15,24 +15,31 @@ namespace heed::inline HEED_ABI::detail {
 /// Tables of one part of a sequence, for one chunk. Rows count from the start of the step.
 template <class T>
 struct KvTables {
-  T *first_row, *end_row;  ///< [stride] a slot is visible in rows [first_row, end_row)
-  T* offsets;              ///< [stride] position relative to row 0
-  T* claims;               ///< [stride] eviction claims of the rule
-  T* penalty;              ///< [chunk][stride] −F, if there is selection
-  T* scores;               ///< [chunk][stride] of the selecting head, likewise
-  T* lse;                  ///< [heads] log-sum-exp of the last row, in log2 units
-  Index stride;            ///< slots, padded to key blocks
+  T *first_row, *end_row;   ///< [stride] a slot is visible in rows [first_row, end_row)
+  T* offsets;               ///< [stride] position relative to row 0
+  T* claims;                ///< [stride] eviction claims of the rule
+  T* penalty;               ///< [chunk][stride] −F, if there is selection
+  T* scores;                ///< [chunk][stride] of the selecting head, likewise
+  T* lse;                   ///< [heads][window] log-sum-exp of the last row or rows, in log2 units
+  HeadCandidate<T>* order;  ///< [stride] for a rule that acts when the step ends
+  Index* by_position;       ///< [stride] slots, likewise
+  Index stride;             ///< slots, padded to key blocks
+  Index window;             ///< rows whose weights count
 
   /// A row number past the end of any call.
   static constexpr T no_row = T(Index(1) << 30);
 
   KvTables() = default;
-  KvTables(Index slots, Index chunk, Index heads, bool selects, Arena& arena) : stride(slots) {
+  KvTables(Index slots, Index chunk, Index heads, const KvOptions& o, Arena& arena)
+      : stride(slots), window(o.evict.uses_window() ? o.evict.window().rows : 1) {
+    const bool selects = o.select.has_value(), sorts = o.evict.uses_window();
     first_row = arena.take<T>(4 * stride);
     end_row = first_row + stride, offsets = end_row + stride, claims = offsets + stride;
     penalty = arena.take<T>(selects ? chunk * stride : 0);
     scores = arena.take<T>(selects ? chunk * stride : 0);
-    lse = arena.take<T>(heads);
+    lse = arena.take<T>(heads * window);
+    order = arena.take<HeadCandidate<T>>(sorts ? stride : 0);
+    by_position = arena.take<Index>(sorts ? stride : 0);
   }
 };
 
@@ -52,7 +59,8 @@ struct KvChunk {
   const KvOptions& options() const { return config.options; }
   /// Does this part evict at that time? If heads share a budget, all of them do together.
   bool evicts(EvictWhen when) const {
-    return budget && options().when == when && options().heads != KvHeads::shared;
+    return budget && options().when == when && options().heads != KvHeads::shared &&
+           !options().evict.uses_window();
   }
 
   /// Sets the tables to the tokens held.
@@ -63,6 +71,16 @@ struct KvChunk {
       if (s.holds(j)) {
         x.first_row[j] = T(row);
         x.offsets[j] = T(s.position[std::size_t(j)] - start);
+      }
+  }
+  /// Sets the tables so that each row of the step sees the tokens held up to its own position.
+  void see_by_position() const {
+    std::fill_n(x.first_row, x.stride, x.no_row), std::fill_n(x.end_row, x.stride, x.no_row);
+    std::fill_n(x.offsets, x.stride, x.no_row);
+    for (Index j = 0; j < s.slots; ++j)
+      if (s.holds(j)) {
+        x.offsets[j] = T(s.position[std::size_t(j)] - start);
+        x.first_row[j] = std::max(x.offsets[j], T(0));
       }
   }
   /// If the budget is used up, a token goes for the first row: before it is appended, so that it is
@@ -98,10 +116,33 @@ struct KvChunk {
     }
   }
 
+  /// Replaces each weight by the largest of the `kernel` tokens around it, by position.
+  void spread_weights(Index kernel) const {
+    Index count = 0;
+    for (Index j = 0; j < s.slots; ++j)
+      if (s.holds(j)) x.by_position[count++] = j;
+    std::sort(x.by_position, x.by_position + count, [&](Index a, Index b) {
+      return s.position[std::size_t(a)] < s.position[std::size_t(b)];
+    });
+    for (Index n = 0; n < count; ++n)
+      x.claims[n] = s.received_weight[std::size_t(x.by_position[n])];
+    for (Index n = 0; n < count; ++n) {
+      const Index first = std::max<Index>(n - kernel / 2, 0),
+                  last = std::min(n + kernel / 2, count - 1);
+      s.received_weight[std::size_t(x.by_position[n])] =
+          *std::max_element(x.claims + first, x.claims + last + 1);
+    }
+  }
+  EvictionOrder<T> order() const {
+    const Index last = start + row - 1 - config.recent_for(budget);
+    return {s, options().evict, last, x.claims, x.order};
+  }
+
   /// After the rows have attended: evicts late, and frees the slots of evicted tokens.
   void end() const {
     const T after = T(row + rows);
     const Index current = start + row + rows - 1;
+    if (options().evict.uses_window()) return;
     const bool late = options().when == EvictWhen::chunk_end ||
                       (options().when == EvictWhen::after_row && options().evict.scores_tokens());
     while (late && budget && s.count > *budget)

@@ -13,6 +13,11 @@ namespace heed::inline HEED_ABI::detail {
 /// @throws ShapeError, ValueError if it cannot, naming both sides.
 inline void check_move(const KvShape& from, const KvOptions& from_options, const KvShape& to,
                        const KvOptions& to_options, Index tokens) {
+  const bool apart = from_options.heads != KvHeads::together;
+  if (apart != (to_options.heads != KvHeads::together))
+    throw ValueError("key heads of the sequence hold ", apart ? "different" : "the same",
+                     " tokens, those of the buffer it should go to ",
+                     apart ? "the same" : "different", " ones");
   const bool weighs = to_options.evict.uses_weights();
   const bool heads_matter = to_options.select || weighs;
   if ((heads_matter && from.heads != to.heads) || from.key_heads != to.key_heads ||
