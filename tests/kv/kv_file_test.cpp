@@ -420,7 +420,7 @@ TEST_F(FloatFiles, AreRefusedIfForged) {
   EXPECT_TRUE(says(forged(count_at, 8, 8), "checksum"));
   EXPECT_TRUE(says(refusal<ValueError>(with(bytes, 184, 8, 1), cache), "budget is 1"));
   // A step must find a token to evict.
-  KvCache<float> half(file_shape, {.budget = 30, .evict = heavy_hitters});
+  KvCache<float> half(file_shape, {.budget = 30, .evict = heavy_hitters, .recent = 15});
   EXPECT_TRUE(says(refusal<ValueError>(with(file_of(half.open()), 184, 8, 10), half),
                    "budget is 10, must be at least 16"));
 }
