@@ -47,13 +47,14 @@ class KvSequence {
       : config_(std::move(o.config_)),
         id_(o.id_),
         budget_(o.budget_),
-        next_(o.next_),
+        next_(std::exchange(o.next_, 0)),
         parts_(std::move(o.parts_)) {}
   /// Strong exception guarantee: unchanged if memory runs out.
   KvSequence& operator=(const KvSequence& o) { return *this = KvSequence(o); }
   KvSequence& operator=(KvSequence&& o) noexcept {
-    std::swap(config_, o.config_), std::swap(id_, o.id_), std::swap(budget_, o.budget_);
-    std::swap(next_, o.next_), std::swap(parts_, o.parts_);
+    KvSequence from(std::move(o));  // its destructor returns the pages of *this
+    std::swap(config_, from.config_), std::swap(id_, from.id_), std::swap(budget_, from.budget_);
+    std::swap(next_, from.next_), std::swap(parts_, from.parts_);
     return *this;
   }
 
