@@ -73,9 +73,7 @@ class KvCall {
     const Executor& executor = step_.executor;
     const Index batch = problem_.batch, parts = config_.parts(), tasks = batch * parts;
     const Index most_rows = std::clamp<Index>(problem_.queries, 1, config_.chunk);
-    tile_heads_ = std::clamp<Index>(Tile::block_rows / most_rows, 1, problem_.group());
-    while (problem_.group() % tile_heads_ != 0) --tile_heads_;
-    const Index query_tiles = problem_.heads / tile_heads_,
+    const Index query_tiles = problem_.heads / tile_heads(problem_.queries),
                 workers = executor.workers(batch * std::max(query_tiles, parts));
 
     Index capacity = 0;
@@ -107,7 +105,9 @@ class KvCall {
         executor(batch, [&](Index b, Index w) { evict_shared(worker_[w], b, row); });
       executor(tasks, [&](Index x, Index w) { select(worker_[w], x / parts, x % parts, row); });
       executor(batch * query_tiles, [&](Index task, Index w) {
-        attend(worker_[w], task / query_tiles, task % query_tiles * tile_heads_, row);
+        const Index b = task / query_tiles, heads = tile_heads(in_.rows_of(b)),
+                    head = task % query_tiles * heads;
+        if (head < problem_.heads) attend(worker_[w], b, head, heads, row);
       });
       executor(tasks, [&](Index x, Index w) { commit(worker_[w], x / parts, x % parts, row); });
     }
@@ -286,16 +286,24 @@ class KvCall {
     chunk.descend(held, scratch.worker.stats);
   }
 
-  void attend(WorkerScratch& scratch, Index b, Index head, Index row) const {
+  /// Heads of a query tile of a sequence of so many rows: the same in any batch.
+  Index tile_heads(Index rows) const {
+    const Index chunk = std::clamp<Index>(rows, 1, config_.chunk);
+    Index heads = std::clamp<Index>(Tile::block_rows / chunk, 1, problem_.group());
+    while (problem_.group() % heads != 0) --heads;
+    return heads;
+  }
+  void attend(WorkerScratch& scratch, Index b, Index head, Index heads, Index row) const {
     const Index rows = rows_at(b, row), key_head = problem_.key_head(head),
                 part = key_head / config_.part_heads();
-    if (!in_.packed()) zero_rows(b, head, row + std::max<Index>(rows, 0), row + config_.chunk);
+    if (!in_.packed())
+      zero_rows(b, head, heads, row + std::max<Index>(rows, 0), row + config_.chunk);
     if (rows <= 0) return;
     enter(scratch.worker, b, part);
-    load_queries(scratch, b, head, tile_heads_, row, rows);
+    load_queries(scratch, b, head, heads, row, rows);
     scratch.query_tile.reset(scratch.worker.variant);
     const auto& select = config_.options.select;
-    const bool selected = select && select->head == head && tile_heads_ == 1;
+    const bool selected = select && select->head == head && heads == 1;
     each_page(scratch, b, key_head, true, [&](const Block& block) {
       if (selected) load_scores(scratch.worker, part_of(b, part).tables, block, rows);
       scratch.worker.attend(scratch.query_tile, block, selected);
@@ -305,7 +313,7 @@ class KvCall {
     const Tables& x = part_of(b, part).tables;
     const Index first = config_.options.evict.uses_window() ? window_start(b) : row;
     if (config_.options.evict.uses_weights() || config_.options.evict.uses_window())
-      for (Index h = 0; h < tile_heads_; ++h)
+      for (Index h = 0; h < heads; ++h)
         for (Index r = std::max<Index>(first - row, 0); r < rows; ++r)
           x.lse[(head + h) * x.window + row + r - first] =
               scratch.query_tile.state.log2_lse(h * rows + r);
@@ -326,8 +334,8 @@ class KvCall {
   }
 
   /// Writes out = 0, lse = −∞ in rows [first, last) of a tile's heads: rows past the last token.
-  void zero_rows(Index b, Index head, Index first, Index last) const {
-    for (Index h = head; h < head + tile_heads_; ++h)
+  void zero_rows(Index b, Index head, Index heads, Index first, Index last) const {
+    for (Index h = head; h < head + heads; ++h)
       for (Index i = first; i < std::min(last, problem_.queries); ++i) {
         std::fill_n(out_.row(b, h, i), problem_.value_dim, T(0));
         if (step_.lse) step_.lse(b, h, i) = -std::numeric_limits<T>::infinity();
@@ -467,7 +475,6 @@ class KvCall {
   View<T, 4> out_;
   const KvStep<T>& step_;
   Problem problem_;
-  Index tile_heads_ = 1;
   WorkerScratch* worker_ = nullptr;
   PartScratch* part_ = nullptr;             ///< [B][parts]
   EvictionOrder<T>* orders_ = nullptr;      ///< [B][parts], for a rule that acts when the step ends
