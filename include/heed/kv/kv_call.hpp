@@ -183,10 +183,16 @@ class KvCall {
     return std::max(s.capacity(), round_up(wanted, config_.pool.page()));
   }
   /// Pages that a part may take in this step: to grow, and in place of shared ones. A row writes
-  /// the slot of its token, and may move a token to another slot at the end.
+  /// the slot of its token, and the end moves tokens out of the slots that the budget does not
+  /// need.
   Index pages_for(const Slots& s, Index b) const {
-    return capacity_for(s, b) / config_.pool.page() * config_.part_heads() - Index(s.pages.size()) +
-           pages_to_copy(s, config_, exceeds_budget() ? max_bytes : 2 * in_.rows_of(b));
+    const auto& budget = members_[std::size_t(b)].budget;
+    const Index capacity = capacity_for(s, b), rows = in_.rows_of(b),
+                moved = rows > 0 && budget
+                            ? std::max<Index>(0, capacity - config_.slots_for(*budget, 1))
+                            : 0;
+    return capacity / config_.pool.page() * config_.part_heads() - Index(s.pages.size()) +
+           pages_to_copy(s, config_, exceeds_budget() ? max_bytes : rows + moved);
   }
 
   void layout(Arena& arena, Index workers, Index stride) {
