@@ -4,11 +4,13 @@
 #include "support/allocations.hpp"
 
 #include "heed/kv/kv_buffer.hpp"
-#include "support/buffers.hpp"
+#include "support/caches.hpp"
 
 #include <gtest/gtest.h>
 
 #include <new>
+#include <string>
+#include <vector>
 
 namespace heed::test {
 namespace {
@@ -75,6 +77,124 @@ TEST_F(AllocationsOfSteps, ThatFailLeaveASequenceAsItWas) {
     EXPECT_GT(failed, 5u);
     EXPECT_EQ(held(to.sequence(0)), held(from.sequence(0)));
   }
+}
+
+// ---- of a cache
+
+class AllocationsOfCaches : public testing::Test {
+ protected:
+  using Sequence = KvSequence<float>;
+
+  void SetUp() override {
+    if (!allocations_are_counted) GTEST_SKIP() << "malloc is not ours to replace in this build";
+  }
+
+  /// Runs act() with memory for 0, 1, … allocations until it succeeds. Wherever memory runs out,
+  /// the sequences and the pool are as they were.
+  template <class Act>
+  static void expect_nothing_changes(const std::vector<const Sequence*>& sequences,
+                                     const KvPool<float>& pool, std::size_t least, Act&& act) {
+    std::vector<std::vector<std::byte>> before;
+    for (const Sequence* s : sequences) before.push_back(memory_of(*s));
+    const Index pages = pool.pages_held();
+    std::size_t failed = 0;
+    for (bool done = false; !done;) {
+      ASSERT_LT(failed, 200u);
+      try {
+        with_memory_for(failed, act);
+        done = true;
+      } catch (const std::bad_alloc&) {
+        for (std::size_t i = 0; i < sequences.size(); ++i)
+          ASSERT_EQ(memory_of(*sequences[i]), before[i]) << "allocation " << failed << ", " << i;
+        ASSERT_EQ(pool.pages_held(), pages) << "allocation " << failed;
+        ++failed;
+      }
+    }
+    EXPECT_GE(failed, least);
+  }
+
+  static constexpr Index page = KvPool<float>::slot_multiple;
+  const KvPool<float> pool{8, 8, {.page = page}};
+};
+
+TEST_F(AllocationsOfCaches, ThatFailInAStepChangeNothing) {
+  for (const EvictionRule& rule : {EvictionRule(most_masked), EvictionRule(heavy_hitters)})
+    for (const std::optional<Index> budget :
+         {std::optional<Index>(3 * page), std::optional<Index>()})
+      for (const bool forked : {false, true}) {
+        const KvOptions o{.budget = budget, .evict = rule};
+        SCOPED_TRACE(describe(o) + (forked ? ", forked" : ""));
+        KvCache<float> cache(cache_shape, o, pool);
+        Sequence a = filled(cache, page - 1, 1), b = cache.open(), c = filled(cache, 5 * page, 2);
+        std::vector<Sequence> forks;
+        if (forked) forks = {a, c};
+        const Inputs<float> rows = rows_for<float>(3, page + 3, 3);
+        Tensor<float> to(3, 4, page + 3, 8);
+        Sequence* const all[] = {&a, &b, &c};
+        expect_nothing_changes({&a, &b, &c}, pool, 5, [&] {
+          KvCache<float> own = cache;  // without scratch
+          standard_step(own, all, rows, to);
+        });
+        EXPECT_EQ(b.next(), page + 3);
+        if (forked) {
+          EXPECT_EQ(forks[0].next(), page - 1);
+        }
+      }
+}
+
+/// A step of more sequences than fit on the stack.
+TEST_F(AllocationsOfCaches, ThatFailInAStepOfManyChangeNothing) {
+  KvCache<float> cache(cache_shape, {.budget = 9}, pool);
+  std::vector<Sequence> all(20);
+  std::vector<Sequence*> step;
+  std::vector<const Sequence*> watched;
+  for (std::size_t b = 0; b < all.size(); ++b) {
+    all[b] = filled(cache, Index(b), b);
+    step.push_back(&all[b]), watched.push_back(&all[b]);
+  }
+  const Inputs<float> rows = rows_for<float>(20, 2, 3);
+  Tensor<float> to(20, 4, 2, 8);
+  expect_nothing_changes(watched, pool, 3, [&] { standard_step(cache, step, rows, to); });
+}
+
+TEST_F(AllocationsOfCaches, ThatFailInForksAndMarksChangeNothing) {
+  KvCache<float> cache(cache_shape, {.budget = 3 * page, .evict = heavy_hitters}, pool);
+  const Sequence from = filled(cache, 5 * page, 1);
+  Sequence to = filled(cache, 7, 2);
+  expect_nothing_changes({&from, &to}, pool, 5, [&] { to = from; });
+  EXPECT_TRUE(same_memory(to, from));
+  const auto mark = to.mark();
+  take(cache, to, rows_for<float>(1, 9, 3));
+  expect_nothing_changes({&from, &to}, pool, 5, [&] { to.roll_back(mark); });
+  EXPECT_TRUE(same_memory(to, from));
+  expect_nothing_changes({&from, &to}, pool, 5, [&] { static_cast<void>(to.mark()); });
+  expect_nothing_changes({&from, &to}, pool, 1, [&] { static_cast<void>(cache.open()); });
+}
+
+TEST_F(AllocationsOfCaches, ThatFailInNewBudgetsAndRemovalsChangeNothing) {
+  KvCache<float> cache(cache_shape, {}, pool), plain(cache_shape, {.select = {}}, pool);
+  Sequence s = filled(cache, 5 * page, 1);
+  expect_nothing_changes({&s}, pool, 8, [&] { cache.set_budget(s, page + 1); });
+  EXPECT_EQ(s.count(), page + 1);
+  Sequence dropped = filled(cache, 5 * page, 2), fork = dropped;
+  expect_nothing_changes({&dropped, &fork}, pool, 1, [&] { fork.drop(3, page); });
+  EXPECT_EQ(fork.count(), 4 * page + 3);
+  Sequence cut = filled(plain, 5 * page, 3), other = cut;
+  expect_nothing_changes({&cut, &other}, pool, 1, [&] { other.truncate(page); });
+  EXPECT_EQ(other.next(), page);
+}
+
+TEST_F(AllocationsOfCaches, ThatFailInMovesToOtherCachesChangeNothing) {
+  const KvPool<float> wide(8, 8);
+  KvCache<float> cache(cache_shape, {.budget = 3 * page}, pool),
+      shared(cache_shape, {.budget = 200}, pool), copied(cache_shape, {.budget = 200}, wide);
+  const Sequence from = filled(cache, 5 * page, 1);
+  Sequence to = filled(shared, 7, 2), far = filled(copied, 9, 3);
+  expect_nothing_changes({&from, &to}, pool, 6, [&] { to = shared.open(from); });
+  EXPECT_EQ(held(to), held(from));
+  expect_nothing_changes({&from, &far}, wide, 6, [&] { far = copied.open(from); });
+  EXPECT_EQ(held(far), held(from));
+  expect_nothing_changes({&from}, pool, 1, [&] { KvPool<float>(8, 8, {.bytes = 100000}); });
 }
 
 }  // namespace

@@ -58,6 +58,26 @@ template <class T>
 WorkStats standard_step(KvBuffer<T>& buffer, const Inputs<T>& in, Tensor<T>& out,
                         const typename KvBuffer<T>::Step& options = {});
 
+/// The same of chosen sequences of a cache.
+template <class T>
+WorkStats standard_step(KvCache<T>& cache, typename KvCache<T>::Sequences sequences,
+                        const Inputs<T>& in, Tensor<T>& out, const KvStep<T>& options = {});
+
+/// Rows of several sequences, one after the other.
+template <class T>
+struct Packed {
+  Tensor<T, 3> q, k, v;  // [N, heads, dim]
+  std::vector<std::int64_t> starts;
+};
+template <class T>
+WorkStats standard_step(KvCache<T>& cache, typename KvCache<T>::Sequences sequences,
+                        const Packed<T>& in, Tensor<T, 3>& out, const KvStep<T>& options = {});
+
+/// The same with keys and values of another type: of 16 bits, or Quantized.
+template <class T, class K>
+WorkStats standard_step_of(KvCache<T>& cache, typename KvCache<T>::Sequences sequences,
+                           const Tensor<T>& q, const K& k, const K& v, Tensor<T>& out);
+
 /// Tokens [from, to) of the inputs; the buffer must hold those before. Answers go to their place in
 /// `answers`. take(part, out, options) makes the step.
 template <class T, class Take>
@@ -213,7 +233,8 @@ inline std::string describe(const KvOptions& o) {
   const char* when[] = {"before_row", "after_row", "chunk_end"};
   std::string text = o.budget ? "budget " + std::to_string(*o.budget) : "no budget";
   text += std::string(", ") + o.evict.name() + ", " + when[int(o.when)] + ", chunk " +
-          std::to_string(o.chunk.value_or(0)) + ", recent " + std::to_string(o.recent_tokens()) + ", protect";
+          std::to_string(o.chunk.value_or(0)) + ", recent " + std::to_string(o.recent_tokens()) +
+          ", protect";
   for (const Index position : o.protect) text += " " + std::to_string(position);
   return text + (o.select ? "" : ", nothing selects");
 }

@@ -14,10 +14,28 @@ WorkStats standard_step(KvBuffer<T>& buffer, const Inputs<T>& in, Tensor<T>& out
 }
 
 template <class T>
+WorkStats standard_step(KvCache<T>& cache, typename KvCache<T>::Sequences sequences,
+                        const Inputs<T>& in, Tensor<T>& out, const KvStep<T>& options) {
+  return cache.step(sequences, in.q, in.k, in.v, standard, out, options);
+}
+template <class T>
+WorkStats standard_step(KvCache<T>& cache, typename KvCache<T>::Sequences sequences,
+                        const Packed<T>& in, Tensor<T, 3>& out, const KvStep<T>& options) {
+  const View<const std::int64_t, 1> starts(in.starts.data(), {Index(in.starts.size())});
+  return cache.step_packed(sequences, starts, in.q, in.k, in.v, standard, out, options);
+}
+template <class T, class K>
+WorkStats standard_step_of(KvCache<T>& cache, typename KvCache<T>::Sequences sequences,
+                           const Tensor<T>& q, const K& k, const K& v, Tensor<T>& out) {
+  return cache.step(sequences, q, k, v, standard, out);
+}
+
+template <class T>
 reference::Pruned pruned_oracle(const Inputs<T>& in, const KvOptions& o) {
   const reference::Array q = array(in.q), k = array(in.k), v = array(in.v);
   const reference::Pruning p = pruning(o, q.dim(2));
-  if (o.when != EvictWhen::chunk_end || o.chunk.value_or(1) == 1) return pruned_attention(q, k, v, p);
+  if (o.when != EvictWhen::chunk_end || o.chunk.value_or(1) == 1)
+    return pruned_attention(q, k, v, p);
   reference::Pruned lazy = pruned_in_chunks(q, k, v, p, *o.chunk, true);
   if (p.selective) return lazy;
   // The oracle's chunks always select. Without selection the evictions are known, as a mask.
