@@ -130,8 +130,8 @@ class KvCache {
     detail::reads_tokens(tensors, "q", "", q);
     detail::reads_tokens(tensors, "k", "the scale of k", k);
     detail::reads_tokens(tensors, "v", "the scale of v", v);
-    return run(sequences, {q, k, v, {}, options.tokens}, variant, View<T, 4>(out), options,
-               tensors);
+    return run(sequences, {q, k, v, {}, options.tokens, options.parents}, variant, View<T, 4>(out),
+               options, tensors);
   }
   template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out>
   requires TensorLike<Q, 4> && StoredFor<Q, T> && StoredFor<K, T> && StoredFor<V, T> &&
@@ -155,8 +155,24 @@ class KvCache {
     const View<const ScalarOf<K>, 4> keys = as_batch(View<const ScalarOf<K>, 3>(k));
     const View<const ScalarOf<V>, 4> values = as_batch(View<const ScalarOf<V>, 3>(v));
     tensors.reads("q", queries), tensors.reads("k", keys), tensors.reads("v", values);
-    return run(sequences, {queries, keys, values, starts, options.tokens}, variant,
+    return run(sequences, {queries, keys, values, starts, options.tokens, options.parents}, variant,
                as_batch(View<T, 3>(out)), options, tensors);
+  }
+
+  /// The last N tokens of each sequence attend again, with other queries: for a layer that shares
+  /// the keys and values of this one. Row n is that of token next() − N + n and sees the tokens
+  /// held up to it. Nothing is appended, evicted or counted, and F is not subtracted.
+  ///
+  /// @throws ValueError if a sequence has fewer tokens; as step() does.
+  template <class Q, Stage Variant, class Out>
+  requires TensorLike<Q, 4> && StoredFor<Q, T> && TensorLike<Out, 4> WorkStats
+  attend(Sequences sequences, const Q& q, const Variant& variant, Out&& out,
+         const Step& options = {}) {
+    detail::CallTensors tensors;
+    detail::reads_tokens(tensors, "q", "", q);
+    detail::KvInputs<T> in{q, {}, {}, {}, options.tokens};
+    in.adds = false;
+    return run(sequences, in, variant, View<T, 4>(out), options, tensors);
   }
 
   /// Changes K of one sequence. If it holds more tokens, the rule evicts the rest at once: a prompt

@@ -65,6 +65,8 @@ class KvCall {
     if (in_.packed()) written.batch = 1, written.queries = in_.q.dim(2);
     check_outputs(written, out, step.lse, tensors);
     check_evict_row();
+    if (in_.parents) check_tree_is_kept();
+    if (!in_.adds) check_rows_are_held();
     tensors.writes("evict_row", step.evict_row);
   }
 
@@ -85,7 +87,8 @@ class KvCall {
       }
     lay_out(workspace,
             [&](Arena& arena) { layout(arena, workers, round_up(capacity, Tile::block_keys)); });
-    for (Index b = 0; b < batch; ++b) start_[b] = *members_[std::size_t(b)].next;
+    for (Index b = 0; b < batch; ++b)
+      start_[b] = *members_[std::size_t(b)].next - (in_.adds ? 0 : in_.rows_of(b));
 
     Index pages = 0;
     for (Index x = 0; x < tasks; ++x) {
@@ -101,7 +104,7 @@ class KvCall {
     }
 
     for (Index row = 0; row < problem_.queries; row += most_rows) {
-      if (shares_budget())
+      if (shares_budget() && in_.adds)
         executor(batch, [&](Index b, Index w) { evict_shared(worker_[w], b, row); });
       executor(tasks, [&](Index x, Index w) { select(worker_[w], x / parts, x % parts, row); });
       executor(batch * query_tiles, [&](Index task, Index w) {
@@ -109,13 +112,14 @@ class KvCall {
                     head = task % query_tiles * heads;
         if (head < problem_.heads) attend(worker_[w], b, head, heads, row);
       });
-      executor(tasks, [&](Index x, Index w) { commit(worker_[w], x / parts, x % parts, row); });
+      if (in_.adds)
+        executor(tasks, [&](Index x, Index w) { commit(worker_[w], x / parts, x % parts, row); });
     }
-    if (config_.options.evict.uses_window())
+    if (config_.options.evict.uses_window() && in_.adds)
       executor(batch, [&](Index b, Index) { evict_after_step(b); });
     WorkStats stats;
     for (Index w = 0; w < workers; ++w) stats += worker_[w].worker.stats;
-    for (Index b = 0; b < batch; ++b) *members_[std::size_t(b)].next += in_.rows_of(b);
+    for (Index b = 0; b < batch && in_.adds; ++b) *members_[std::size_t(b)].next += in_.rows_of(b);
     return stats;
   }
 
@@ -154,6 +158,32 @@ class KvCall {
                        "] or wider");
   }
 
+  /// Drafts cannot evict: their votes and weights count only if they are accepted.
+  void check_tree_is_kept() const {
+    const KvOptions& o = config_.options;
+    if (o.select || o.evict.uses_weights() || o.evict.uses_window())
+      throw ValueError(
+          "step: the new tokens are a tree, whose rows may not all stay, but they would ",
+          o.select ? "vote" : "give weights that count");
+    for (Index b = 0; b < problem_.batch; ++b) {
+      const Index rows = in_.rows_of(b);
+      if (rows > config_.chunk)
+        throw ValueError("step: a tree of ", rows, " tokens, must be at most ", config_.chunk,
+                         ", the rows processed at once");
+      const auto& budget = members_[std::size_t(b)].budget;
+      for (const Slots& s : members_[std::size_t(b)].parts)
+        if (budget && s.count + rows > *budget)
+          throw ValueError("step: a tree of ", rows, " tokens beside ", s.count,
+                           " held, the budget is ", *budget);
+    }
+  }
+  void check_rows_are_held() const {
+    for (Index b = 0; b < problem_.batch; ++b)
+      if (const Index tokens = *members_[std::size_t(b)].next; in_.rows_of(b) > tokens)
+        throw ValueError("attend: sequence ", b, " has ", tokens, " tokens, there are ",
+                         in_.rows_of(b), " rows");
+  }
+
   Slots& slots(Index b, Index part) const {
     return members_[std::size_t(b)].parts[std::size_t(part)];
   }
@@ -176,6 +206,7 @@ class KvCall {
 
   /// The slots that a part needs during this step, in whole pages.
   Index capacity_for(const Slots& s, Index b) const {
+    if (!in_.adds) return s.capacity();
     const Index rows = in_.rows_of(b);
     Index wanted = s.slots + rows - std::min(Index(s.free.size()), rows);
     if (const auto& budget = members_[std::size_t(b)].budget; budget && !exceeds_budget())
@@ -186,6 +217,7 @@ class KvCall {
   /// the slot of its token, and the end moves tokens out of the slots that the budget does not
   /// need.
   Index pages_for(const Slots& s, Index b) const {
+    if (!in_.adds) return 0;
     const auto& budget = members_[std::size_t(b)].budget;
     const Index capacity = capacity_for(s, b), rows = in_.rows_of(b),
                 moved = rows > 0 && budget
@@ -227,7 +259,7 @@ class KvCall {
     worker.problem.set_query_offset(start_[b]);
     worker.offsets = x.offsets;
     hook::link<hook::links<Bound> - 1>(worker.variant) = {
-        {},       x.first_row, x.end_row, config_.options.select ? x.penalty : nullptr,
+        {},       x.first_row, x.end_row, config_.options.select && in_.adds ? x.penalty : nullptr,
         x.scores, x.stride};
     hook::begin(worker.variant, b, true);
   }
@@ -236,6 +268,11 @@ class KvCall {
                     Index rows) const {
     scratch.query_tile.set_rows(scratch.worker.problem, scratch.worker.variant, b, head, heads, row,
                                 rows);
+    if (in_.parents)  // padding rows repeat the last one
+      for (Index r = 0; r < scratch.query_tile.groups() * Tile::group_rows; ++r) {
+        Row& at = scratch.query_tile.rows[r];
+        at.position = start_[b] + in_.depth(b, at.index);
+      }
     scratch.query_tile.pack(
         [&](const Row& r, Index place) {
           return in_.row(in_.q, r.batch, r.head, r.index, scratch.queries + place * problem_.dim);
@@ -272,14 +309,18 @@ class KvCall {
     const Index rows = rows_at(b, row);
     if (rows <= 0) return;
     const Chunk chunk = chunk_at(b, part, row);
-    if (!shares_budget()) {
+    if (!shares_budget() && in_.adds) {
       chunk.begin();
       score_keys(scratch, chunk);
       chunk.make_room();
     }
+    if (!in_.adds) return chunk.see_by_position();
     const Index held = chunk.s.count;
-    for (Index r = 0; r < rows; ++r)
-      chunk.appended(r, append(scratch, b, part, row + r, start_[b] + row + r));
+    for (Index r = 0; r < rows; ++r) {
+      const Index slot = append(scratch, b, part, row + r, start_[b] + row + r);
+      chunk.appended(r, slot);
+      if (in_.parents) chunk.see_tree(in_, b, slot, r);
+    }
 
     enter(scratch.worker, b, part);
     if (const auto& select = config_.options.select) {
@@ -309,7 +350,7 @@ class KvCall {
     load_queries(scratch, b, head, heads, row, rows);
     scratch.query_tile.reset(scratch.worker.variant);
     const auto& select = config_.options.select;
-    const bool selected = select && select->head == head && heads == 1;
+    const bool selected = in_.adds && select && select->head == head && heads == 1;
     each_page(scratch, b, key_head, true, [&](const Block& block) {
       if (selected) load_scores(scratch.worker, part_of(b, part).tables, block, rows);
       scratch.worker.attend(scratch.query_tile, block, selected);
@@ -318,6 +359,7 @@ class KvCall {
     scratch.query_tile.finish(in_.rows_in(out_, b), in_.rows_in(step_.lse, b));
     const Tables& x = part_of(b, part).tables;
     const Index first = config_.options.evict.uses_window() ? window_start(b) : row;
+    if (!in_.adds) return;
     if (config_.options.evict.uses_weights() || config_.options.evict.uses_window())
       for (Index h = 0; h < heads; ++h)
         for (Index r = std::max<Index>(first - row, 0); r < rows; ++r)
@@ -354,6 +396,7 @@ class KvCall {
     const Index rows = rows_at(b, row);
     if (rows <= 0) return;
     const Chunk chunk = chunk_at(b, part, row);
+    if (in_.parents) std::fill_n(chunk.x.end_row, chunk.x.stride, chunk.x.no_row);
     const bool ends = row + rows == in_.rows_of(b);
     if (config_.options.evict.uses_weights()) add_weights(scratch, chunk, b, part, row, rows);
     if (config_.options.evict.uses_window() && ends && chunk.budget)

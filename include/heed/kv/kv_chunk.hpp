@@ -97,6 +97,19 @@ struct KvChunk {
     x.first_row[slot] = x.offsets[slot] = x.no_row;
     --s.count;
   }
+  /// Row r sees no slot of the chunk's tree but those of the tokens it descends from.
+  template <class Inputs>
+  void see_tree(const Inputs& in, Index b, Index slot, Index r) const {
+    Index last = r;  // the last token that descends from it
+    while (last + 1 < rows) {
+      Index above = last + 1;
+      while (above > r) above = in.parent(b, above);
+      if (above != r) break;
+      ++last;
+    }
+    x.offsets[slot] = T(in.depth(b, r));
+    x.end_row[slot] = T(last + 1);
+  }
   /// The token of row r was appended to this slot.
   void appended(Index r, Index slot) const { x.first_row[slot] = x.offsets[slot] = T(row + r); }
 

@@ -6,6 +6,7 @@
 #include "heed/kv/kv_slots.hpp"
 
 #include <atomic>
+#include <span>
 #include <utility>
 
 namespace heed::inline HEED_ABI {
@@ -155,6 +156,33 @@ class KvSequence {
     }
     remove(tokens, next_);
     next_ = tokens;
+  }
+  /// Keeps one path of a tree of drafted tokens (KvStep::parents), which the last step appended
+  /// from position `first` on: the tokens first + path[0], first + path[1], … move to the positions
+  /// first, first + 1, …, and the others go.
+  /// @throws ValueError unless `path` rises and lies within the tokens from `first` on.
+  void accept(Index first, std::span<const Index> path) {
+    expect_open();
+    if (first < 0 || first > next_)
+      throw ValueError("accept tokens from position ", first, " on: the sequence has ", next_);
+    for (std::size_t n = 0; n < path.size(); ++n)
+      if (path[n] < 0 || path[n] >= next_ - first || (n > 0 && path[n] <= path[n - 1]))
+        throw ValueError("accept token ", path[n], " of ", next_ - first,
+                         ": the path must rise and lie within them");
+    for (KvSlots<T>& s : parts_) s.free.reserve(std::size_t(s.capacity()));
+    for (KvSlots<T>& s : parts_) {
+      for (Index j = 0; j < s.slots; ++j) {
+        Index& position = s.position[std::size_t(j)];
+        if (!s.holds(j) || position < first) continue;
+        const auto at = std::lower_bound(path.begin(), path.end(), position - first);
+        if (at == path.end() || *at != position - first)
+          detail::free_slot(s, j), --s.count;
+        else
+          position = first + (at - path.begin());
+      }
+      detail::release_pages(s, *config_);
+    }
+    next_ = first + Index(path.size());
   }
   /// Evicts the tokens at positions [first, last), protected or not. Others keep their positions.
   /// @throws ValueError unless 0 ≤ first ≤ last ≤ next().
