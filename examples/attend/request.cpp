@@ -99,9 +99,12 @@ void check(const Request& r, bool select_head_given, bool previous_blocks_given,
     throw UsageError("--previous-blocks is '" + std::to_string(r.previous_blocks) +
                      "', must be at most " + std::to_string(blocks) + " where --block is " +
                      std::to_string(r.block.value_or(1)));
-  if (r.chunk && r.evict == Evict::heavy_hitters)
-    throw UsageError(
-        "--chunk does not go with --evict heavy_hitters, which is decided token by token");
+  for (const auto& [name, by_token] : {std::pair("heavy_hitters", Evict::heavy_hitters),
+                                       std::pair("least_attended_last", Evict::least_attended_last),
+                                       std::pair("key_difference", Evict::key_difference)})
+    if (r.chunk && r.evict == by_token)
+      throw UsageError(std::string("--chunk does not go with --evict ") + name +
+                       ", which is decided token by token");
 }
 
 }  // namespace
@@ -165,14 +168,21 @@ std::optional<Request> parse(int argc, const char* const* argv, std::ostream& ou
   line.number("--chunk", r.chunk, "C", count(1),
               "prefill C tokens at a time, with the same result");
   CLI::Option* evict = line.choice(
-      "--evict", r.evict, "most_masked|heavy_hitters|oldest",
-      std::vector<std::pair<const char*, Evict>>{{"most_masked", Evict::most_masked},
-                                                 {"heavy_hitters", Evict::heavy_hitters},
-                                                 {"oldest", Evict::oldest},
-                                                 {"f", Evict::most_masked},
-                                                 {"mass", Evict::heavy_hitters},
-                                                 {"window", Evict::oldest}},
-      "evicts the largest F, the least weight received (H2O) or the oldest; aliases: "
+      "--evict", r.evict,
+      "most_masked|heavy_hitters|least_attended_last|oldest|key_difference|snap",
+      std::vector<std::pair<const char*, Evict>>{
+          {"most_masked", Evict::most_masked},
+          {"heavy_hitters", Evict::heavy_hitters},
+          {"least_attended_last", Evict::least_attended_last},
+          {"oldest", Evict::oldest},
+          {"key_difference", Evict::key_difference},
+          {"snap", Evict::snap},
+          {"f", Evict::most_masked},
+          {"mass", Evict::heavy_hitters},
+          {"window", Evict::oldest}},
+      "evicts the largest F, the least weight received in all (H2O) or from the newest row (TOVA), "
+      "the oldest, the key most like the others (KeyDiff) or what the last rows look at least "
+      "(SnapKV), which happens after the last row; aliases of the first, second and fourth: "
       "f|mass|window");
   line.file("--evict-row", r.evict_row,
             "writes the row at which each key was evicted, N if never: int64 [B, N]");

@@ -19,7 +19,7 @@ using Integer = std::int64_t;
 using programs::UsageError;
 
 /// The library's eviction rules.
-enum class Evict { most_masked, heavy_hitters, oldest };
+enum class Evict { most_masked, heavy_hitters, least_attended_last, oldest, key_difference, snap };
 
 /// Keys from left before the row's position to right after it.
 struct WindowSides {

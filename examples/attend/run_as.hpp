@@ -143,10 +143,28 @@ class Tempered {
 inline heed::KvOptions buffer_options(const Request& r) {
   heed::KvOptions options;
   options.budget = r.budget;
-  if (r.evict == Evict::heavy_hitters) options.evict = heed::heavy_hitters;
-  if (r.evict == Evict::oldest) options.evict = heed::oldest;
+  switch (r.evict) {
+    case Evict::most_masked:
+      options.evict = heed::most_masked;
+      break;
+    case Evict::heavy_hitters:
+      options.evict = heed::heavy_hitters;
+      break;
+    case Evict::least_attended_last:
+      options.evict = heed::least_attended_last;
+      break;
+    case Evict::oldest:
+      options.evict = heed::oldest;
+      break;
+    case Evict::key_difference:
+      options.evict = heed::key_difference;
+      break;
+    case Evict::snap:
+      options.evict = heed::snap;
+      break;
+  }
   options.select = heed::SelectOptions{.head = r.select_head};
-  options.chunk = r.chunk.value_or(1);
+  options.chunk = r.chunk;
   return options;
 }
 

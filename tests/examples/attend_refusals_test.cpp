@@ -38,7 +38,8 @@ TEST_F(AttendRefusalsTest, RefusesWrongCommandLines) {
            {{"--causal", "--selective", "--evict", "f"}, "--evict needs --budget"},
            {{"--causal", "--selective", "--evict-row", path("e")}, "--evict-row needs --budget"},
            {{"--causal", "--selective", "--budget", "8", "--evict", "luck"},
-            "--evict is 'luck', must be one of most_masked|heavy_hitters|oldest"},
+            "--evict is 'luck', must be one of "
+            "most_masked|heavy_hitters|least_attended_last|oldest|key_difference|snap"},
            {{"--causal", "--selective", "--budget", "8", "--chunk", "4", "--evict",
              "heavy_hitters"},
             "--chunk does not go with --evict heavy_hitters, which is decided token by token"},

@@ -3,6 +3,7 @@
 #include "reference/pruning.hpp"
 #include "reference/selective.hpp"
 
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -99,6 +100,23 @@ TEST_F(AttendSelectionTest, TakesTheShortNamesOfRulesToo) {
       return load("evict_row").values;
     };
     EXPECT_EQ(evictions(name), evictions(rule)) << name;
+  }
+}
+
+/// Each rule of the library has its word, and evicts other tokens than the rest.
+TEST_F(AttendSelectionTest, KnowsEveryRule) {
+  std::set<std::vector<double>> different;
+  for (const char* rule : {"most_masked", "heavy_hitters", "least_attended_last", "oldest",
+                           "key_difference", "snap"}) {
+    const Ran ran = run({"--causal", "--selective", "--budget", "9", "--evict", rule, "--evict-row",
+                         path("evict_row")});
+    ASSERT_EQ(ran.code, 0) << rule << ": " << ran.err;
+    const reference::Array evict_row = load("evict_row");
+    std::ptrdiff_t held = 0;
+    for (std::ptrdiff_t j = 0; j < tokens; ++j) held += evict_row(0, j) == double(tokens);
+    EXPECT_EQ(held, std::string(rule) == "snap" ? tokens : 9)
+        << rule;  // it acts after the last row
+    EXPECT_TRUE(different.insert(evict_row.values).second) << rule;
   }
 }
 
