@@ -473,6 +473,22 @@ TYPED_TEST(Caches, KeepRecentTokensByTheBudgetOfTheSequence) {
   }
 }
 
+/// What is protected is for the cache to say that a sequence is in.
+TYPED_TEST(Caches, ProtectTheirOwnPositions) {
+  using T = TypeParam;
+  KvCache<T> from(cache_shape, {.budget = 20, .evict = oldest, .protect = {2}}),
+      to(cache_shape, {.budget = 20, .evict = oldest, .protect = {5, 11}}, from.pool()),
+      far(cache_shape, {.budget = 20, .evict = oldest, .protect = {5, 11}});
+  const KvSequence<T> s = filled(from, 20, 1);
+  const Inputs<T> in = rows_for<T>(1, 40, 2);
+  for (KvCache<T>* const any : {&to, &far}) {
+    KvSequence<T> moved = any->open(s);
+    take(*any, moved, in);
+    const std::vector<Index> left = positions(moved);
+    EXPECT_EQ(std::vector<Index>(left.begin(), left.begin() + 3), (std::vector<Index>{5, 11, 42}));
+  }
+}
+
 /// Pages are shared with a cache of one pool, copied to one of another, whatever its pages.
 TYPED_TEST(Caches, OpenTheSequencesOfOthers) {
   using T = TypeParam;
@@ -552,6 +568,30 @@ TYPED_TEST(Caches, KeepNaNWithinItsHead) {
         for (const Index h : {2, 3}) EXPECT_EQ(std::isnan(got(0, h, i, d)), i >= 7) << i;
       }
     EXPECT_EQ(held(a), held(b));
+  }
+}
+
+/// A value that is NaN is seen by no row after its token has gone, wherever it was moved to.
+TYPED_TEST(Caches, KeepNaNWithinTheRowsThatSeeIt) {
+  using T = TypeParam;
+  const Index page = this->small, budget = 2 * page;
+  const KvOptions o{.budget = budget, .evict = oldest, .protect = {}, .select = {}};
+  KvCache<T> cache(cache_shape, o, typename TestFixture::Pool(8, 8, {.page = page}));
+  for (Index bad = 3 * page; bad < 4 * page; bad += 5) {
+    Inputs<T> in = rows_for<T>(1, 8 * page, 1);
+    in.v.chip(bad, 2).setConstant(std::numeric_limits<T>::quiet_NaN());
+    KvSequence<T> s = cache.open();
+    const Inputs<T> prompt{slice(in.q, 0, 4 * page), slice(in.k, 0, 4 * page),
+                           slice(in.v, 0, 4 * page)},
+        rest{slice(in.q, 4 * page, 8 * page), slice(in.k, 4 * page, 8 * page),
+             slice(in.v, 4 * page, 8 * page)};
+    take(cache, s, prompt);
+    EXPECT_EQ(s.pages(), 4);
+    KvCache<T> wide(cache_shape, o);
+    KvSequence<T> moved = wide.open(s);
+    for (const Tensor<T>& out : {take(cache, s, rest), take(wide, moved, rest)})
+      for (Index i = 0; i < 4 * page; ++i)
+        EXPECT_EQ(std::isnan(out(0, 0, i, 0)), 4 * page + i < bad + budget) << bad << ", " << i;
   }
 }
 
