@@ -7,7 +7,8 @@
 namespace lm {
 namespace {
 
-heed::KvOptions options_of(const Config& config, const Forgetting& forgetting, std::int64_t layer) {
+heed::KvOptions options_of_layer(const Config& config, const Forgetting& forgetting,
+                                 std::int64_t layer) {
   heed::KvOptions o;
   o.chunk = 64;
   o.protect.clear();
@@ -37,8 +38,7 @@ heed::KvOptions options_of(const Config& config, const Forgetting& forgetting, s
 
 }  // namespace
 
-Memory::Memory(const Config& config, const Forgetting& forgetting)
-    : block_(config.spans ? config.spans->block : std::nullopt) {
+std::vector<heed::KvOptions> options_of(const Config& config, const Forgetting& forgetting) {
   if (!forgetting.budgets.empty() && std::int64_t(forgetting.budgets.size()) != config.layers)
     throw ConfigError("there are " + std::to_string(forgetting.budgets.size()) + " budgets and " +
                       std::to_string(config.layers) + " layers");
@@ -47,15 +47,25 @@ Memory::Memory(const Config& config, const Forgetting& forgetting)
   if (forgets && forgetting.evict == heed::Evict::most_masked && !config.selective)
     throw ConfigError("the model's attention is " + config.attention_name() +
                       ", which selects nothing: evict by heavy_hitters or oldest");
-  const heed::KvShape shape{.batch = 1,
-                            .heads = config.heads,
-                            .key_heads = config.heads,
-                            .dim = config.head_dim,
-                            .value_dim = config.head_dim};
-  layers_.reserve(std::size_t(config.layers));
-  for (std::int64_t l = 0; l < config.layers; ++l) {
-    layers_.emplace_back(shape, options_of(config, forgetting, l));
-    clears_.push_back(block_ && !config.is_full(l));
+  std::vector<heed::KvOptions> options;
+  for (std::int64_t l = 0; l < config.layers; ++l)
+    options.push_back(options_of_layer(config, forgetting, l));
+  return options;
+}
+
+heed::KvShape shape_of(const Config& config) {
+  return {.batch = 1,
+          .heads = config.heads,
+          .key_heads = config.heads,
+          .dim = config.head_dim,
+          .value_dim = config.head_dim};
+}
+
+Memory::Memory(const Config& config, const Forgetting& forgetting)
+    : block_(config.spans ? config.spans->block : std::nullopt) {
+  for (const heed::KvOptions& options : options_of(config, forgetting)) {
+    clears_.push_back(block_ && !config.is_full(std::int64_t(layers_.size())));
+    layers_.emplace_back(shape_of(config), options);
   }
 }
 

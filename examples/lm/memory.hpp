@@ -21,10 +21,17 @@ struct Forgetting {
   std::int64_t sinks = 1;  ///< First tokens that the rule oldest keeps.
 };
 
+/// The options of each layer's cache.
+/// @throws ConfigError if the budgets are not one a layer, or if a token's F is to decide in a
+/// model
+///     that has none.
+std::vector<heed::KvOptions> options_of(const Config& config, const Forgetting& forgetting);
+/// The sizes of a layer's cache.
+heed::KvShape shape_of(const Config& config);
+
 class Memory {
  public:
-  /// @throws ConfigError if the budgets are not one a layer, or if a token's F is to decide in a
-  ///     model that has none.
+  /// @throws ConfigError as options_of() does.
   Memory(const Config& config, const Forgetting& forgetting);
 
   /// Forgets everything: the next token is the first.

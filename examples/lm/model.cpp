@@ -7,6 +7,7 @@
 #include "heed/score/when.hpp"
 
 #include <cmath>
+#include <numeric>
 
 namespace lm {
 namespace {
@@ -79,7 +80,7 @@ Model::Model(const Checkpoint& checkpoint) : config_(checkpoint.config) {
 /// @param heads  [tokens, heads · D], its queries or values.
 /// @return [heads, tokens].
 Matrix Model::temperature(const Temperature& of, const Matrix& x, Eigen::Ref<const Matrix> heads,
-                          std::int64_t position) const {
+                          const std::vector<std::int64_t>& positions) const {
   Matrix tau = Matrix::Zero(config_.heads, x.rows());
   const Index dim = config_.head_dim;
   if (of.feature.size() > 0 && config_.temperatures->shared)
@@ -88,26 +89,25 @@ Matrix Model::temperature(const Temperature& of, const Matrix& x, Eigen::Ref<con
   else if (of.feature.size() > 0)
     tau.noalias() = of.feature * x.transpose();
   for (Index i = 0; i < tau.cols(); ++i) {
-    const double place = 1 + of.gain * std::log(double(position + i + 1));
+    const double place = 1 + of.gain * std::log(double(positions[std::size_t(i)] + 1));
     tau.col(i) = tau.col(i).array().tanh() + float(place);
   }
   return tau;
 }
 
-Matrix Model::attention(std::int64_t l, const Matrix& x, Memory& memory,
-                        const Observer& observer) const {
+Matrix Model::attention(std::int64_t l, const Matrix& x, const std::vector<std::int64_t>& positions,
+                        const Attend& attend) const {
   const Layer& layer = layers_[std::size_t(l)];
-  const std::int64_t position = memory.position();
   const Index heads = config_.heads, dim = config_.head_dim, inner = heads * dim;
   Matrix qkv(x.rows(), 3 * inner);
   qkv.noalias() = x * layer.qkv.transpose();
 
   Matrix tau;
   if (layer.query_temperature)
-    tau = temperature(*layer.query_temperature, x, qkv.leftCols(inner), position);
+    tau = temperature(*layer.query_temperature, x, qkv.leftCols(inner), positions);
   if (layer.value_temperature) {
     // A value's temperature is the same for all rows, so that the buffer can hold the product.
-    const Matrix factor = temperature(*layer.value_temperature, x, qkv.rightCols(inner), position);
+    const Matrix factor = temperature(*layer.value_temperature, x, qkv.rightCols(inner), positions);
     for (Index h = 0; h < heads; ++h)
       qkv.middleCols(2 * inner + h * dim, dim).array().colwise() *=
           factor.row(h).transpose().array();
@@ -116,33 +116,30 @@ Matrix Model::attention(std::int64_t l, const Matrix& x, Memory& memory,
     norm_heads(qkv.leftCols(inner), layer.query_norm);
     norm_heads(qkv.middleCols(inner, inner), layer.key_norm);
   }
-  heed::rotary(
-      heads_of(qkv, 0, 2 * heads, dim),
-      {.pairs = heed::RotaryOptions::interleaved, .base = config_.rotary_base, .offset = position});
+  heed::rotary(heads_of(qkv, 0, 2 * heads, dim), {.pairs = heed::RotaryOptions::interleaved,
+                                                  .base = config_.rotary_base,
+                                                  .positions = {positions.data(), {1, x.rows()}}});
 
   Matrix out(x.rows(), inner);
-  const bool tempered = layer.query_temperature.has_value();
-  const heed::View<const float, 3> factors =
-      tempered ? heed::View<const float, 3>(tau.data(), {1, heads, x.rows()})
-               : heed::View<const float, 3>();
-  const Heads in{heads_of(qkv, 0, heads, dim), heads_of(qkv, inner, heads, dim),
-                 heads_of(qkv, 2 * inner, heads, dim)};
-  memory[l].step(
-      in.q, in.k, in.v, heed::when(tempered, heed::query_temperature(factors)) | heed::standard,
-      heads_of(out, 0, heads, dim), observer ? observer(l, in) : heed::KvBuffer<float>::Step());
+  attend(l,
+         {heads_of(qkv, 0, heads, dim), heads_of(qkv, inner, heads, dim),
+          heads_of(qkv, 2 * inner, heads, dim)},
+         layer.query_temperature ? heed::View<const float, 3>(tau.data(), {1, heads, x.rows()})
+                                 : heed::View<const float, 3>(),
+         heads_of(out, 0, heads, dim));
   Matrix mixed(x.rows(), config_.dim);
   mixed.noalias() = out * layer.attention_out.transpose();
   return mixed;
 }
 
-void Model::read_piece(Bytes tokens, Memory& memory, const Observer& observer,
-                       Eigen::Ref<Matrix> logits) const {
+void Model::read_rows(Bytes tokens, const std::vector<std::int64_t>& positions,
+                      const Attend& attend, Eigen::Ref<Matrix> logits) const {
   const auto rows = Index(tokens.size());
   Matrix x(rows, config_.dim);
   for (Index i = 0; i < rows; ++i) x.row(i) = embedding_.row(tokens[std::size_t(i)]);
   for (std::int64_t l = 0; l < config_.layers; ++l) {
     const Layer& layer = layers_[std::size_t(l)];
-    x += attention(l, rms_norm(x, layer.attention_norm), memory, observer);
+    x += attention(l, rms_norm(x, layer.attention_norm), positions, attend);
     Matrix halves(rows, 2 * config_.hidden);
     halves.noalias() = rms_norm(x, layer.feed_norm) * layer.gate_up.transpose();
     const auto gate = halves.leftCols(config_.hidden).array();
@@ -151,18 +148,42 @@ void Model::read_piece(Bytes tokens, Memory& memory, const Observer& observer,
     x.noalias() += gated * layer.down.transpose();
   }
   logits.noalias() = rms_norm(x, final_norm_) * embedding_.transpose();
-  memory.advance(rows);
 }
 
 Matrix Model::forward(Bytes tokens, Memory& memory, const Observer& observer) const {
   Matrix logits(Index(tokens.size()), Config::vocabulary);
+  const Attend attend = [&](std::int64_t l, const Heads& heads, const auto& tau, const auto& out) {
+    memory[l].step(heads.q, heads.k, heads.v,
+                   heed::when(bool(tau), heed::query_temperature(tau)) | heed::standard, out,
+                   observer ? observer(l, heads) : heed::KvBuffer<float>::Step());
+  };
   for (std::size_t at = 0; at < tokens.size();) {
     const auto count = std::size_t(memory.next_piece(std::int64_t(tokens.size() - at)));
-    read_piece(tokens.subspan(at, count), memory, observer,
-               logits.middleRows(Index(at), Index(count)));
+    std::vector<std::int64_t> positions(count);
+    std::iota(positions.begin(), positions.end(), memory.position());
+    read_rows(tokens.subspan(at, count), positions, attend,
+              logits.middleRows(Index(at), Index(count)));
+    memory.advance(std::int64_t(count));
     at += count;
   }
   return logits;
+}
+
+Matrix Model::forward(std::span<const Piece> pieces, SharedMemory& memory) const {
+  std::vector<std::uint8_t> tokens;
+  std::vector<std::int64_t> positions;
+  for (const Piece& piece : pieces)
+    for (std::size_t i = 0; i < piece.tokens.size(); ++i) {
+      tokens.push_back(piece.tokens[i]);
+      positions.push_back(piece.memory->position() + std::int64_t(i));
+    }
+  Matrix logits(Index(tokens.size()), Config::vocabulary);
+  SharedStep step(memory, pieces);
+  const Attend attend = [&](std::int64_t l, const Heads& heads, const auto&, const auto& out) {
+    step.attend(l, heads, out);
+  };
+  read_rows(tokens, positions, attend, logits);
+  return logits.topRows(step.rows());
 }
 
 }  // namespace lm

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#include "lm/shared_memory.hpp"
+
+#include "heed/score/standard.hpp"
+
+#include <algorithm>
+
+namespace lm {
+namespace {
+
+heed::KvPool<float> pool_of(const Config& config, std::size_t bytes) {
+  try {
+    return {config.head_dim, config.head_dim, {.page = SharedMemory::page, .bytes = bytes}};
+  } catch (const heed::ValueError& error) {
+    throw ConfigError(error.what());
+  }
+}
+
+/// [1, H, rows, D] as [rows, H, D], the first so many rows.
+heed::View<float, 3> packed(const heed::View<float, 4>& x, std::int64_t rows) {
+  return {x.data(), {rows, x.dim(1), x.dim(3)}, {x.stride(2), x.stride(1), x.stride(3)}};
+}
+
+}  // namespace
+
+std::vector<std::int64_t> TextMemory::kept() const {
+  std::vector<std::int64_t> counts;
+  for (const auto& layer : layers_) counts.push_back(layer.count());
+  return counts;
+}
+
+SharedMemory::SharedMemory(const Config& config, const Forgetting& forgetting, std::size_t bytes)
+    : pool_(pool_of(config, bytes)) {
+  if (config.temperatures || (config.spans && config.spans->block))
+    throw ConfigError("the model's attention is " + config.attention_name() +
+                      ": several texts at once are for models without temperatures and blocks");
+  for (heed::KvOptions& options : options_of(config, forgetting)) {
+    options.chunk.reset();  // no more rows than the budget, and so no more pages while it reads
+    layers_.emplace_back(shape_of(config), std::move(options), pool_);
+  }
+}
+
+TextMemory SharedMemory::open() const {
+  TextMemory memory;
+  for (const auto& layer : layers_) memory.layers_.push_back(layer.open());
+  return memory;
+}
+
+SharedStep::SharedStep(SharedMemory& memory, std::span<const Piece> pieces) : memory_(memory) {
+  for (const Piece& piece : pieces) {
+    texts_.push_back(piece.memory);
+    starts_.push_back(starts_.back() + std::int64_t(piece.tokens.size()));
+  }
+}
+
+void SharedStep::attend(std::int64_t layer, const Heads& heads, const heed::View<float, 4>& out) {
+  while (!take(layer, heads, out)) {
+    texts_.back()->close();
+    texts_.pop_back(), starts_.pop_back();
+  }
+  for (std::int64_t row = rows(); row < out.dim(2); ++row)
+    for (std::int64_t head = 0; head < out.dim(1); ++head)
+      std::fill_n(out.row(0, head, row), out.dim(3), 0.f);
+}
+
+bool SharedStep::take(std::int64_t layer, const Heads& heads, const heed::View<float, 4>& out) {
+  std::vector<heed::KvSequence<float>*> sequences;
+  for (TextMemory* text : texts_) sequences.push_back(&text->layers_[std::size_t(layer)]);
+  try {
+    memory_.layers_[std::size_t(layer)].step_packed(
+        sequences, {starts_.data(), {std::int64_t(starts_.size())}}, packed(heads.q, rows()),
+        packed(heads.k, rows()), packed(heads.v, rows()), heed::standard, packed(out, rows()),
+        {.workspace = &memory_.workspace_});
+    return true;
+  } catch (const heed::OutOfPages&) {
+    if (texts_.size() > 1) return false;
+    texts_.front()->close();
+    throw;
+  }
+}
+
+}  // namespace lm
