@@ -20,10 +20,12 @@ class LayerPages {
   }
   /// Of a sequence of so many tokens, beside what it shares with its prefix at all times.
   Index own(std::int64_t tokens, std::int64_t prefix) const {
-    if (budget_ && tokens > *budget_) return held(tokens);
-    const Index shared = prefix / page_ * heads_;
-    // A row might write the slot of its token, and one that another moves to.
-    return pages(tokens) - shared + std::min(shared, 2 * heads_);
+    return held(tokens) - shared(tokens, prefix);
+  }
+  /// That a step sets aside for such a sequence, and returns: a row might write the slot of its
+  /// token, and one that another token moves to, in pages that are shared.
+  Index aside(std::int64_t tokens, std::int64_t prefix) const {
+    return std::min(shared(tokens, prefix), 2 * heads_);
   }
   /// That a piece of a prompt may need, beyond those of its sequence after it.
   Index reading(std::int64_t rows, std::int64_t prefix) const {
@@ -32,6 +34,10 @@ class LayerPages {
   }
 
  private:
+  /// On a budget a sequence overwrites what it shared.
+  Index shared(std::int64_t tokens, std::int64_t prefix) const {
+    return budget_ && tokens > *budget_ ? 0 : prefix / page_ * heads_;
+  }
   Index pages(std::int64_t tokens) const { return (tokens + page_ - 1) / page_ * heads_; }
 
   Index page_, heads_;
@@ -45,7 +51,6 @@ Admission::Admission(const lm::SharedMemory& memory, std::int64_t prefix, std::i
     : memory_(memory),
       prefix_(prefix),
       most_(Index(double(*memory.pool().most_pages()) * overbook)) {
-  // The layers take their step one after the other: what one sets aside serves the next.
   Index reading = 0;
   for (std::int64_t l = 0; l < memory.layers(); ++l) {
     const LayerPages pages(memory[l]);
@@ -56,10 +61,14 @@ Admission::Admission(const lm::SharedMemory& memory, std::int64_t prefix, std::i
 }
 
 Index Admission::pages_of(std::int64_t tokens) const {
-  Index sum = 0;
-  for (std::int64_t l = 0; l < memory_.layers(); ++l)
-    sum += LayerPages(memory_[l]).own(tokens, prefix_);
-  return sum;
+  // The layers take their steps one after the other: what one sets aside serves the next.
+  Index own = 0, aside = 0;
+  for (std::int64_t l = 0; l < memory_.layers(); ++l) {
+    const LayerPages pages(memory_[l]);
+    own += pages.own(tokens, prefix_);
+    aside = std::max(aside, pages.aside(tokens, prefix_));
+  }
+  return own + aside;
 }
 
 bool Admission::admit(std::int64_t tokens) {

@@ -55,13 +55,15 @@ struct Plan {
 
 /// Requests in full memory rarely come to their full length at once. So that the comparison is fair
 /// to it, it is tried a second time with more promised than there is.
-std::vector<Plan> plans_of(const Asked& asked, std::int64_t layers) {
+/// @throws lm::ConfigError if the model cannot forget so, before anything is run.
+std::vector<Plan> plans_of(const Asked& asked, const lm::Config& config) {
   std::vector<Plan> plans;
   for (const std::string& word : asked.budgets) {
     std::string budgets = word;
     std::ranges::replace(budgets, ':', ',');
-    const lm::Forgetting forgetting{lm::budgets_of(budgets, layers), lm::evict_of(asked.evict),
-                                    asked.sinks};
+    const lm::Forgetting forgetting{lm::budgets_of(budgets, config.layers),
+                                    lm::evict_of(asked.evict), asked.sinks};
+    lm::options_of(config, forgetting);
     plans.push_back({word, forgetting});
     const bool grows = std::ranges::any_of(forgetting.budgets, [](auto b) { return !b; });
     if (grows && asked.overbook > 1) plans.push_back({word + "+", forgetting, asked.overbook});
@@ -141,7 +143,7 @@ void serve_all(const Asked& asked) {
   setting.evict = asked.evict, setting.rate = asked.traffic.rate;
   setting.requests = serve::requests_of(all.subspan(prefix.size()), asked.traffic);
 
-  const std::vector<Plan> plans = plans_of(asked, model.config().layers);
+  const std::vector<Plan> plans = plans_of(asked, model.config());
   std::vector<serve::Trial> trials;
   for (std::size_t i = 0; i < plans.size(); ++i) {
     trials.push_back(run(model, plans[i], prefix, asked, setting));

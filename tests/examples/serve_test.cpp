@@ -164,13 +164,13 @@ TEST(Serve, RequestsThatRanOutOfPagesComeToTheSameEnd) {
 
 TEST(Serve, RefusesAPoolTooSmallForOneRequestWithBothNumbers) {
   const Traffic one{.requests = 1, .prompt = {40, 40}, .tokens = {57, 57}, .cancelled = 0};
-  const Index there = *lm::SharedMemory(model().config(), {}, bytes_of(25)).pool().most_pages();
+  const Index there = *lm::SharedMemory(model().config(), {}, bytes_of(20)).pool().most_pages();
   try {
-    Served run("all", 25, greedy, one);
+    Served run("all", 20, greedy, one);
     FAIL() << "a pool of " << there << " pages was taken";
   } catch (const lm::ConfigError& error) {
     EXPECT_EQ(std::string(error.what()),
-              "a request of 160 tokens needs 32 pages, with the prefix; the pool has " +
+              "a request of 160 tokens needs 28 pages, with the prefix; the pool has " +
                   std::to_string(there));
   }
 }
