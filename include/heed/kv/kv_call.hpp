@@ -199,10 +199,10 @@ class KvCall : KvEvidence<T, S, Variant> {
     if (!ends || !chunk.budget || config_.options.evict.uses_window()) return;
     // Not at each step of heads that share a budget: what a head gives up it may soon need again.
     const Index page = config_.pool.page(), count = chunk.s.count;
-    const Index slots = !shares_budget() ? config_.slots_for(*chunk.budget, 1)
-                        : chunk.s.slots - count > page + page / 2 ? round_up(count, page)
-                                                                  : chunk.s.slots;
-    trim(chunk.s, config_, slots, part_of(b, part).reserved);
+    const Index kept = !shares_budget() ? config_.slots_for(*chunk.budget, 1)
+                       : chunk.s.slots - count > page + page / 2 ? round_up(count, page)
+                                                                 : chunk.s.slots;
+    trim(chunk.s, config_, kept, part_of(b, part).reserved);
   }
 };
 
