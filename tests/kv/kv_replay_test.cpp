@@ -54,7 +54,7 @@ struct PlainToken {
 };
 
 /// A sequence in plain double loops.
-struct Plain {
+struct PlainSequence {
   std::vector<PlainToken> tokens;  // by position
   Index next = 0;
   std::optional<Index> budget;
@@ -174,13 +174,13 @@ class World {
 
   struct Live {
     Sequence sequence;
-    Plain plain;
+    PlainSequence plain;
     std::size_t cache;
     int name;
   };
   struct Mark {
     KvMark<double, S> mark;
-    Plain plain;
+    PlainSequence plain;
     int name;
   };
 
@@ -286,7 +286,7 @@ class World {
   void open() {
     const std::size_t cache = std::size_t(random_.integer(0, 2));
     last_ = "open in cache " + std::to_string(cache);
-    Plain plain;
+    PlainSequence plain;
     plain.budget = caches_[cache].options().budget;
     live_.push_back({caches_[cache].open(), plain, cache, ++names_});
   }
@@ -511,7 +511,7 @@ class World {
   }
   Index pages_of(Index slots) const { return (slots + pool_->page() - 1) / pool_->page(); }
 
-  static std::set<Index> positions(const Plain& x) {
+  static std::set<Index> positions(const PlainSequence& x) {
     std::set<Index> all;
     for (const PlainToken& t : x.tokens) all.insert(t.position);
     return all;
@@ -519,7 +519,7 @@ class World {
 
   // ---- what must hold at any time
 
-  void expect_same(const Sequence& s, const Plain& plain, int name) const {
+  void expect_same(const Sequence& s, const PlainSequence& plain, int name) const {
     ASSERT_EQ(s.next(), plain.next) << name;
     ASSERT_EQ(s.budget(), plain.budget) << name;
     for (Index g = 0; g < told_.key_heads; ++g) {
@@ -593,8 +593,8 @@ class Replays : public testing::Test {
                   operations(), evicted, refused, followed);
   }
 };
-using Storages = testing::Types<double, Eigen::bfloat16, Eigen::half, std::int8_t>;
-TYPED_TEST_SUITE(Replays, Storages);
+using ReplayedStorages = testing::Types<double, Eigen::bfloat16, Eigen::half, std::int8_t>;
+TYPED_TEST_SUITE(Replays, ReplayedStorages);
 
 TYPED_TEST(Replays, EvictTheMostMasked) {
   this->replay(Rule::most_masked);
@@ -615,7 +615,7 @@ TEST(LongSequences, StayWithinTheirBytes) {
   const KvPool<double> pool(8, 8);
   KvCache<double> cache({1, 2, 1, 8, 8}, {.budget = 64}, pool);
   auto sequence = cache.open();
-  Plain plain;
+  PlainSequence plain;
   plain.budget = 64;
   Random random(1);
   std::vector<double> q(2 * 8 * 8), k(8 * 8), v(8 * 8), out(2 * 8 * 8), want(2 * 8), lse(2);
