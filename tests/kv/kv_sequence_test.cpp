@@ -15,7 +15,7 @@ namespace heed::test {
 namespace {
 
 template <class T>
-class Sequences : public testing::Test {
+class SequenceValues : public testing::Test {
  protected:
   static constexpr Index page = KvPool<T>::slot_multiple;
 
@@ -24,9 +24,9 @@ class Sequences : public testing::Test {
   KvCache<T> window{cache_shape, {.budget = 3 * page, .evict = oldest, .select = {}}, pool};
   KvCache<T> whole{cache_shape, {}, pool};
 };
-TYPED_TEST_SUITE(Sequences, Scalars, ScalarName);
+TYPED_TEST_SUITE(SequenceValues, Scalars, ScalarName);
 
-TYPED_TEST(Sequences, AreClosedUntilACacheOpensThem) {
+TYPED_TEST(SequenceValues, AreClosedUntilACacheOpensThem) {
   using T = TypeParam;
   KvSequence<T> s;
   EXPECT_FALSE(s.is_open());
@@ -56,7 +56,7 @@ TYPED_TEST(Sequences, AreClosedUntilACacheOpensThem) {
   EXPECT_EQ(open.pages(), 0);
 }
 
-TYPED_TEST(Sequences, ReturnTheirPagesWhenClosed) {
+TYPED_TEST(SequenceValues, ReturnTheirPagesWhenClosed) {
   using T = TypeParam;
   KvSequence<T> a = filled(this->cache, 5 * this->page, 1), b = filled(this->cache, 5, 2);
   EXPECT_EQ(this->pool.pages_held(), 2 * 3 + 2);
@@ -71,7 +71,7 @@ TYPED_TEST(Sequences, ReturnTheirPagesWhenClosed) {
 }
 
 /// The pages of what is assigned over return at once, not when the other side ends.
-TYPED_TEST(Sequences, ThatAreMovedFromAreClosed) {
+TYPED_TEST(SequenceValues, ThatAreMovedFromAreClosed) {
   using T = TypeParam;
   KvSequence<T> a = filled(this->cache, 2 * this->page, 1), b = filled(this->cache, 5, 2);
   const KvSequence<T> copy = b;
@@ -95,7 +95,7 @@ TYPED_TEST(Sequences, ThatAreMovedFromAreClosed) {
 // ---- forks
 
 /// A fork costs nothing until one of the two writes, and then the pages that are written.
-TYPED_TEST(Sequences, ShareThePagesOfForksUntilOneWrites) {
+TYPED_TEST(SequenceValues, ShareThePagesOfForksUntilOneWrites) {
   using T = TypeParam;
   const Index slots = this->page, G = 2;
   KvSequence<T> a = filled(this->whole, 2 * slots + 3, 1);
@@ -118,7 +118,7 @@ TYPED_TEST(Sequences, ShareThePagesOfForksUntilOneWrites) {
 }
 
 /// Forks go on as sequences that never had anything in common.
-TYPED_TEST(Sequences, ForkIntoSequencesOfTheirOwn) {
+TYPED_TEST(SequenceValues, ForkIntoSequencesOfTheirOwn) {
   using T = TypeParam;
   for (KvCache<T>* const any : {&this->cache, &this->window, &this->whole})
     for (const Index prompt : {1, 20, 150}) {
@@ -136,7 +136,7 @@ TYPED_TEST(Sequences, ForkIntoSequencesOfTheirOwn) {
 }
 
 /// All of a batch at once.
-TYPED_TEST(Sequences, ForkWithinAStep) {
+TYPED_TEST(SequenceValues, ForkWithinAStep) {
   using T = TypeParam;
   std::vector<KvSequence<T>> forks(5, filled(this->cache, 100, 1));
   KvSequence<T> own = filled(this->cache, 100, 1);
@@ -154,7 +154,7 @@ TYPED_TEST(Sequences, ForkWithinAStep) {
 
 // ---- marks
 
-TYPED_TEST(Sequences, RollBackAnyNumberOfSteps) {
+TYPED_TEST(SequenceValues, RollBackAnyNumberOfSteps) {
   using T = TypeParam;
   for (KvCache<T>* const any : {&this->cache, &this->window, &this->whole}) {
     KvSequence<T> s = filled(*any, 70, 1);
@@ -184,7 +184,7 @@ TYPED_TEST(Sequences, RollBackAnyNumberOfSteps) {
 }
 
 /// A mark holds pages of its own only where the sequence has written since.
-TYPED_TEST(Sequences, PayForMarksWhatTheyChange) {
+TYPED_TEST(SequenceValues, PayForMarksWhatTheyChange) {
   using T = TypeParam;
   KvSequence<T> s = filled(this->whole, 5 * this->page + 1, 1);
   {
@@ -198,7 +198,7 @@ TYPED_TEST(Sequences, PayForMarksWhatTheyChange) {
   EXPECT_EQ(this->pool.pages_held(), 2 * 6);
 }
 
-TYPED_TEST(Sequences, RefuseTheMarksOfOthers) {
+TYPED_TEST(SequenceValues, RefuseTheMarksOfOthers) {
   using T = TypeParam;
   KvSequence<T> a = filled(this->cache, 10, 1), fork = a;
   const KvMark<T> mark = a.mark();
@@ -218,7 +218,7 @@ TYPED_TEST(Sequences, RefuseTheMarksOfOthers) {
 // ---- tokens removed
 
 /// What is truncated is as if it had never come.
-TYPED_TEST(Sequences, TruncateWhereNothingWasEvicted) {
+TYPED_TEST(SequenceValues, TruncateWhereNothingWasEvicted) {
   using T = TypeParam;
   KvCache<T> plain(cache_shape, {.select = {}}, this->pool);
   const Inputs<T> in = rows_for<T>(1, 5 * this->page, 3);
@@ -241,7 +241,7 @@ TYPED_TEST(Sequences, TruncateWhereNothingWasEvicted) {
     }
 }
 
-TYPED_TEST(Sequences, RefuseToTruncateWhatCannotBe) {
+TYPED_TEST(SequenceValues, RefuseToTruncateWhatCannotBe) {
   using T = TypeParam;
   const auto refusal = [&](KvSequence<T> s, Index tokens) {
     const KvSequence<T> before = s;
@@ -266,7 +266,7 @@ TYPED_TEST(Sequences, RefuseToTruncateWhatCannotBe) {
 }
 
 /// Dropped tokens are masked from then on, and others keep their positions and F.
-TYPED_TEST(Sequences, DropPositionsProtectedOrNot) {
+TYPED_TEST(SequenceValues, DropPositionsProtectedOrNot) {
   using T = TypeParam;
   for (KvCache<T>* const any : {&this->cache, &this->whole}) {
     KvSequence<T> s = filled(*any, 40, 1), kept = s;
@@ -297,7 +297,7 @@ TYPED_TEST(Sequences, DropPositionsProtectedOrNot) {
   }
 }
 
-TYPED_TEST(Sequences, RefuseToDropWhatIsNotThere) {
+TYPED_TEST(SequenceValues, RefuseToDropWhatIsNotThere) {
   using T = TypeParam;
   KvSequence<T> s = filled(this->cache, 10, 1);
   const KvSequence<T> before = s;
@@ -311,7 +311,7 @@ TYPED_TEST(Sequences, RefuseToDropWhatIsNotThere) {
               "key head " + std::to_string(head) + " is asked for, there are 2");
 }
 
-TYPED_TEST(Sequences, BeginAgainWhenCleared) {
+TYPED_TEST(SequenceValues, BeginAgainWhenCleared) {
   using T = TypeParam;
   KvSequence<T> s = filled(this->cache, 100, 1);
   const KvSequence<T> fork = s;
