@@ -271,9 +271,9 @@ TYPED_TEST(Caches, EvictTheSameWithPagesOfAnySize) {
       KvCache<T> cache(cache_shape, o, typename TestFixture::Pool(8, 8, {.page = page}));
       KvSequence<T> s = cache.open();
       const Tensor<T> out = take(cache, s, in);
-      if (page == KvPool<T>::largest_page) want = out, held_there = positions(s);
+      if (page == KvPool<T>::largest_page) want = out, held_there = held_positions(s);
       EXPECT_TRUE(close(out, want, 10 * tolerance<T>)) << "pages of " << page;
-      EXPECT_EQ(positions(s), held_there) << "pages of " << page;
+      EXPECT_EQ(held_positions(s), held_there) << "pages of " << page;
     }
   }
 }
@@ -317,7 +317,7 @@ TYPED_TEST(Caches, ShareAPoolAndScratch) {
       const Tensor<T> got = take(shared[i], a[i], in, {.workspace = &workspace}),
                       want = take(own[i], b[i], in);
       EXPECT_TRUE(close(got, want, 10 * tolerance<T>));
-      EXPECT_EQ(positions(a[i]), positions(b[i]));
+      EXPECT_EQ(held_positions(a[i]), held_positions(b[i]));
     }
   EXPECT_EQ(shared[0].scratch_bytes() + shared[1].scratch_bytes(), 0u);
   EXPECT_GT(workspace.bytes(), 0u);
@@ -464,11 +464,11 @@ TYPED_TEST(Caches, KeepRecentTokensByTheBudgetOfTheSequence) {
     any->set_budget(s, 16);
     const Inputs<T> in = rows_for<T>(1, 80, 6);
     take(*any, s, in), take(narrow, want, in);
-    EXPECT_EQ(positions(s), positions(want));
+    EXPECT_EQ(held_positions(s), held_positions(want));
     KvSequence<T> cut = filled(*any, 90, 7);
     any->set_budget(cut, 16);
     EXPECT_EQ(cut.count(), 16);
-    const std::vector<Index> left = positions(cut);
+    const std::vector<Index> left = held_positions(cut);
     for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(left[left.size() - 1 - i], Index(89 - i));
   }
 }
@@ -484,7 +484,7 @@ TYPED_TEST(Caches, ProtectTheirOwnPositions) {
   for (KvCache<T>* const any : {&to, &far}) {
     KvSequence<T> moved = any->open(s);
     take(*any, moved, in);
-    const std::vector<Index> left = positions(moved);
+    const std::vector<Index> left = held_positions(moved);
     EXPECT_EQ(std::vector<Index>(left.begin(), left.begin() + 3), (std::vector<Index>{5, 11, 42}));
   }
 }
@@ -512,7 +512,7 @@ TYPED_TEST(Caches, OpenTheSequencesOfOthers) {
       KvSequence<T> raised = s;
       from.set_budget(raised, budget);
       take(to, moved, in), take(from, raised, in);
-      EXPECT_EQ(positions(moved), positions(raised));
+      EXPECT_EQ(held_positions(moved), held_positions(raised));
     }
   EXPECT_EQ(pool.pages_held(), s.pages());
   const KvSequence<T> fork = from.open(s);

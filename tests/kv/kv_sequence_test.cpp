@@ -293,7 +293,7 @@ TYPED_TEST(SequenceValues, DropPositionsProtectedOrNot) {
     const Tensor<T> out = take(*any, s, in);
     for (Index h = 0; h < 4; ++h)
       for (Index d = 0; d < 8; ++d) EXPECT_NEAR(out(0, h, 0, d), in.v(0, h / 2, 0, d), 1e-6);
-    EXPECT_EQ(positions(s), std::vector<Index>{40});
+    EXPECT_EQ(held_positions(s), std::vector<Index>{40});
   }
 }
 

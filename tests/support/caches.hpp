@@ -67,7 +67,7 @@ KvSequence<T> filled(KvCache<T>& cache, Index rows, std::uint64_t seed) {
 
 /// Positions that a key head holds.
 template <class T>
-std::vector<Index> positions(const KvSequence<T>& s, Index key_head = 0) {
+std::vector<Index> held_positions(const KvSequence<T>& s, Index key_head = 0) {
   std::vector<Index> all;
   for (const auto& token : s.held(key_head)) all.push_back(token.position);
   return all;
