@@ -88,23 +88,34 @@ void PlainToken(benchmark::State& state) {
 BENCHMARK(Token)->Arg(512)->Arg(4096)->Unit(benchmark::kMicrosecond)->Apply(best);
 BENCHMARK(PlainToken)->Arg(512)->Arg(4096)->Unit(benchmark::kMicrosecond)->Apply(best);
 
-void Sequences(benchmark::State& state) {
+void sequences(benchmark::State& state, bool together) {
   const Index count = state.range(0);
   Cache cache(shape, {.budget = 512});
-  std::vector<Sequence> sequences(std::size_t(count), cache.open());
+  std::vector<Sequence> in_cache(std::size_t(count), cache.open());
   std::vector<Sequence*> all;
-  for (Sequence& s : sequences) {
+  for (Sequence& s : in_cache) {
     Rows(1024).step(cache, s);
     all.push_back(&s);
   }
-  Rows token(1, count);
+  Rows tokens(1, together ? count : 1);
   for (auto _ : state) {
-    cache.step(all, token.q, token.k, token.v, heed::standard, token.out);
+    if (together) {
+      cache.step(all, tokens.q, tokens.k, tokens.v, heed::standard, tokens.out);
+    } else {
+      for (Sequence& s : in_cache) tokens.step(cache, s);
+    }
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * count);
 }
+void Sequences(benchmark::State& state) {
+  sequences(state, true);
+}
+void OneByOne(benchmark::State& state) {
+  sequences(state, false);
+}
 BENCHMARK(Sequences)->Arg(1)->Arg(4)->Arg(16)->Unit(benchmark::kMicrosecond)->Apply(best);
+BENCHMARK(OneByOne)->Arg(16)->Unit(benchmark::kMicrosecond)->Apply(best);
 
 Sequence filled(Cache& cache, Index count) {
   Sequence sequence = cache.open();

@@ -63,7 +63,8 @@ class KvSequence {
   /// Returns the pages to the pool. Closing a closed sequence does nothing.
   void close() { *this = KvSequence(); }
   /// Removes all tokens; the next one is at position 0. Room for tokens is kept, pages are not.
-  /// @throws ValueError if the sequence is closed, like all that follow.
+  /// @throws ValueError if the sequence is closed, like all that follow but next(), dropped(),
+  ///     pages() and bytes(), which are 0 then.
   void clear() {
     expect_open();
     for (KvSlots<T>& s : parts_) {
@@ -128,7 +129,7 @@ class KvSequence {
 
   /// The state as it is now, to return to. It shares the pages until the sequence writes to them.
   KvMark<T, S> mark() const;
-  /// Returns to a mark of this sequence: undoes all steps and evictions since.
+  /// Returns to a mark of this sequence: undoes all steps, evictions and budgets since.
   /// @throws ValueError if the mark is of another sequence; std::bad_alloc. Nothing has changed
   ///     then.
   void roll_back(const KvMark<T, S>& mark);
