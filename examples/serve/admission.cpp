@@ -22,10 +22,9 @@ class LayerPages {
   Index own(std::int64_t tokens, std::int64_t prefix) const {
     return held(tokens) - shared(tokens, prefix);
   }
-  /// That a step sets aside for such a sequence, and returns: a row might write the slot of its
-  /// token, and one that another token moves to, in pages that are shared.
+  /// That a step sets aside for such a sequence, and returns: its row might write to shared pages.
   Index aside(std::int64_t tokens, std::int64_t prefix) const {
-    return std::min(shared(tokens, prefix), 2 * heads_);
+    return std::min(shared(tokens, prefix), heads_);
   }
   /// That a piece of a prompt may need, beyond those of its sequence after it.
   Index reading(std::int64_t rows, std::int64_t prefix) const {

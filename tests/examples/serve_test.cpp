@@ -170,7 +170,7 @@ TEST(Serve, RefusesAPoolTooSmallForOneRequestWithBothNumbers) {
     FAIL() << "a pool of " << there << " pages was taken";
   } catch (const lm::ConfigError& error) {
     EXPECT_EQ(std::string(error.what()),
-              "a request of 160 tokens needs 28 pages, with the prefix; the pool has " +
+              "a request of 160 tokens needs 26 pages, with the prefix; the pool has " +
                   std::to_string(there));
   }
 }
