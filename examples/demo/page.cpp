@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "demo/page.hpp"
 
-#include "demo/page_frame.hpp"
 #include "heed/version.hpp"
+#include "programs/page_frame.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -25,7 +25,7 @@ std::string encode_weights(const float* map, Index tokens) {
     const double code = w > 0 ? std::round(-16 * std::log2(double(w))) : 255;
     bytes.push_back(static_cast<unsigned char>(std::clamp(code, 0., 255.)));
   });
-  return base64(bytes);
+  return programs::base64(bytes);
 }
 
 /// F in two bytes, the lower first, c ↦ c / 64.
@@ -36,7 +36,7 @@ std::string encode_f(const float* map, Index tokens) {
     bytes.push_back(static_cast<unsigned char>(code & 255));
     bytes.push_back(static_cast<unsigned char>(code >> 8));
   });
-  return base64(bytes);
+  return programs::base64(bytes);
 }
 
 /// Words are letters, ', - and ^: nothing that JSON would have to escape.
@@ -103,7 +103,7 @@ std::string json_of(const Text& text, const Runs& runs) {
 
 void write_page(const std::filesystem::path& path, const std::filesystem::path& frame,
                 const Text& text, const Runs& runs) {
-  write_framed(path, frame, json_of(text, runs));
+  programs::write_framed(path, frame, json_of(text, runs));
 }
 
 }  // namespace demo

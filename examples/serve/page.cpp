@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "serve/page.hpp"
 
-#include "demo/page_frame.hpp"
+#include "programs/page_frame.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -99,7 +99,7 @@ void write_page(const std::filesystem::path& path, const std::filesystem::path& 
   // A model may say anything: what is no UTF-8 becomes a sign for it, and no tag ends the script.
   std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace), data;
   for (const char c : text) data += c == '<' ? std::string("\\u003c") : std::string(1, c);
-  demo::write_framed(path, frame, data);
+  programs::write_framed(path, frame, data);
 }
 
 }  // namespace serve

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lm/story/page.hpp"
 
-#include "demo/page_frame.hpp"
+#include "programs/page_frame.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -20,7 +20,7 @@ std::string triangle(const std::vector<float>& map, std::size_t tokens, const Co
     for (std::size_t j = 0; j <= i; ++j)
       bytes.push_back(static_cast<unsigned char>(
           std::clamp(std::round(code(double(map[i * tokens + j]))), 0., 255.)));
-  return demo::base64(bytes);
+  return programs::base64(bytes);
 }
 
 /// c ↦ 2^(−c / 16), within 2.2 %; 255 is next to nothing.
@@ -77,7 +77,7 @@ Json json_of(const Story& s) {
 
 void write_page(const std::filesystem::path& path, const std::filesystem::path& frame,
                 const Story& story) {
-  demo::write_framed(path, frame, json_of(story).dump());
+  programs::write_framed(path, frame, json_of(story).dump());
 }
 
 }  // namespace lm

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "demo/page_frame.hpp"
+#include "programs/page_frame.hpp"
 
 #include "programs/output_files.hpp"
 
@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <string_view>
 
-namespace demo {
+namespace programs {
 
 std::string base64(const std::vector<unsigned char>& bytes) {
   constexpr std::string_view letters =
@@ -38,7 +38,7 @@ void write_framed(const std::filesystem::path& path, const std::filesystem::path
     throw std::runtime_error(frame.string() + ": has no place for the data");
   page.replace(at, place.size(), data);
 
-  programs::write_whole(path, [&](std::ostream& output) { output << page; });
+  write_whole(path, [&](std::ostream& output) { output << page; });
 }
 
-}  // namespace demo
+}  // namespace programs

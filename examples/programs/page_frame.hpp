@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace demo {
+namespace programs {
 
 std::string base64(const std::vector<unsigned char>& bytes);
 
@@ -16,4 +16,4 @@ std::string base64(const std::vector<unsigned char>& bytes);
 void write_framed(const std::filesystem::path& path, const std::filesystem::path& frame,
                   const std::string& data);
 
-}  // namespace demo
+}  // namespace programs
