@@ -4,11 +4,12 @@
 //   kv.kv_cache_bench --benchmark_repetitions=5
 //
 // Eight heads of 64 with as many key heads, float, one thread.
-//   Prompt/8192, PromptOnABudget   a prompt into the cache, nothing evicted or on K = 512
-//   Forward/8192                   forward() with selection on the same tensors, nothing dropped
-//   Token/K, PlainToken/K          a token on a full budget of K, and plain attention on as many
-//   keys Sequences/B                    a token of each of B sequences on K = 512: items are tokens
-//   Fork/8192, Save/8192           a copy of a sequence; a sequence as bytes
+//   Prompt/8192, PromptOnABudget: a prompt into the cache, nothing evicted or on K = 512.
+//   Forward/8192: forward() with selection on the same tensors, nothing dropped.
+//   Token/K, PlainToken/K: a token on a full budget of K, and plain attention on as many keys.
+//   Sequences/B, OneByOne/B: a token of each of B sequences on K = 512, in one step or in B steps;
+//   items are tokens. What exceeds the processor's caches is bound by its memory in both.
+//   Fork/8192, Save/8192: a copy of a sequence; a sequence as bytes.
 #include "forward_pass.hpp"
 #include "heed/kv/kv_file.hpp"
 #include "heed/score/causal.hpp"

@@ -57,6 +57,25 @@ TYPED_TEST(Pools, OfLimitedBytesAllocateThemAtOnceAndNoMore) {
   }
 }
 
+/// A number of pages may be named in place of bytes, and the exception says how many there were.
+TYPED_TEST(Pools, OfLimitedPagesHaveJustThese) {
+  using T = TypeParam;
+  KvPool<T> pool(8, 8, {.page = this->small, .pages = 6});
+  EXPECT_EQ(pool.most_pages(), 6);
+  KvCache<T> cache(cache_shape, {}, pool);
+  KvSequence<T> sequence = filled(cache, 3 * this->small, 1);
+  EXPECT_EQ(pool.pages_held(), 6);
+  try {
+    take(cache, sequence, rows_for<T>(1, 1, 2));
+    FAIL() << "the pool is full";
+  } catch (const OutOfPages& e) {
+    EXPECT_EQ(e.needed, 2);
+    EXPECT_EQ(e.free, 0);
+  }
+  EXPECT_EQ(message_of<ValueError>([] { KvPool<T>(8, 8, {.pages = 0}); }),
+            "KvPool: 0 pages, must be at least 1");
+}
+
 TYPED_TEST(Pools, AreTheSameWhenCopied) {
   using T = TypeParam;
   KvPool<T> pool(8, 8), copy = pool, other(8, 8);

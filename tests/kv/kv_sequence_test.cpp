@@ -118,6 +118,40 @@ TYPED_TEST(SequenceValues, ShareThePagesOfForksUntilOneWrites) {
 }
 
 /// Forks go on as sequences that never had anything in common.
+/// Where nothing is evicted, a fork of full pages needs no copies: new pages alone are asked for.
+TYPED_TEST(SequenceValues, NeedNoCopiesOfPagesThatTheyCannotWrite) {
+  using T = TypeParam;
+  const Index small = KvPool<T>::slot_multiple;
+  for (const Index rest : {Index(0), Index(3)}) {
+    const Index pages =
+        rest == 0 ? 8 + 2 : 8 + 2 + 2;  // 2 key heads: the prefix, and one page more
+    KvPool<T> exact(8, 8, {.page = small, .pages = pages});
+    KvCache<T> own(cache_shape, {}, exact);
+    const KvSequence<T> prefix = filled(own, 4 * small + rest, 1);
+    EXPECT_EQ(prefix.own_pages(), prefix.pages());
+    EXPECT_EQ(own.pages_for(4 * small + rest), prefix.pages());
+    KvSequence<T> fork = prefix;
+    EXPECT_EQ(fork.own_pages(), 0);
+    EXPECT_NO_THROW(take(own, fork, rows_for<T>(1, 1, 2))) << rest;
+    EXPECT_EQ(fork.own_pages(), 2);
+    EXPECT_EQ(exact.pages_held(), pages);
+  }
+}
+
+/// What a cache says a sequence holds is what it holds.
+TYPED_TEST(SequenceValues, HoldThePagesThatTheirCacheSays) {
+  using T = TypeParam;
+  const Index small = KvPool<T>::slot_multiple;
+  for (const std::optional<Index> budget :
+       {std::optional<Index>(), std::optional<Index>(small + 5)})
+    for (const EvictWhen when : {EvictWhen::before_row, EvictWhen::after_row})
+      for (const Index tokens : {Index(1), small - 1, small, small + 5, 3 * small + 1}) {
+        KvCache<T> own(cache_shape, {.budget = budget, .when = when},
+                       KvPool<T>(8, 8, {.page = small}));
+        EXPECT_EQ(filled(own, tokens, 1).pages(), own.pages_for(tokens)) << tokens;
+      }
+}
+
 TYPED_TEST(SequenceValues, ForkIntoSequencesOfTheirOwn) {
   using T = TypeParam;
   for (KvCache<T>* const any : {&this->cache, &this->window, &this->whole})

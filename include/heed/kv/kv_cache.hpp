@@ -80,6 +80,15 @@ class KvCache {
     if (options().budget) pool().reserve(sequences * config_->pages_for(*options().budget));
   }
 
+  /// The most pages that a sequence of this many tokens holds, while a step of `rows` of them runs.
+  /// If heads share a budget, or if the rule acts when a step ends, they may be more.
+  Index pages_for(Index tokens, Index rows = 1) const {
+    const Config& c = *config_;
+    const Index slots =
+        c.options.budget ? std::min(tokens, c.slots_for(*c.options.budget, rows)) : tokens;
+    return detail::round_up(slots, c.pool.page()) / c.pool.page() * c.shape.key_heads;
+  }
+
   /// A sequence without tokens.
   Sequence open() const { return Sequence(config_); }
   /// A fork of a sequence that may be of another cache with the same heads, dimensions and

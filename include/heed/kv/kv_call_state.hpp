@@ -140,7 +140,8 @@ class KvCallState {
                             ? std::max<Index>(0, capacity - config_.slots_for(*budget, 1))
                             : 0;
     return capacity / config_.pool.page() * config_.part_heads() - Index(s.pages.size()) +
-           pages_to_copy(s, config_, exceeds_budget() ? max_bytes : rows + moved);
+           pages_to_copy(s, config_, exceeds_budget() ? max_bytes : rows + moved,
+                         config_.options.score_bound || (budget && s.count + rows > *budget));
   }
 
   void layout(Arena& arena, Index workers, Index stride) {

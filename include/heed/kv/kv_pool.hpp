@@ -18,8 +18,11 @@ struct KvPoolOptions {
   /// Attention is fastest with the largest page. A smaller one wastes less at the end of each
   /// sequence. None: the largest.
   std::optional<Index> page{};
-  /// Most bytes of the pool, allocated at once. None: it grows.
+  /// Most bytes of the pool, allocated at once, with what the pool needs for itself. None: it
+  /// grows.
   std::optional<std::size_t> bytes{};
+  /// Most pages, likewise.
+  std::optional<Index> pages{};
 };
 
 /// Memory for keys of `dim` and values of `value_dim` numbers, stored as S, in pages that hold a
@@ -41,7 +44,7 @@ class KvPool {
       : layout_(std::make_shared<const Layout>(checked(dim, value_dim, options))),
         pages_(std::make_shared<detail::PagePool>(layout_->bytes, most_pages(*layout_, options),
                                                   layout_->overrun)) {
-    if (options.bytes) reserve(pages_->most());
+    if (options.bytes || options.pages) reserve(pages_->most());
   }
 
   Index dim() const { return layout_->dim; }
@@ -134,7 +137,10 @@ class KvPool {
     return x;
   }
   static Index most_pages(const Layout& layout, const KvPoolOptions& options) {
-    if (!options.bytes) return unlimited;
+    if (options.pages && (*options.pages < 1 || *options.pages >= unlimited))
+      throw ValueError("KvPool: ", *options.pages, " pages, must be at least 1");
+    const Index most = options.pages.value_or(unlimited);
+    if (!options.bytes) return most;
     const auto bytes = [&](Index pages) {
       return detail::PagePool::slab_bytes(pages, layout.bytes, layout.overrun);
     };
@@ -142,7 +148,7 @@ class KvPool {
     while (fit > 0 && bytes(Index(fit)) > *options.bytes) --fit;
     if (fit == 0)
       throw ValueError("KvPool: ", *options.bytes, " bytes hold no page, which takes ", bytes(1));
-    return Index(std::min(fit, std::size_t(unlimited - 1)));
+    return Index(std::min({fit, std::size_t(most), std::size_t(unlimited - 1)}));
   }
 
   std::shared_ptr<const Layout> layout_;

@@ -64,7 +64,7 @@ class KvSequence {
   void close() { *this = KvSequence(); }
   /// Removes all tokens; the next one is at position 0. Room for tokens is kept, pages are not.
   /// @throws ValueError if the sequence is closed, like all that follow but next(), dropped(),
-  ///     pages() and bytes(), which are 0 then.
+  ///     pages(), own_pages() and bytes(), which are 0 then.
   void clear() {
     expect_open();
     for (KvSlots<T>& s : parts_) {
@@ -111,6 +111,13 @@ class KvSequence {
   Index pages() const {
     Index count = 0;
     for (const KvSlots<T>& s : parts_) count += Index(s.pages.size());
+    return count;
+  }
+  /// Those of them that no other sequence or mark shares: what close() returns to the pool.
+  Index own_pages() const {
+    Index count = 0;
+    for (const KvSlots<T>& s : parts_)
+      for (const detail::Page& page : s.pages) count += !page.is_shared();
     return count;
   }
   /// Bytes allocated beside the pages.

@@ -88,9 +88,17 @@ void own_pages(KvSlots<T>& s, const KvConfig<T, S>& config, Index slot, PageList
     if (page.is_shared()) page = reserved.pop_copy(page);
   }
 }
-/// Pages that a step of `rows` rows may have to copy, because other sequences share them.
+/// Pages that a step which writes `rows` slots may have to copy, because other sequences share
+/// them. If no slot is free and none is freed, only the page that is not full can be among them.
 template <class T, class S>
-Index pages_to_copy(const KvSlots<T>& s, const KvConfig<T, S>& config, Index rows) {
+Index pages_to_copy(const KvSlots<T>& s, const KvConfig<T, S>& config, Index rows, bool frees) {
+  if (!frees && s.free.empty()) {
+    if (rows == 0 || s.slots == s.capacity()) return 0;
+    Index shared = 0;
+    for (Index head = 0; head < config.part_heads(); ++head)
+      shared += s.pages[std::size_t(SlotPlace<T, S>(config, head, s.slots).page)].is_shared();
+    return shared;
+  }
   Index shared = 0;
   for (const Page& page : s.pages) shared += page.is_shared();
   return std::min(shared, product_of(rows, config.part_heads()));

@@ -22,9 +22,14 @@ namespace heed::inline HEED_ABI {
 /// A pool of limited size has too few free pages for a step. Nothing has changed; the step can be
 /// repeated after a sequence was closed.
 struct OutOfPages : std::runtime_error {
-  template <class... Pieces>
-  explicit OutOfPages(const Pieces&... pieces)
-      : std::runtime_error(detail::Message(pieces...).text()) {}
+  Index needed, free;  ///< pages that the step may need, and that are free
+
+  OutOfPages(Index most, Index held, Index pages)
+      : std::runtime_error(detail::Message("the pool has ", most, " pages, ", held,
+                                           " are held, and ", pages, " more are needed")
+                               .text()),
+        needed(pages),
+        free(most - held) {}
 };
 
 namespace detail {
@@ -112,9 +117,7 @@ class PagePool {
 
   void provide(Index pages) {
     if (pages <= free_) return;
-    if (pages - free_ > most_ - made_)
-      throw OutOfPages("the pool has ", most_, " pages, ", made_ - free_, " are held, and ", pages,
-                       " more are needed");
+    if (pages - free_ > most_ - made_) throw OutOfPages(most_, made_ - free_, pages);
     // A quarter more than there are, so that a growing cache allocates rarely.
     const Index missing = pages - free_,
                 count = std::clamp(made_ / 4, missing, std::max(missing, most_ - made_));
