@@ -6,10 +6,8 @@
 
 #include <unsupported/Eigen/CXX11/Tensor>
 
-#include <algorithm>
 #include <cmath>
 #include <iostream>
-#include <vector>
 
 int main() {
   constexpr int dim = 8, prompt = 4, tokens = 8;
