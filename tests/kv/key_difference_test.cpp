@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-namespace heed::test {
+namespace heed::test::key_differences {
 namespace {
 
 template <class T>
@@ -104,4 +104,4 @@ TYPED_TEST(KeyDifferences, AreNotSpoiltByABadKey) {
 }
 
 }  // namespace
-}  // namespace heed::test
+}  // namespace heed::test::key_differences

@@ -359,7 +359,7 @@ TYPED_TEST(Caches, ThrowBeforeAnythingChangesWhenThePoolIsDry) {
   const Index page = this->small;
   const typename TestFixture::Pool any(8, 8, {.page = page});
   const std::size_t bytes =
-      detail::PagePool::slab_bytes(14, any.page_bytes(), any.layout().overrun);
+      heed::detail::PagePool::slab_bytes(14, any.page_bytes(), any.layout().overrun);
   for (const KvOptions& o : this->many_options(10 * page))
     for (const bool forked : {false, true}) {
       SCOPED_TRACE(describe(o) + (forked ? ", forked" : ""));

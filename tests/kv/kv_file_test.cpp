@@ -124,7 +124,7 @@ void expect_close_state(const KvSequence<T, S>& got, const KvSequence<T, S>& wan
 
 // ---- a reader and a signer of its own, by the table in kv_file.hpp
 
-constexpr std::size_t header_bytes = 200, sum_at = 192;
+constexpr std::size_t sum_at = 192;
 
 std::uint64_t fnv1a(const std::string& bytes) {
   std::uint64_t sum = 0xcbf29ce484222325;

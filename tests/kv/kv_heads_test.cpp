@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace heed::test {
+namespace heed::test::unlike_heads {
 namespace {
 
 constexpr Index batch = 2, heads = 6, key_heads = 3, group = heads / key_heads, rows = 60;
@@ -175,4 +175,4 @@ TYPED_TEST(UnlikeHeads, CannotFollowOneSelectingHead) {
 }
 
 }  // namespace
-}  // namespace heed::test
+}  // namespace heed::test::unlike_heads

@@ -44,8 +44,8 @@ TYPED_TEST(Pools, OfLimitedBytesAllocateThemAtOnceAndNoMore) {
     EXPECT_LE(pool.bytes_reserved(), bytes);
     ASSERT_TRUE(pool.most_pages());
     // One page more would not have fit.
-    EXPECT_GT(detail::PagePool::slab_bytes(*pool.most_pages() + 1, pool.page_bytes(),
-                                           pool.layout().overrun),
+    EXPECT_GT(heed::detail::PagePool::slab_bytes(*pool.most_pages() + 1, pool.page_bytes(),
+                                                 pool.layout().overrun),
               bytes);
     KvPool<T> same = pool;
     EXPECT_NO_THROW(same.reserve(*pool.most_pages()));
@@ -188,7 +188,8 @@ TYPED_TEST(Pools, RefuseSizesThatAreNone) {
 TYPED_TEST(Pools, RefuseBytesThatHoldNoPage) {
   using T = TypeParam;
   const KvPool<T> any(8, 8, {.page = this->small});
-  const std::size_t least = detail::PagePool::slab_bytes(1, any.page_bytes(), any.layout().overrun);
+  const std::size_t least =
+      heed::detail::PagePool::slab_bytes(1, any.page_bytes(), any.layout().overrun);
   EXPECT_EQ(*KvPool<T>(8, 8, {.page = this->small, .bytes = least}).most_pages(), 1);
   for (const std::size_t bytes : {std::size_t(0), std::size_t(1), least - 1})
     EXPECT_EQ(

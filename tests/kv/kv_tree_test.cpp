@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace heed::test {
+namespace heed::test::trees {
 namespace {
 
 constexpr Index heads = 4, key_heads = 2, dim = 8, held_before = 21;
@@ -181,4 +181,4 @@ TYPED_TEST(Trees, AreNotNeededToAttendAgain) {
 }
 
 }  // namespace
-}  // namespace heed::test
+}  // namespace heed::test::trees

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace heed::test {
+namespace heed::test::snaps {
 namespace {
 
 template <class T>
@@ -137,4 +137,4 @@ TYPED_TEST(Snaps, RefuseWindowsThatNoRowBlockHolds) {
 }
 
 }  // namespace
-}  // namespace heed::test
+}  // namespace heed::test::snaps

@@ -57,7 +57,7 @@ class KvCache {
   /// @throws ValueError if a size is not positive, or if the budget is smaller than the number of
   ///     protected and recent tokens; ShapeError if the pool is of other dimensions.
   KvCache(const KvShape& shape, KvOptions options, std::optional<Pool> pool = {})
-      : config_(std::make_shared<const Config>(shape, std::move(options), std::move(pool))) {}
+      : config_(detail::Shared<const Config>::make(shape, std::move(options), std::move(pool))) {}
   /// Copies share the pool, and may step each other's sequences; scratch is not copied.
   KvCache(const KvCache& o) : config_(o.config_) {}
   KvCache& operator=(const KvCache& o) {
@@ -290,7 +290,7 @@ class KvCache {
         s = detail::repacked(s, *config_, *config_);
   }
 
-  std::shared_ptr<const Config> config_;
+  detail::Shared<const Config> config_;
   Workspace workspace_;
 };
 

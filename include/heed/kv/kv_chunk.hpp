@@ -142,8 +142,9 @@ struct KvChunk {
     for (Index n = 0; n < count; ++n) {
       const Index first = std::max<Index>(n - kernel / 2, 0),
                   last = std::min(n + kernel / 2, count - 1);
-      s.received_weight[std::size_t(x.by_position[n])] =
-          *std::max_element(x.claims + first, x.claims + last + 1);
+      T most = x.claims[first];
+      for (Index near = first + 1; near <= last; ++near) most = std::max(most, x.claims[near]);
+      s.received_weight[std::size_t(x.by_position[n])] = most;
     }
   }
   EvictionOrder<T> order() const {

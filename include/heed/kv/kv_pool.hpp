@@ -4,11 +4,11 @@
 #pragma once
 
 #include "heed/core/check.hpp"
+#include "heed/core/shared.hpp"
 #include "heed/engine/blocking.hpp"
 #include "heed/kv/page_pool.hpp"
 #include "heed/simd/codec/codecs.hpp"
 
-#include <memory>
 #include <optional>
 
 namespace heed::inline HEED_ABI {
@@ -41,9 +41,9 @@ class KvPool {
   /// @throws ValueError if a size is not positive, if the slots of a page are no such multiple, or
   ///     if `bytes` holds no page.
   KvPool(Index dim, Index value_dim, const KvPoolOptions& options = {})
-      : layout_(std::make_shared<const Layout>(checked(dim, value_dim, options))),
-        pages_(std::make_shared<detail::PagePool>(layout_->bytes, most_pages(*layout_, options),
-                                                  layout_->overrun)) {
+      : layout_(detail::Shared<const Layout>::make(checked(dim, value_dim, options))),
+        pages_(detail::Shared<detail::PagePool>::make(layout_->bytes, most_pages(*layout_, options),
+                                                      layout_->overrun)) {
     if (options.bytes || options.pages) reserve(pages_->most());
   }
 
@@ -148,11 +148,11 @@ class KvPool {
     while (fit > 0 && bytes(Index(fit)) > *options.bytes) --fit;
     if (fit == 0)
       throw ValueError("KvPool: ", *options.bytes, " bytes hold no page, which takes ", bytes(1));
-    return Index(std::min({fit, std::size_t(most), std::size_t(unlimited - 1)}));
+    return Index(std::min(fit, std::size_t(std::min(most, unlimited - 1))));
   }
 
-  std::shared_ptr<const Layout> layout_;
-  std::shared_ptr<detail::PagePool> pages_;
+  detail::Shared<const Layout> layout_;
+  detail::Shared<detail::PagePool> pages_;
 };
 
 }  // namespace heed::inline HEED_ABI

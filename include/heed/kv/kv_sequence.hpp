@@ -59,7 +59,7 @@ class KvSequence {
     return *this;
   }
 
-  bool is_open() const { return config_ != nullptr; }
+  bool is_open() const { return bool(config_); }
   /// Returns the pages to the pool. Closing a closed sequence does nothing.
   void close() { *this = KvSequence(); }
   /// Removes all tokens; the next one is at position 0. Room for tokens is kept, pages are not.
@@ -182,11 +182,12 @@ class KvSequence {
       for (Index j = 0; j < s.slots; ++j) {
         Index& position = s.position[std::size_t(j)];
         if (!s.holds(j) || position < first) continue;
-        const auto at = std::lower_bound(path.begin(), path.end(), position - first);
-        if (at == path.end() || *at != position - first)
+        Index place = 0;
+        while (place < Index(path.size()) && path[std::size_t(place)] < position - first) ++place;
+        if (place == Index(path.size()) || path[std::size_t(place)] != position - first)
           detail::free_slot(s, j), --s.count;
         else
-          position = first + (at - path.begin());
+          position = first + place;
       }
       detail::release_pages(s, *config_);
     }
@@ -206,7 +207,7 @@ class KvSequence {
   friend class KvMark<T, S>;
   friend struct detail::KvFile<T, S>;
 
-  KvSequence(std::shared_ptr<const Config> config)
+  KvSequence(detail::Shared<const Config> config)
       : config_(std::move(config)),
         id_(new_id()),
         budget_(config_->options.budget),
@@ -233,7 +234,7 @@ class KvSequence {
     }
   }
 
-  std::shared_ptr<const Config> config_;  // declared before the pages, which need the pool
+  detail::Shared<const Config> config_;  // declared before the pages, which need the pool
   std::uint64_t id_ = 0;
   std::optional<Index> budget_;
   Index next_ = 0;

@@ -11,7 +11,6 @@
 #include <atomic>
 #include <cassert>
 #include <cstring>
-#include <memory>
 #include <mutex>
 #include <new>
 #include <stdexcept>

@@ -25,7 +25,7 @@ struct Snap {
 
   Index recent(std::optional<Index> budget, Index protected_tokens) const {
     if (!budget || *budget < 1) return 1;
-    return std::max<Index>(std::min({rows, *budget - protected_tokens, *budget}), 1);
+    return std::max<Index>(std::min(rows, std::min(*budget, *budget - protected_tokens)), 1);
   }
   template <class T>
   T claim(const HeldToken<T>& token) const {
