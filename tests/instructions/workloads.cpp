@@ -60,7 +60,7 @@ Work decode() {
   constexpr Index budget = 128, rounds = 16;
   const heed::KvShape shape{1, heads, heads, dim, dim};
   heed::KvOptions options;
-  options.budget = budget;
+  options.budget = budget, options.chunk = 1;
   const auto buffer = std::make_shared<heed::KvBuffer<float>>(shape, options);
   const auto q = normal<float>(5, 1, heads, rounds, dim),
              k = normal<float>(6, 1, heads, rounds, dim),
