@@ -113,7 +113,7 @@ class AllocationsOfCaches : public testing::Test {
     EXPECT_GE(failed, least);
   }
 
-  static constexpr Index page = KvPool<float>::slot_multiple;
+  static constexpr Index page = small_page<float>;
   const KvPool<float> pool{8, 8, {.page = page}};
 };
 

@@ -22,7 +22,7 @@ template <class T>
 class Caches : public testing::Test {
  protected:
   using Pool = KvPool<T>;
-  static constexpr Index small = Pool::slot_multiple;
+  static constexpr Index small = small_page<T>;
 
   static std::vector<KvSequence<T>*> pointers(std::vector<KvSequence<T>>& sequences) {
     std::vector<KvSequence<T>*> all;

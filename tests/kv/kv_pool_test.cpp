@@ -18,7 +18,7 @@ namespace {
 template <class T>
 class Pools : public testing::Test {
  protected:
-  static constexpr Index small = KvPool<T>::slot_multiple, large = KvPool<T>::largest_page;
+  static constexpr Index small = small_page<T>, large = KvPool<T>::largest_page;
 };
 TYPED_TEST_SUITE(Pools, Scalars, ScalarName);
 

@@ -17,7 +17,7 @@ namespace {
 template <class T>
 class SequenceValues : public testing::Test {
  protected:
-  static constexpr Index page = KvPool<T>::slot_multiple;
+  static constexpr Index page = small_page<T>;
 
   KvPool<T> pool{8, 8, {.page = page}};
   KvCache<T> cache{cache_shape, {.budget = 3 * page}, pool};
@@ -117,11 +117,10 @@ TYPED_TEST(SequenceValues, ShareThePagesOfForksUntilOneWrites) {
   EXPECT_EQ(this->pool.pages_held(), G * 3);
 }
 
-/// Forks go on as sequences that never had anything in common.
 /// Where nothing is evicted, a fork of full pages needs no copies: new pages alone are asked for.
 TYPED_TEST(SequenceValues, NeedNoCopiesOfPagesThatTheyCannotWrite) {
   using T = TypeParam;
-  const Index small = KvPool<T>::slot_multiple;
+  const Index small = this->page;
   for (const Index rest : {Index(0), Index(3)}) {
     const Index pages =
         rest == 0 ? 8 + 2 : 8 + 2 + 2;  // 2 key heads: the prefix, and one page more
@@ -141,7 +140,7 @@ TYPED_TEST(SequenceValues, NeedNoCopiesOfPagesThatTheyCannotWrite) {
 /// What a cache says a sequence holds is what it holds.
 TYPED_TEST(SequenceValues, HoldThePagesThatTheirCacheSays) {
   using T = TypeParam;
-  const Index small = KvPool<T>::slot_multiple;
+  const Index small = this->page;
   for (const std::optional<Index> budget :
        {std::optional<Index>(), std::optional<Index>(small + 5)})
     for (const EvictWhen when : {EvictWhen::before_row, EvictWhen::after_row})
@@ -152,6 +151,7 @@ TYPED_TEST(SequenceValues, HoldThePagesThatTheirCacheSays) {
       }
 }
 
+/// Forks go on as sequences that never had anything in common.
 TYPED_TEST(SequenceValues, ForkIntoSequencesOfTheirOwn) {
   using T = TypeParam;
   for (KvCache<T>* const any : {&this->cache, &this->window, &this->whole})

@@ -13,6 +13,10 @@ namespace heed::test {
 /// Two key heads, four query heads.
 constexpr KvShape cache_shape{.batch = 1, .heads = 4, .key_heads = 2, .dim = 8, .value_dim = 8};
 
+/// Slots of a small page: what widest registers have at least, so that tests mean the same for all.
+template <class T>
+inline constexpr Index small_page = std::max<Index>(KvPool<T>::slot_multiple, 16);
+
 /// Numbers for B sequences of N rows.
 template <class T>
 Inputs<T> rows_for(Index batch, Index rows, std::uint64_t seed, const KvShape& s = cache_shape) {
