@@ -162,13 +162,14 @@ TYPED_TEST(Pools, ServeThreads) {
 
 TYPED_TEST(Pools, RefuseOtherPagesThanMultiplesOfAPanel) {
   using T = TypeParam;
-  for (Index page = this->small; page <= this->large; page += this->small)
+  constexpr Index panel = KvPool<T>::slot_multiple;
+  for (Index page = panel; page <= this->large; page += panel)
     EXPECT_EQ(KvPool<T>(8, 8, {.page = page}).page(), page);
-  for (const Index page : {Index(-1), Index(0), Index(1), this->small - 1, this->small + 1,
-                           this->large - 1, this->large + this->small})
+  for (const Index page :
+       {Index(-1), Index(0), Index(1), panel - 1, panel + 1, this->large - 1, this->large + panel})
     EXPECT_EQ(message_of<ValueError>([&] { KvPool<T>(8, 8, {.page = page}); }),
               "KvPool: a page of " + std::to_string(page) + " slots, must be a multiple of " +
-                  std::to_string(this->small) + " and at most " + std::to_string(this->large));
+                  std::to_string(panel) + " and at most " + std::to_string(this->large));
 }
 
 TYPED_TEST(Pools, RefuseSizesThatAreNone) {
