@@ -143,14 +143,22 @@ TYPED_TEST(WholeLibrary, ABufferDecodesAsItReadsAPrompt) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(50, 12, 4, 2), 8);
   const KvShape shape{.batch = 1, .heads = 4, .key_heads = 2, .dim = 12, .value_dim = 12};
-  KvBuffer<T> at_once(shape, {.budget = 20}), by_token(shape, {.budget = 20});
-  Tensor<T> out(1, 4, 50, 12);
+  KvBuffer<T> at_once(shape, {.budget = 20, .chunk = 1}), by_token(shape, {.budget = 20}),
+      in_blocks(shape, {.budget = 20});
+  Tensor<T> out(1, 4, 50, 12), of_blocks(1, 4, 50, 12);
   at_once.step(in.q, in.k, in.v, standard, out);
+  in_blocks.step(in.q, in.k, in.v, standard, of_blocks);
+  EXPECT_TRUE(close(of_blocks, array(out)));
   for (Index i = 0; i < 50; ++i) {
     Tensor<T> one(1, 4, 1, 12);
     by_token.step(slice(in.q, i, i + 1), slice(in.k, i, i + 1), slice(in.v, i, i + 1), standard,
                   one);
     EXPECT_TRUE(same_bits(one, slice(out, i, i + 1))) << i;
+  }
+  for (const KvBuffer<T>* const other : {&by_token, &in_blocks}) {
+    const auto want = at_once.sequence(0).held(), got = other->sequence(0).held();
+    ASSERT_EQ(got.size(), want.size());
+    for (std::size_t n = 0; n < want.size(); ++n) EXPECT_EQ(got[n].position, want[n].position) << n;
   }
 }
 
