@@ -9,6 +9,7 @@
 //   Token/K, PlainToken/K: a token on a full budget of K, and plain attention on as many keys.
 //   Sequences/B, OneByOne/B: a token of each of B sequences on K = 512, in one step or in B steps;
 //   items are tokens. What exceeds the processor's caches is bound by its memory in both.
+//   Allocated/K: bytes for 4096 tokens of 32 layers, 32/8 heads of 128, bfloat16; K = 0: no budget.
 //   Fork/8192, Save/8192: a copy of a sequence; a sequence as bytes.
 #include "forward_pass.hpp"
 #include "heed/kv/kv_file.hpp"
@@ -144,6 +145,32 @@ void Save(benchmark::State& state) {
 }
 BENCHMARK(Fork)->Arg(8192)->Unit(benchmark::kMicrosecond)->Apply(best);
 BENCHMARK(Save)->Arg(8192)->Unit(benchmark::kMillisecond)->Apply(best);
+
+/// MB: pages, bookkeeping and scratch. held_MB: what the sequences refer to.
+void Allocated(benchmark::State& state) {
+  using Stored = heed::KvCache<float, Eigen::bfloat16>;
+  constexpr Index layers = 32, tokens = 4096, rows = 64, wide = 128;
+  constexpr heed::KvShape large{.heads = 32, .key_heads = 8, .dim = wide, .value_dim = wide};
+  heed::KvOptions options;
+  if (state.range(0) > 0) options.budget = state.range(0);
+  const auto q = random<float, 4>(1, 1, large.heads, rows, wide),
+             k = random<float, 4>(2, 1, large.key_heads, rows, wide);
+  Tensor<float, 4> out(1, large.heads, rows, wide);
+  for (auto _ : state) {
+    const Stored::Pool pool(wide, wide);
+    Stored cache(large, options, pool);
+    heed::Workspace scratch;
+    std::vector<Stored::Sequence> of_layers(std::size_t(layers), cache.open());
+    for (Index n = 0; n < tokens; n += rows)
+      for (auto& s : of_layers)
+        cache.step({&s}, q, k, k, heed::standard, out, {.workspace = &scratch});
+    std::size_t beside = 0;
+    for (const auto& s : of_layers) beside += s.bytes();
+    state.counters["held_MB"] = double(pool.bytes_held() + beside) * 1e-6;
+    state.counters["MB"] = double(pool.bytes_reserved() + beside + scratch.bytes()) * 1e-6;
+  }
+}
+BENCHMARK(Allocated)->Arg(0)->Arg(512)->Iterations(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace bench

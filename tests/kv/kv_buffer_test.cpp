@@ -274,6 +274,23 @@ TYPED_TEST(KvBuffers, DecodeTokenByTokenToTheBitAsInOneStep) {
   }
 }
 
+/// A prompt in blocks evicts what token by token does, at the same rows, and F is the same to the
+/// bit.
+TYPED_TEST(KvBuffers, SelectInBlocksToTheBitAsTokenByToken) {
+  using T = TypeParam;
+  for (const Index dim : {12, 64}) {
+    const Inputs<T> in = inputs<T>(tokens(250, dim, 4, 2, 2), 604);
+    for (const std::optional<Index> budget : {std::optional<Index>(70), std::optional<Index>()}) {
+      KvBuffer<T> blocks = buffer_for(in, {.budget = budget}),
+                  rows = buffer_for(in, {.budget = budget, .chunk = 1});
+      const Buffered<T> got = through(blocks, in), want = through(rows, in);
+      EXPECT_TRUE(same_bits(got.evict_row, want.evict_row));
+      EXPECT_TRUE(close(got.out, array(want.out)));
+      for (const Index b : {0, 1}) EXPECT_EQ(held(blocks.sequence(b)), held(rows.sequence(b)));
+    }
+  }
+}
+
 TYPED_TEST(KvBuffers, DependOnNoLaterToken) {
   using T = TypeParam;
   const Inputs<T> in = inputs<T>(tokens(60, 8, 2, 1), 603);

@@ -29,7 +29,7 @@ class Caches : public testing::Test {
     for (KvSequence<T>& s : sequences) all.push_back(&s);
     return all;
   }
-  /// Answers that nobody wrote are NaN.
+  /// Answers that are not written are NaN.
   static Tensor<T> answers(Index batch, Index rows) {
     Tensor<T> out(batch, cache_shape.heads, rows, cache_shape.value_dim);
     out.setConstant(std::numeric_limits<T>::quiet_NaN());

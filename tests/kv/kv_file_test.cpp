@@ -148,7 +148,7 @@ X number_at(const std::string& bytes, std::size_t& at) {
   std::memcpy(&x, &bits, sizeof x);
   return x;
 }
-/// Makes both checksums right, as one who forges a file would.
+/// Makes both checksums right, as a forger would.
 std::string sign(std::string bytes) {
   put(bytes, sum_at, 8, fnv1a(bytes.substr(0, sum_at)));
   put(bytes, bytes.size() - 8, 8, fnv1a(bytes.substr(0, bytes.size() - 8)));
@@ -276,7 +276,7 @@ TYPED_TEST(PlainFiles, AreAsDocumented) {
   EXPECT_EQ(bytes.size(), at + 8);
 }
 
-/// Files that exist must stay readable: whoever changes these numbers changes the version too. All
+/// Files that exist must stay readable: a change of these numbers needs another version. All
 /// builds, whatever their registers, write the same bytes: F is exact here.
 TYPED_TEST(KvFiles, PinTheFormat) {
   using T = typename TypeParam::T;

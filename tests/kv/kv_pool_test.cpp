@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The memory of caches: how large its pages are, how many there are, and who holds them.
+// The memory of caches: how large its pages are, how many there are, and which sequences hold them.
 
 #include "heed/kv/kv_pool.hpp"
 

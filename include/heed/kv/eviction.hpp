@@ -83,8 +83,10 @@ struct KvOptions {
   std::optional<double> negligible{};
 
   /// `recent`, or the rule's own number if it is not set.
-  Index recent_tokens() const {
-    return recent ? *recent : evict.recent(budget, Index(protect.size()));
+  Index recent_tokens() const { return recent_tokens(budget); }
+  /// The same for a sequence with a budget of its own.
+  Index recent_tokens(const std::optional<Index>& own_budget) const {
+    return recent ? *recent : evict.recent(own_budget, Index(protect.size()));
   }
   /// Must rows be processed one by one?
   bool goes_by_token() const {

@@ -261,7 +261,8 @@ class KvCache {
     Index capacity = 0, held = 0;
     for (const KvSlots<T>& s : sequence.parts_)
       capacity = std::max(capacity, s.capacity()), held += s.count;
-    const Index parts = config_->parts(), last = sequence.next_ - 1 - config_->recent_for(budget);
+    const Index parts = config_->parts(),
+                last = sequence.next_ - 1 - options().recent_tokens(budget);
     Workspace workspace;
     detail::lay_out(workspace, [&](Arena& arena) {
       T* const claims = arena.take<T>(capacity);

@@ -114,12 +114,12 @@ class KvCall : KvEvidence<T, S, Variant> {
     const Index rows = rows_at(b, row);
     if (rows <= 0) return;
     const Chunk chunk = chunk_at(b, part, row);
-    if (!shares_budget() && in_.adds) {
+    if (!in_.adds) return chunk.begin();
+    if (!shares_budget()) {
       chunk.begin();
       score_keys(scratch, chunk);
       chunk.make_room();
     }
-    if (!in_.adds) return chunk.see_by_position();
     const Index held = chunk.s.count;
     for (Index r = 0; r < rows; ++r) {
       const Index slot = append(scratch, b, part, row + r, start_[b] + row + r);

@@ -63,18 +63,8 @@ struct KvChunk {
            !options().evict.uses_window();
   }
 
-  /// Sets the tables to the tokens held.
-  void begin() const {
-    std::fill_n(x.first_row, x.stride, x.no_row), std::fill_n(x.end_row, x.stride, x.no_row);
-    std::fill_n(x.offsets, x.stride, x.no_row);
-    for (Index j = 0; j < s.slots; ++j)
-      if (s.holds(j)) {
-        x.first_row[j] = T(row);
-        x.offsets[j] = T(s.position[std::size_t(j)] - start);
-      }
-  }
   /// Sets the tables so that each row of the step sees the tokens held up to its own position.
-  void see_by_position() const {
+  void begin() const {
     std::fill_n(x.first_row, x.stride, x.no_row), std::fill_n(x.end_row, x.stride, x.no_row);
     std::fill_n(x.offsets, x.stride, x.no_row);
     for (Index j = 0; j < s.slots; ++j)
@@ -148,7 +138,7 @@ struct KvChunk {
     }
   }
   EvictionOrder<T> order() const {
-    const Index last = start + row - 1 - config.recent_for(budget);
+    const Index last = start + row - 1 - options().recent_tokens(budget);
     return {s, options().evict, last, x.claims, x.order};
   }
 
@@ -168,7 +158,7 @@ struct KvChunk {
  private:
   /// The slot of the token to evict, among those visible in `at`, which is at position `current`.
   Index candidate(Index current, T at) const {
-    return eviction_candidate(s, options().evict, current - config.recent_for(budget),
+    return eviction_candidate(s, options().evict, current - options().recent_tokens(budget),
                               VisibleRows<T>{x.first_row, x.end_row}, at, x.claims);
   }
 
@@ -198,7 +188,7 @@ struct KvChunk {
   void evict_negligible(T at, Index current, WorkStats& stats) const {
     const double lead = 2 * *options().score_bound * simd::log2e<double>,
                  least = std::log2(config.negligible) - 20;  // 2^-20, about 10^-6
-    const Index last = current - config.recent_for(budget);
+    const Index last = current - options().recent_tokens(budget);
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
       const double weight = lead + double(s.carry[std::size_t(j)]);  // log2

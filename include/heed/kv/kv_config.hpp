@@ -63,11 +63,6 @@ struct KvConfig {
   Index pages_for(Index budget) const {
     return slots_for(budget, chunk) / pool.page() * shape.key_heads;
   }
-  /// Newest tokens that stay in a sequence on this budget.
-  Index recent_for(const std::optional<Index>& budget) const {
-    return options.recent ? *options.recent
-                          : options.evict.recent(budget, Index(options.protect.size()));
-  }
   bool is_protected(Index position) const {
     return std::binary_search(options.protect.begin(), options.protect.end(), position);
   }

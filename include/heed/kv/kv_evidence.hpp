@@ -27,7 +27,7 @@ class KvEvidence : protected KvCallState<T, S, Variant> {
 
   /// Computes the weights that the step's last rows give to the tokens held.
   void weigh_window(WorkerScratch& scratch, const Chunk& chunk, Index b, Index part) const {
-    chunk.see_by_position();
+    chunk.begin();
     std::fill(chunk.s.received_weight.begin(), chunk.s.received_weight.end(), T(0));
     const Index first = window_start(b);
     add_weights(scratch, chunk, b, part, first, in_.rows_of(b) - first);

@@ -260,8 +260,8 @@ void save(std::ostream& to, const KvSequence<T, S>& sequence) {
 /// the cache, as in KvCache::open(from), and so must the rule; its parameters, `recent`, `protect`,
 /// `when` and `chunk` are the cache's. On success the stream is just behind the sequence.
 ///
-/// A file may come from anybody: it is checked throughout, and memory is taken no faster than bytes
-/// are read. The checksum is against accidents; it does not show who wrote the file.
+/// A file may come from anywhere: it is checked throughout, and memory is taken no faster than
+/// bytes are read. The checksum is against accidents; it does not show where the file is from.
 ///
 /// @throws FileError if the file is truncated, damaged, of another version or of other types, or if
 ///     it contradicts itself; ShapeError or ValueError if the cache has another shape, selection or

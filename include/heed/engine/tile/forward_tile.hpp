@@ -228,8 +228,8 @@ class Worker {
     return each_tile(s, g, block, partial, [&](auto shape, auto masked, Index key) {
       if (first < 0) first = key;
       stats.tiles += 1;
-      stats.pairs += s.group_count(g) *
-                     (std::min(key + shape.panels * Config::panel_keys, block.last) - key);
+      stats.pairs +=
+          s.group_count(g) * (std::min(key + shape.panels * Config::panel_keys, block.last) - key);
       if constexpr (std::is_same_v<Softmax, OnlineSoftmax> && std::is_same_v<W, Packed>)
         if constexpr (shape.rows == Config::group_rows && !masked.value && !Config::matrix_tiles)
           if (!selected && !block.stored)
@@ -285,8 +285,8 @@ class Worker {
       if constexpr (Masked) {
         // A wide tile reaches past the end of a small page of a cache: other keys follow there.
         const Index first = s.ranges[row].first, last = std::min(s.ranges[row].last, block.last);
-        const Mask<T> visible = hook::visible(
-            variant, simd::lanes_between<T>(first - at.key, last - at.key), at);
+        const Mask<T> visible =
+            hook::visible(variant, simd::lanes_between<T>(first - at.key, last - at.key), at);
         x[v] = simd::select(visible, x[v], Batch<T>(masked<T>));
       }
     }
