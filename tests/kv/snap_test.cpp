@@ -2,6 +2,7 @@
 #include "heed/kv/snap.hpp"
 
 #include "support/buffers.hpp"
+#include "support/selection.hpp"
 
 #include <gtest/gtest.h>
 
@@ -125,6 +126,55 @@ TYPED_TEST(Snaps, GoOnWithinTheBudget) {
     for (Index j = i - 9; j <= i; ++j)
       ASSERT_TRUE(std::binary_search(held.begin(), held.end(), j)) << j;
   }
+}
+
+/// The rows that count lie in several chunks, each row with an F of its own.
+TYPED_TEST(Snaps, WeighTheLastRowsUnderSelection) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(rows, 8, heads, key_heads), 10);
+  const reference::SelectiveAttention a = selective_oracle(in, causal_rules());
+  for (const std::optional<Index> chunk : {std::optional<Index>(), std::optional<Index>(7)})
+    for (const Index window : {1, 10, 40}) {
+      KvOptions o{.budget = 60, .evict = snap(window, 3), .protect = {5}};
+      o.chunk = chunk;
+      SCOPED_TRACE(describe(o));
+      KvBuffer<T> buffer = buffer_for(in, o);
+      Buffered<T> got = answers_to(in);
+      step(buffer, in, 0, rows, got);
+      EXPECT_TRUE(close(got.out, a.out));
+      EXPECT_EQ(positions(buffer, 0), kept(a, 60, window, 3, 0, heads));
+    }
+}
+
+/// Tokens whose weight is negligible go before the step ends, and leave their slots.
+TYPED_TEST(Snaps, CountWhatAScoreBoundEvicts) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(rows, 8, heads, key_heads), 11);
+  KvOptions o{.budget = 60, .evict = snap(10, 3), .score_bound = 0.0, .negligible = 1.0};
+  o.chunk = 7;
+  KvBuffer<T> buffer = buffer_for(in, o);
+  Buffered<T> got = answers_to(in);
+  got.evict_row.resize(1, rows);
+  got.evict_row.setConstant(rows + 1);
+  step(buffer, in, 0, rows, got);
+  const std::vector<Index> held = positions(buffer, 0);
+  Index early = 0;
+  for (Index j = 0; j < rows; ++j) {
+    early += got.evict_row(0, j) < rows;
+    EXPECT_EQ(got.evict_row(0, j) > rows, std::binary_search(held.begin(), held.end(), j)) << j;
+  }
+  EXPECT_GT(early, 0);
+  EXPECT_EQ(buffer.sequence(0).count(), Index(held.size()));
+  EXPECT_LE(Index(held.size()), 60);
+}
+
+TYPED_TEST(Snaps, ActWhenTheStepEnds) {
+  const Inputs<TypeParam> in = inputs<TypeParam>(tokens(4, 8), 1);
+  for (const EvictWhen when : {EvictWhen::after_row, EvictWhen::chunk_end})
+    EXPECT_EQ(message_of<ValueError>(
+                  [&] { buffer_for(in, {.budget = 200, .evict = snap, .when = when}); }),
+              "snap evicts when a step ends: when is " + std::to_string(int(when)) +
+                  ", must be before_row, the default");
 }
 
 TYPED_TEST(Snaps, RefuseWindowsThatNoRowBlockHolds) {

@@ -140,6 +140,9 @@ inline void check(const KvOptions& o, Index heads) {
       throw ValueError(o.evict.name(), " looks at ", window.rows, " rows and ", window.kernel,
                        " tokens around each: rows must be 1 … ", largest_window,
                        ", and the tokens odd");
+    if (o.when != EvictWhen::before_row)
+      throw ValueError(o.evict.name(), " evicts when a step ends: when is ", int(o.when),
+                       ", must be before_row, the default");
   }
   if (o.heads < KvHeads::together || o.heads > KvHeads::shared)
     throw ValueError("heads is ", int(o.heads), ", must be together, apart or shared");

@@ -135,7 +135,7 @@ class KvCall : KvEvidence<T, S, Variant> {
       });
     }
     hook::end(scratch.worker.variant);
-    chunk.descend(held, scratch.worker.stats);
+    chunk.descend(held, window_start(b), scratch.worker.stats);
   }
 
   void attend(WorkerScratch& scratch, Index b, Index head, Index heads, Index row) const {
@@ -192,10 +192,10 @@ class KvCall : KvEvidence<T, S, Variant> {
     if (in_.parents) std::fill_n(chunk.x.end_row, chunk.x.stride, chunk.x.no_row);
     const bool ends = row + rows == in_.rows_of(b);
     if (config_.options.evict.uses_weights()) add_weights(scratch, chunk, b, part, row, rows);
-    if (config_.options.evict.uses_window() && ends && chunk.budget)
-      weigh_window(scratch, chunk, b, part);
     if (config_.options.when != EvictWhen::before_row) score_keys(scratch, chunk);
     chunk.end();
+    if (config_.options.evict.uses_window() && ends && chunk.budget)
+      weigh_window(scratch, chunk, b, part);
     if (!ends || !chunk.budget || config_.options.evict.uses_window()) return;
     // Not at each step of heads that share a budget: what a head gives up it may soon need again.
     const Index page = config_.pool.page(), count = chunk.s.count;

@@ -168,15 +168,19 @@ class KvCallState {
     }
   }
 
-  /// Binds a worker to a sequence.
+  /// Binds a worker to a sequence, for the rows of the chunk.
   void enter(WorkerOf& worker, Index b, Index part) const {
+    enter(worker, b, part, part_of(b, part).tables.penalty);
+  }
+  /// The same for rows whose penalties lie elsewhere.
+  void enter(WorkerOf& worker, Index b, Index part, const T* penalty) const {
     const Tables& x = part_of(b, part).tables;
     worker.problem = problem_;
     worker.problem.keys = slots(b, part).slots;
     worker.problem.set_query_offset(start_[b]);
     worker.offsets = x.offsets;
     hook::link<hook::links<Bound> - 1>(worker.variant) = {
-        {},       x.first_row, x.end_row, config_.options.select && in_.adds ? x.penalty : nullptr,
+        {},       x.first_row, x.end_row, config_.options.select && in_.adds ? penalty : nullptr,
         x.scores, x.stride};
     hook::begin(worker.variant, b, true);
   }

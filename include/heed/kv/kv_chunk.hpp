@@ -20,6 +20,7 @@ struct KvTables {
   T* claims;                ///< [stride] eviction claims of the rule
   T* penalty;               ///< [chunk][stride] −F, if there is selection
   T* scores;                ///< [chunk][stride] of the selecting head, likewise
+  T* window_penalty;        ///< [window][stride] −F of the step's last rows, likewise
   T* lse;                   ///< [heads][window] log-sum-exp of the last row or rows, in log2 units
   HeadCandidate<T>* order;  ///< [stride] for a rule that acts when the step ends
   Index* by_position;       ///< [stride] slots, likewise
@@ -37,6 +38,7 @@ struct KvTables {
     end_row = first_row + stride, offsets = end_row + stride, claims = offsets + stride;
     penalty = arena.take<T>(selects ? chunk * stride : 0);
     scores = arena.take<T>(selects ? chunk * stride : 0);
+    window_penalty = arena.take<T>(selects && sorts ? window * stride : 0);
     lse = arena.take<T>(heads * window);
     order = arena.take<HeadCandidate<T>>(sorts ? stride : 0);
     by_position = arena.take<Index>(sorts ? stride : 0);
@@ -103,8 +105,9 @@ struct KvChunk {
   /// The token of row r was appended to this slot.
   void appended(Index r, Index slot) const { x.first_row[slot] = x.offsets[slot] = T(row + r); }
 
-  /// Goes through the rows: evicts and updates F. `held` tokens were held before the chunk.
-  void descend(Index held, WorkStats& stats) const {
+  /// Goes through the rows: evicts and updates F. `held` tokens were held before the chunk. Keeps
+  /// the penalties of rows from `window_start` on for a rule that weighs them when the step ends.
+  void descend(Index held, Index window_start, WorkStats& stats) const {
     s.count = held;
     for (Index r = 0; r < rows; ++r) {
       const T at = T(row + r);
@@ -113,6 +116,9 @@ struct KvChunk {
       if (evicts(EvictWhen::before_row) && s.count > *budget)
         mark_evicted(candidate(current, at), at, current);
       if (options().select) update_f(r, at);
+      if (options().select && options().evict.uses_window() && row + r >= window_start)
+        std::copy_n(x.penalty + r * x.stride, x.stride,
+                    x.window_penalty + (row + r - window_start) * x.stride);
       if (options().score_bound) evict_negligible(at + 1, current, stats);
       if (evicts(EvictWhen::after_row) && !options().evict.scores_tokens() && s.count > *budget)
         mark_evicted(candidate(current, at), at + 1, current + 1);
@@ -146,7 +152,6 @@ struct KvChunk {
   void end() const {
     const T after = T(row + rows);
     const Index current = start + row + rows - 1;
-    if (options().evict.uses_window()) return;
     const bool late = options().when == EvictWhen::chunk_end ||
                       (options().when == EvictWhen::after_row && options().evict.scores_tokens());
     while (late && budget && s.count > *budget)

@@ -97,10 +97,12 @@ class KvEvidence : protected KvCallState<T, S, Variant> {
     const Index heads = config_.part_heads() * problem_.group();
     Vector<T>& received = chunk.s.received_weight;
     bool first = true;
-    enter(scratch.worker, b, part);
+    const Tables& x = chunk.x;
+    enter(scratch.worker, b, part,
+          config_.options.evict.uses_window() ? x.window_penalty : x.penalty);
     for (Index h = part * heads; h < (part + 1) * heads; ++h) {
-      const T* const lse = chunk.x.lse + h * chunk.x.window;
-      if (std::none_of(lse, lse + rows, [](const T& x) { return simd::is_finite(&x); })) continue;
+      const T* const lse = x.lse + h * x.window;
+      if (std::none_of(lse, lse + rows, [](const T& l) { return simd::is_finite(&l); })) continue;
       if (first && kept != T(1))
         for (Index j = 0; j < chunk.s.slots; ++j) received[std::size_t(j)] *= kept;
       first = false;
