@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <span>
 
 namespace heed::test {
 namespace {
@@ -33,11 +34,19 @@ const Shape shapes[] = {
     {1, 2, 1, 6, 500, 66, 33},  {1, 1, 1, 13, 500, 66, 33}, {1, 7, 1, 1, 400, 80, 64},
     {2, 4, 2, 2, 129, 130, 257}};
 
+/// Many heads or sequences: row blocks of 192 up to 768 rows, one more than these, and 60 rows of
+/// four heads that read a key head together.
+const Shape tall_shapes[] = {{2, 8, 8, 400, 400, 8, 8},
+                             {1, 16, 4, 385, 385, 4, 9},
+                             {1, 16, 16, 769, 769, 1, 2},
+                             {2, 8, 2, 60, 4200, 2, 2},
+                             {1, 16, 16, 200, 210, 300, 40}};
+
 /// The last rows of a causal text, with a window, sinks and slopes.
-TYPED_TEST(ShortQueries, MatchTheOracle) {
-  using T = TypeParam;
-  for (const Shape& s : shapes)
-    for (const Index left : {Index(1500), unbounded}) {
+template <class T>
+void match_the_oracle(std::span<const Shape> all, Index window_left) {
+  for (const Shape& s : all)
+    for (const Index left : {window_left, unbounded}) {
       SCOPED_TRACE(describe(s) + ", left " + std::to_string(left));
       const Inputs<T> in = inputs<T>(s, 11);
       const Index offset = s.keys - s.queries;
@@ -52,10 +61,16 @@ TYPED_TEST(ShortQueries, MatchTheOracle) {
           rules);
     }
 }
+TYPED_TEST(ShortQueries, MatchTheOracle) {
+  match_the_oracle<TypeParam>(shapes, 1500);
+}
+TYPED_TEST(ShortQueries, MatchTheOracleInTallRowBlocks) {
+  match_the_oracle<TypeParam>(tall_shapes, 150);
+}
 
 /// The results do not depend on the thread that computes a KV split, nor on the order.
 TYPED_TEST(ShortQueries, DoNotDependOnTheNumberOfThreads) {
-  for (const Shape& s : shapes) {
+  const auto compare = [](const Shape& s) {
     SCOPED_TRACE(describe(s));
     const auto in = inputs<TypeParam>(s, 12);
     const Outputs<TypeParam> one = attend(in, standard);
@@ -63,7 +78,9 @@ TYPED_TEST(ShortQueries, DoNotDependOnTheNumberOfThreads) {
       Eigen::ThreadPool pool(workers);
       expect_same_bits(one, attend(in, standard, {.executor = executor(pool)}));
     }
-  }
+  };
+  for (const Shape& s : shapes) compare(s);
+  for (const Shape& s : tall_shapes) compare(s);
 }
 
 /// Scores that grow with the key, and ones that fall: a span's maximum is above all before it, or

@@ -11,16 +11,18 @@ namespace heed::inline HEED_ABI {
 
 /// The default for this instruction set. group_rows × panel_vectors accumulators, the keys of one
 /// step and one broadcast query fill the registers: 12 · 2 + 2 + 1 of 32, or 6 · 2 + 2 + 1 of 16. A
-/// key block of 128 keys at D = 64 takes 32 kB in float. It stays in the L2 cache while the 8 or 16
-/// row groups of a row block read it in turn. block_rows is a multiple of both group sizes.
+/// key block of 128 keys at D = 64 takes 32 kB in float. It stays in the L2 cache while the row
+/// groups of a row block read it in turn. block_rows is a multiple of all group sizes.
 template <class T>
 struct Blocking {
   using Packed = T;  ///< operand type of queries, keys, values and weights
   static constexpr int group_rows = simd::registers >= 32 ? 12 : 6;
   static constexpr int panel_vectors = 2;
+  /// Rows of a block, where a stage carries state from row to row. Else see Plan::most_rows().
   static constexpr Index block_rows = 96;
   static constexpr Index block_keys = 128;
-  static constexpr bool narrow_tiles = true;  ///< true: few rows have tile shapes of their own
+  static constexpr bool narrow_tiles = true;     ///< true: few rows have tile shapes of their own
+  static constexpr bool keeps_products = false;  ///< true: q·k is kept for all rows of a block
 };
 
 /// For products of bfloat16.
@@ -40,7 +42,7 @@ struct TileBlocking : PairBlocking {
 template <class T>
 struct BackwardBlocking : Blocking<T> {
   static constexpr Index block_keys = sizeof(T) == 4 ? 192 : 96;
-  static constexpr bool narrow_tiles = false;
+  static constexpr bool narrow_tiles = false, keeps_products = true;
 };
 
 namespace detail {
@@ -54,12 +56,12 @@ template <class T, class B>
 struct TileConfig : B {
   using B::block_keys, B::block_rows, B::group_rows, B::panel_vectors;
   using typename B::Packed;
+  using Scalar = T;
 
   static constexpr Index panel_keys = panel_vectors * simd::width<T>;
   /// Fewer rows than a group use wider tiles, so that enough multiply-adds are in flight:
   /// (rows × panels) are 1 × 4, group_rows / 3 × 2 or group_rows × 1.
   static constexpr int few_rows = group_rows / 3;
-  static constexpr Index groups = block_rows / group_rows;
   /// Numbers per operand. Pairs (2) of queries and keys are multiplied unscaled, and the factors of
   /// both then scale the score.
   static constexpr Index numbers = simd::Operand<Packed>::numbers;

@@ -11,6 +11,7 @@
 #include "heed/engine/tile/forward_tile.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -87,7 +88,7 @@ class ForwardPass {
   /// [rows, Nk].
   void softmax_weights(const View<const T, 3>& lse, Index batch, Index head, Index row, Index rows,
                        const View<T, 2>& out) {
-    plan(1);
+    plan(1, Config::block_rows);
     plan_.kv_splits = 0;  // pack in advance, even for few rows
     Workspace workspace;
     WorkerScratch& own = *lay_out(workspace, [&](Arena& arena) { return layout(arena, 1); });
@@ -136,10 +137,13 @@ class ForwardPass {
     bool publishes = false;
   };
 
-  void plan(Index workers) {
+  /// @param most_rows  of a query tile; none: as many as suit the problem.
+  void plan(Index workers, std::optional<Index> most_rows = {}) {
     const ScanUse use = ScanUse::of<T>(variant_, problem_);
     scans_ = use.scans, bounds_hold_ = use.prunable;
-    plan_ = Plan::of<Config>(problem_, scans_, workers);
+    // Smaller blocks are more often masked completely.
+    if (hook::MaskOfBlock::in<Bound> && !most_rows) most_rows = Config::block_rows;
+    plan_ = Plan::of<Config>(problem_, scans_, workers, most_rows);
   }
   /// The largest number of tasks in one executor call that uses scratch per worker.
   Index max_tasks() const {
@@ -207,7 +211,8 @@ class ForwardPass {
   QueryTileOf* query_tiles_of(Index count, Arena& arena) const {
     QueryTileOf* query_tiles = arena.take<QueryTileOf>(count);
     for (Index s = 0; s < count; ++s) {
-      const QueryTileOf query_tile(problem_.dim, problem_.value_dim, arena);
+      const QueryTileOf query_tile(problem_.dim, problem_.value_dim, arena,
+                                   plan_.tile_heads * plan_.block_rows);
       if (!arena.measuring()) new (query_tiles + s) QueryTileOf(query_tile);
     }
     return query_tiles;
@@ -269,12 +274,23 @@ class ForwardPass {
     }
   }
 
+  /// The key block of the last key before `end`.
+  static Index block_before(Index end) { return (end - 1) / Config::block_keys; }
+
+  /// Calls visit(block) for blocks [first, last). Those from `turn` on run from last to first: each
+  /// row then starts with its newest keys, and its running maximum is rarely rescaled where scores
+  /// favour recent keys. The others follow from the first on, the fastest order to read memory.
+  template <class Visit>
+  static void in_order(Index first, Index turn, Index last, Visit&& visit) {
+    turn = std::clamp(turn, first, last);
+    for (Index block = last; block-- > turn;) visit(block);
+    for (Index block = first; block < turn; ++block) visit(block);
+  }
+
   /// Calls visit(selecting block, first, last) for the key blocks that a query tile or the selector
-  /// sees. With a selection, blocks run from last to first: the oldest keys are masked most, so a
-  /// running maximum that starts with the newest keys is rarely rescaled. Without one, the last
-  /// block runs first, for the same reason, since scores may favour recent keys; the others follow
-  /// from the first on, the fastest order to read memory. If keys were pruned, the blocks start at
-  /// CompactedKeys::boundary(), the start of a panel.
+  /// sees. With a selection, all blocks run from last to first, because the oldest keys are masked
+  /// most. Else see in_order(). If keys were pruned, the blocks start at CompactedKeys::boundary(),
+  /// the start of a panel.
   template <class Visit>
   void each_key_block(WorkerScratch& own, Index query_tiles, Visit&& visit) {
     KeyRange range{problem_.keys, 0};
@@ -293,13 +309,12 @@ class ForwardPass {
     range.first = std::max(range.first, boundary);
     if (range.first >= range.last) return;
     const Index lowest = (range.first - boundary) / Config::block_keys,
-                blocks = (range.last - boundary - 1) / Config::block_keys - lowest + 1;
-    for (Index i = 0; i < blocks; ++i) {
-      const Index block = scans_ || i == 0 ? blocks - 1 - i : i - 1,
-                  first = boundary + (lowest + block) * Config::block_keys,
-                  last = std::min(first + Config::block_keys, problem_.keys);
-      visit(WorkerOf::block(selecting, first, last), first, last);
-    }
+                turn = scans_ ? lowest : block_before(own.query_tiles[0].first_end());
+    in_order(lowest, turn, (range.last - boundary - 1) / Config::block_keys + 1, [&](Index block) {
+      const Index first = boundary + block * Config::block_keys;
+      visit(WorkerOf::block(selecting, first, std::min(first + Config::block_keys, problem_.keys)),
+            first, std::min(first + Config::block_keys, problem_.keys));
+    });
   }
 
   /// Without a scan: processes one query tile.
@@ -336,15 +351,15 @@ class ForwardPass {
     query_tile.reset(worker.variant, split == 0);
     const Index first_block = query_tile.key_range.first / Config::block_keys,
                 blocks = (query_tile.key_range.last + Config::block_keys - 1) / Config::block_keys -
-                         first_block,
-                begin = (first_block + blocks * split / plan_.kv_splits) * Config::block_keys,
-                end = std::min(
-                    query_tile.key_range.last,
-                    (first_block + blocks * (split + 1) / plan_.kv_splits) * Config::block_keys);
-    for (Index first = begin; first < end; first += Config::block_keys)
-      worker.attend(query_tile, own.packer(worker.variant, batch, problem_.key_head(head), first,
-                                           std::min(first + Config::block_keys, problem_.keys),
-                                           query_tile.count));
+                         first_block;
+    in_order(first_block + blocks * split / plan_.kv_splits, block_before(query_tile.first_end()),
+             first_block + blocks * (split + 1) / plan_.kv_splits, [&](Index block) {
+               const Index first = block * Config::block_keys;
+               worker.attend(query_tile,
+                             own.packer(worker.variant, batch, problem_.key_head(head), first,
+                                        std::min(first + Config::block_keys, problem_.keys),
+                                        query_tile.count));
+             });
     hook::end(worker.variant);
   }
 

@@ -35,16 +35,17 @@ class GradientWorker : public Worker<T, B, V> {
   using Base = Worker<T, B, V>;
   using Config = TileConfig<T, B>;
   using QueryTileOf = QueryTile<T, B>;
-  static constexpr Index group = Config::group_rows, keys = Config::block_keys;
+  static constexpr Index group = Config::group_rows, keys = Config::block_keys,
+                         tile_size = Config::block_rows * Config::block_keys;
 
  public:
   GradientWorker(const Problem& call, V bound_variant, Arena& arena)
       : Base(call, std::move(bound_variant), arena) {
-    weights_ = arena.take<T>(Base::tile_size);
-    grads_ = arena.take<T>(Base::tile_size);
-    grad_weights_ = arena.take<T>(Base::tile_size);
-    covered_ = arena.take<KeyRange>(Config::groups);
-    if constexpr (hook::scans_rows<V>) selection_grads_ = arena.take<T>(Base::tile_size);
+    weights_ = arena.take<T>(tile_size);
+    grads_ = arena.take<T>(tile_size);
+    grad_weights_ = arena.take<T>(tile_size);
+    covered_ = arena.take<KeyRange>(Config::block_rows / Config::group_rows);
+    if constexpr (hook::scans_rows<V>) selection_grads_ = arena.take<T>(tile_size);
   }
 
   /// Processes one head on one tile.
@@ -178,7 +179,7 @@ class GradientWorker : public Worker<T, B, V> {
                                             Index key) {
     constexpr int vectors = Config::panel_vectors;
     if constexpr (hook::GradScore::in<V>)
-      this->template multiply<int(group), 1>(s, g, block, key, this->products_);
+      this->template multiply<int(group), 1>(s, g, block, key, this->products_of(g));
     for (Index r = 0; r < s.group_count(g); ++r)
       for (int v = 0; v < vectors; ++v) {
         const Index row = g * group + r, lane = key + v * simd::width<T>;

@@ -33,8 +33,10 @@ class Worker {
   Worker(const Problem& call, V bound_variant, Arena& arena)
       : problem(call), variant(std::move(bound_variant)) {
     weights_ = arena.take<T>(Config::group_rows * Config::block_keys);
-    products_ = arena.take<T>(tile_size);
-    if constexpr (hook::scans_rows<V>) scores_ = arena.take<T>(tile_size);
+    constexpr Index kept = Config::keeps_products ? Config::block_rows : Config::group_rows;
+    products_ = arena.take<T>(kept * Config::block_keys);
+    if constexpr (hook::scans_rows<V>)
+      scores_ = arena.take<T>(Config::block_rows * Config::block_keys);
     if constexpr (std::is_same_v<Packed, T>)
       operands_ = weights_;
     else
@@ -292,14 +294,22 @@ class Worker {
     }
   }
 
-  /// Computes q·k of a tile into its place in a [block_rows][block_keys] buffer, without any hook.
+  /// Where the products and the scores of a group lie, [group_rows][block_keys].
+  T* products_of(Index g) const {
+    return products_ + (Config::keeps_products ? g * Config::group_rows * Config::block_keys : 0);
+  }
+  T* scores_of(Index g) const {
+    return scores_ + g * Config::group_rows * Config::block_keys;
+  }
+
+  /// Computes q·k of a tile into its place in the buffer of a group, without any hook.
   template <int Rows, int Panels>
-  void multiply(const QueryTileOf& s, Index g, const Block& block, Index key, T* out) const {
-    if (block.stored) return dot_stored(s, g, block, key, Panels * Config::panel_keys, out);
+  void multiply(const QueryTileOf& s, Index g, const Block& block, Index key, T* of_group) const {
+    if (block.stored) return dot_stored(s, g, block, key, Panels * Config::panel_keys, of_group);
     const Index dim = s.packed_dim(), at = key - block.first;
     const Index row = g * Config::group_rows;
     const Packed* panels = block.panels + at * dim;
-    T* to = out + row * Config::block_keys + at;
+    T* to = of_group + at;
     if constexpr (Config::matrix_tiles)
       simd::multiply_tiles(s.query_rows + row * s.query_stride(), s.query_stride(), panels, dim, to,
                            Config::block_keys);
@@ -311,16 +321,15 @@ class Worker {
 
   /// The same for unpacked keys.
   void dot_stored(const QueryTileOf& s, Index g, const Block& block, Index key, Index keys,
-                  T* out) const {
+                  T* of_group) const {
     const Index row = g * Config::group_rows, first = key - block.first;
     if (key + keys > block.last)  // products past the last key are zero, as for packed panels
       for (Index r = 0; r < s.group_count(g); ++r)
-        std::fill_n(out + (row + r) * Config::block_keys + first, keys, T(0));
+        std::fill_n(of_group + r * Config::block_keys + first, keys, T(0));
     block.stored->dot(
         *block.stored,
         {s.query_rows + row * s.query_stride(), s.group_count(g), s.dim, s.query_stride()}, first,
-        std::min(keys, block.last - key), out + row * Config::block_keys + first,
-        Config::block_keys);
+        std::min(keys, block.last - key), of_group + first, Config::block_keys);
   }
   /// Accumulates the product of a group's weights and unpacked values.
   void add_stored(const QueryTileOf& s, Index row, Index count, const Block& block,
@@ -350,12 +359,12 @@ class Worker {
   template <int Rows, int Panels, bool Masked>
   void store_scores(QueryTileOf& s, Index g, const Block& block, Index key, bool scored) {
     constexpr int vectors = Panels * Config::panel_vectors;
-    multiply<Rows, Panels>(s, g, block, key, scores_);
+    multiply<Rows, Panels>(s, g, block, key, scores_of(g));
     const Index count = s.group_count(g);
 #pragma GCC unroll 1
     for (Index r = 0; r < count; ++r) {
       const Index row = g * Config::group_rows + r;
-      T* scores = scores_ + row * Config::block_keys + (key - block.first);
+      T* scores = scores_of(g) + r * Config::block_keys + (key - block.first);
       Batch<T> x[std::size_t(vectors)];
       load_row(scores, x);
       shape_scores<Masked>(s, row, block, key, x, scored);
@@ -423,17 +432,14 @@ class Worker {
                                       Index first, W* weights, bool selected) {
     constexpr int vectors = Panels * Config::panel_vectors;
     const Index row0 = g * Config::group_rows, at = key - block.first;
-    const T* products = scores_;  // already scores if `selected`
-    if (!selected) {
-      multiply<Rows, Panels>(s, g, block, key, products_);
-      products = products_;
-    }
+    T* const products = selected ? scores_of(g) : products_of(g);  // already scores if `selected`
+    if (!selected) multiply<Rows, Panels>(s, g, block, key, products);
     // With unpacked keys, the padding rows of a group have no products.
     const Index count = block.stored ? s.group_count(g) : Rows;
 #pragma GCC unroll 1
     for (Index r = 0; r < count; ++r) {
       Batch<T> x[std::size_t(vectors)];
-      load_row(products + (row0 + r) * Config::block_keys + at, x);
+      load_row(products + r * Config::block_keys + at, x);
       if (!selected) shape_scores<Masked>(s, row0 + r, block, key, x, true);
       add_scan_bias<Masked>(s, row0 + r, block, key, x);
       Softmax::template row<Masked>(s, row0 + r, x, weight_at(weights, r, at), key - first,
@@ -441,10 +447,10 @@ class Worker {
     }
   }
 
-  static constexpr Index tile_size = Config::block_rows * Config::block_keys;
-
-  T* scores_ = nullptr;    ///< [block_rows][block_keys] scores of the selecting head
-  T* products_ = nullptr;  ///< [block_rows][block_keys] q·k of the current tiles
+  T* scores_ = nullptr;  ///< [block_rows][block_keys] scores of the selecting head
+  /// q·k of the current tiles: [group_rows][block_keys], or [block_rows][block_keys] if products
+  /// are kept.
+  T* products_ = nullptr;
 
  private:
   T* weights_ = nullptr;  ///< [group_rows][block_keys]

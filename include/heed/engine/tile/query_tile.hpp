@@ -6,61 +6,70 @@
 #include "heed/engine/pack/packed_kv.hpp"
 #include "heed/engine/tile/row_state.hpp"
 
+#include <cassert>
+
 namespace heed::inline HEED_ABI::detail {
 
-/// At most block_rows query rows that read one key head: a row block of one head or, if there are
-/// few queries, the rows of several heads of one group, head by head.
+/// Query rows that read one key head: a row block of one head or, if there are few queries, the
+/// rows of several heads of one group, head by head.
 template <class T, class B>
 struct QueryTile {
   using Config = TileConfig<T, B>;
   using Packed = typename Config::Packed;
 
-  /// The largest tile that is also kept in rows: for kernels that read unpacked keys, or for matrix
-  /// registers.
-  static constexpr Index max_query_rows = Config::matrix_tiles ? Config::block_rows : max_gemv_rows;
-
+  Index capacity = 0;   ///< the largest number of rows, in whole groups
   Index count = 0;      ///< rows
   Index head = 0;       ///< of the first row
   Index heads = 0;      ///< number of heads that the rows belong to
   Index first_row = 0;  ///< index of the first row in its head
   Index dim = 0;
 
-  Row* rows = nullptr;         ///< [block_rows]; padded with copies of the last row
-  KeyRange* ranges = nullptr;  ///< [block_rows] the interval of keys that each row sees
+  Row* rows = nullptr;         ///< [capacity]; padded with copies of the last row
+  KeyRange* ranges = nullptr;  ///< [capacity] the interval of keys that each row sees
   /// [groups][packed dim][group_rows], scaled to log2 units; pairs are not scaled. Unset for matrix
   /// registers.
   const Packed* queries = nullptr;
-  T* factors = nullptr;  ///< [block_rows] the scale factors, for pairs only
-  /// [max_query_rows][query_stride()], set if count ≤ max_query_rows; scaled like `queries`. For
-  /// matrix registers, zero-padded to a whole group.
+  T* factors = nullptr;  ///< [capacity] the scale factors, for pairs only
+  /// [max_query_rows()][query_stride()], set if count ≤ max_query_rows(); scaled like `queries`.
+  /// For matrix registers, zero-padded to a whole group.
   Packed* query_rows = nullptr;
-  RowStates<T> state;  ///< [block_rows]
+  RowStates<T> state;  ///< [capacity]
 
   KeyRange key_range{};             ///< the smallest range of all keys that any row sees
   KeyRange* group_range = nullptr;  ///< [groups] the same for the rows of each group
   KeyRange* group_full = nullptr;   ///< [groups] keys that all rows of the group see
 
   QueryTile() = default;
-  QueryTile(Index head_dim, Index value_dim, Arena& arena)
-      : QueryTile(head_dim,
-                  RowStates<T>(Config::block_rows, round_up(value_dim, simd::width<T>), arena),
+  QueryTile(Index head_dim, Index value_dim, Arena& arena, Index most_rows = Config::block_rows)
+      : QueryTile(head_dim, in_groups(most_rows),
+                  RowStates<T>(in_groups(most_rows), round_up(value_dim, simd::width<T>), arena),
                   arena) {
-    queries = own_queries_ =
-        arena.take<Packed>(Config::matrix_tiles ? 0 : Config::block_rows * packed_dim());
-    factors = arena.take<T>(Config::numbers > 1 ? Config::block_rows : 0);
-    query_rows = arena.take<Packed>(max_query_rows * query_stride());
+    queries = own_queries_ = arena.take<Packed>(Config::matrix_tiles ? 0 : capacity * packed_dim());
+    factors = arena.take<T>(Config::numbers > 1 ? capacity : 0);
+    query_rows = arena.take<Packed>(max_query_rows() * query_stride());
   }
 
   /// A tile without packed queries and accumulators of its own: the caller sets `queries`, and the
   /// lse is known.
   static QueryTile scoring(Index head_dim, Arena& arena) {
-    return QueryTile(head_dim, RowStates<T>::known(Config::block_rows, arena), arena);
+    return QueryTile(head_dim, Config::block_rows, RowStates<T>::known(Config::block_rows, arena),
+                     arena);
   }
 
   /// Operands per query, see simd::Operand.
   Index packed_dim() const { return simd::operands<Packed>(dim); }
+  /// The largest tile that is also kept in rows: for kernels that read unpacked keys, or for matrix
+  /// registers.
+  Index max_query_rows() const { return Config::matrix_tiles ? capacity : max_gemv_rows; }
   Index query_stride() const { return round_up(packed_dim(), simd::width<T>); }
   Index groups() const { return (count + Config::group_rows - 1) / Config::group_rows; }
+  /// The smallest end of a group's keys: that of the first rows under a causal mask.
+  Index first_end() const {
+    Index end = key_range.last;
+    for (Index g = 0; g < groups(); ++g)
+      if (group_range[g].first < group_range[g].last) end = std::min(end, group_range[g].last);
+    return end;
+  }
   Index group_count(Index group) const {
     return std::min<Index>(Config::group_rows, count - group * Config::group_rows);
   }
@@ -70,6 +79,7 @@ struct QueryTile {
   void set_rows(const Problem& p, const V& variant, Index batch, Index head0, Index head_count,
                 Index row0, Index row_count) {
     count = head_count * row_count;
+    assert(count <= capacity);
     head = head0, heads = head_count, first_row = row0;
     key_range = {p.keys, 0};
     for (Index g = 0; g < groups(); ++g) {
@@ -113,7 +123,7 @@ struct QueryTile {
                    own_queries_ + first * packed_dim(),
                    Config::numbers > 1 ? factors + first : nullptr);
       }
-    if (count <= max_query_rows) pack_rows(row_of, factor);
+    if (count <= max_query_rows()) pack_rows(row_of, factor);
   }
 
   /// Resets the softmax states. If `with_sinks`, each state starts with the sink of its head.
@@ -144,14 +154,17 @@ struct QueryTile {
   }
 
  private:
+  static Index in_groups(Index row_count) { return round_up(row_count, Config::group_rows); }
+
   /// The members that every tile has.
-  QueryTile(Index head_dim, const RowStates<T>& states, Arena& arena)
-      : dim(head_dim),
-        rows(arena.take<Row>(Config::block_rows)),
-        ranges(arena.take<KeyRange>(Config::block_rows)),
+  QueryTile(Index head_dim, Index most_rows, const RowStates<T>& states, Arena& arena)
+      : capacity(most_rows),
+        dim(head_dim),
+        rows(arena.take<Row>(most_rows)),
+        ranges(arena.take<KeyRange>(most_rows)),
         state(states),
-        group_range(arena.take<KeyRange>(Config::groups)),
-        group_full(arena.take<KeyRange>(Config::groups)) {}
+        group_range(arena.take<KeyRange>(most_rows / Config::group_rows)),
+        group_full(arena.take<KeyRange>(most_rows / Config::group_rows)) {}
 
   /// Packs the queries into query_rows.
   template <class RowOf, class Factor>
