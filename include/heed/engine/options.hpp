@@ -9,9 +9,7 @@
 #include "heed/engine/bfloat16.hpp"
 #include "heed/engine/quantized.hpp"
 #include "heed/score/stage.hpp"
-#include "heed/simd/pack.hpp"
 
-#include <limits>
 #include <optional>
 
 namespace heed::inline HEED_ABI {
@@ -71,15 +69,6 @@ inline void check_bfloat16(const std::optional<Bfloat16>& by) {
 template <class T>
 View<const T, 4> as_one_head(const View<const T, 3>& x) {
   return {x.data(), {x.dim(0), 1, x.dim(1), x.dim(2)}, {x.stride(0), 0, x.stride(1), x.stride(2)}};
-}
-
-/// `negligible` of Options or KvOptions, or its default.
-template <class T>
-double negligible_weight(const std::optional<double>& given) {
-  const double all = given.value_or(std::numeric_limits<T>::epsilon() / 2);
-  if (!simd::all_finite(&all, 0, 1, 1) || all < 0 || all > 1)  // by bits: -ffast-math
-    throw ValueError("negligible is ", all, ", a share of a row's weight lies in 0 … 1");
-  return all;
 }
 
 }  // namespace detail

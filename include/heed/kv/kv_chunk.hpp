@@ -188,19 +188,18 @@ struct KvChunk {
     }
   }
 
-  /// Evicts tokens whose weight is negligible in every row after `current`. The bound e^(2b − F)
-  /// holds because a row's own key is unmasked and its score is at least −b, b = score_bound.
+  /// Evicts tokens that are dead in every row after `current`, see DeadKeys: the lead is 2b,
+  /// because scores are between −b and b, b = score_bound.
   void evict_negligible(T at, Index current, WorkStats& stats) const {
-    const double lead = 2 * *options().score_bound * simd::log2e<double>,
-                 least = std::log2(config.negligible) - 20;  // 2^-20, about 10^-6
+    const double lead = 2 * *options().score_bound * simd::log2e<double>;
     const Index last = current - options().recent_tokens(budget);
     for (Index j = 0; j < s.slots; ++j) {
       const Index position = s.position[std::size_t(j)];
-      const double weight = lead + double(s.carry[std::size_t(j)]);  // log2
+      const double bias = double(s.carry[std::size_t(j)]);
       if (position == Slots::empty_slot || position > last || x.end_row[j] != x.no_row ||
-          !(weight < least) || (s.marks[std::size_t(j)] & Slots::is_protected) != 0)
+          !config.dead.contain(lead, bias) || (s.marks[std::size_t(j)] & Slots::is_protected) != 0)
         continue;
-      s.dropped += std::exp2(weight);
+      s.dropped += config.dead.weight(lead, bias);
       mark_evicted(j, at, current + 1);
     }
     stats.dropped = std::max(stats.dropped, s.dropped);

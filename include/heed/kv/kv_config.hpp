@@ -4,6 +4,7 @@
 #pragma once
 
 #include "heed/engine/options.hpp"
+#include "heed/engine/prune/dead_keys.hpp"
 #include "heed/kv/eviction.hpp"
 #include "heed/kv/kv_pool.hpp"
 
@@ -34,7 +35,7 @@ struct KvConfig {
   KvOptions options;  ///< `protect` sorted, `chunk` at most a row block
   KvPool<T, S> pool;
   Index chunk;  ///< rows processed at once
-  double negligible;
+  DeadKeys<double> dead;  ///< each may lose 10⁻⁶, that is 2⁻²⁰, of the negligible weight
 
   /// @throws ValueError, ShapeError
   KvConfig(const KvShape& of_shape, KvOptions given, std::optional<KvPool<T, S>> memory)
@@ -42,7 +43,7 @@ struct KvConfig {
         options(checked(of_shape, std::move(given))),
         pool(memory ? *std::move(memory) : pool_for(of_shape, options)),
         chunk(options.rows_at_once(Tile::block_rows)),
-        negligible(negligible_weight<T>(options.negligible)) {
+        dead(0x1p-20 * negligible_weight<T>(options.negligible)) {
     if (pool.dim() != shape.dim || pool.value_dim() != shape.value_dim)
       throw ShapeError("the pool is for keys of ", pool.dim(), " and values of ", pool.value_dim(),
                        " numbers, the cache for ", shape.dim, " and ", shape.value_dim);

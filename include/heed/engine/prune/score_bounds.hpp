@@ -5,6 +5,7 @@
 
 #include "heed/core/executor.hpp"
 #include "heed/engine/pack/stored_tensor.hpp"
+#include "heed/engine/prune/dead_keys.hpp"
 #include "heed/score/stage.hpp"
 
 #include <algorithm>
@@ -12,10 +13,9 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Decides which keys are dead: masked so strongly that no later row can give them any weight. The
-/// bound follows from norms, |s(i, j)| ≤ |q_i| |k_j|, in log2 units. Each batch entry has one set
-/// of bounds for all heads together, so that pruning does not depend on the assignment of heads to
-/// tasks.
+/// Bounds the lead of each key, see DeadKeys, by norms: |s(i, j)| ≤ |q_i| |k_j|, in log2 units. Each
+/// batch entry has one set of bounds for all heads together, so that pruning does not depend on the
+/// assignment of heads to tasks.
 template <class T>
 class ScoreBounds {
  public:
@@ -24,7 +24,7 @@ class ScoreBounds {
   /// @param negligible  the share of a row's weight that all dead keys together may lose.
   ScoreBounds(const Problem& p, double negligible, Index block_rows, Arena& arena)
       : problem_(p),
-        least_(T(std::log2(negligible / double(p.keys)))),
+        dead_(negligible / double(p.keys)),
         block_rows_(block_rows),
         blocks_((p.queries + block_rows - 1) / block_rows) {
     queries_ = arena.take<T>(p.batch * (blocks_ + 1));
@@ -52,14 +52,14 @@ class ScoreBounds {
   }
 
   /// A key is dead if its weight stays below 2^least.
-  T least() const { return least_; }
+  T least() const { return dead_.least(); }
   /// True if key j is dead from this row block on, given that its bias −F never increases.
   bool is_dead(Index b, Index row_block, Index j, T bias) const {
-    return max_lead(b, row_block, j) + bias < least_;
+    return dead_.contain(max_lead(b, row_block, j), bias);
   }
   /// Upper bound of the weight that a row of this block or a later one gives to key j.
   double weight(Index b, Index row_block, Index j, T bias) const {
-    return std::exp2(double(max_lead(b, row_block, j) + bias));
+    return dead_.weight(max_lead(b, row_block, j), bias);
   }
 
  private:
@@ -121,7 +121,7 @@ class ScoreBounds {
   }
 
   Problem problem_;
-  T least_ = masked<T>;
+  DeadKeys<T> dead_{0};
   Index block_rows_ = 1, blocks_ = 0;
   /// [B][row blocks + 1] the largest scaled norm of this row block and all later ones.
   T* queries_ = nullptr;
