@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <limits>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -55,6 +57,13 @@ TYPED_TEST(Pools, OfLimitedBytesAllocateThemAtOnceAndNoMore) {
                         " pages, 0 are held, and " + std::to_string(*pool.most_pages() + 1) +
                         " more are needed");
   }
+}
+
+/// Nor does it count them one by one.
+TYPED_TEST(Pools, OfMoreBytesThanThereAreAreRefused) {
+  using T = TypeParam;
+  EXPECT_THROW(KvPool<T>(8, 8, {.bytes = std::numeric_limits<std::size_t>::max() / 4}),
+               std::bad_alloc);
 }
 
 /// A number of pages may be named in place of bytes, and the exception says how many there were.

@@ -144,7 +144,8 @@ class KvPool {
     const auto bytes = [&](Index pages) {
       return detail::PagePool::slab_bytes(pages, layout.bytes, layout.overrun);
     };
-    std::size_t fit = *options.bytes / layout.bytes;
+    // At most what fits, and few more: the overrun takes the rest.
+    std::size_t fit = *options.bytes / (layout.bytes + sizeof(detail::PageHeader));
     while (fit > 0 && bytes(Index(fit)) > *options.bytes) --fit;
     if (fit == 0)
       throw ValueError("KvPool: ", *options.bytes, " bytes hold no page, which takes ", bytes(1));
