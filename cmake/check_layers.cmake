@@ -8,7 +8,7 @@
 # that include no room: what every call names, such as options.hpp.
 cmake_minimum_required(VERSION 3.24)
 
-set(layers core simd score engine kv attention)
+set(layers core simd score engine kv attention c)
 set(rooms pack tile prune schedule)
 set(engine ${INCLUDE}/engine)
 
@@ -25,7 +25,8 @@ function(check_order root prefix order beside)
   foreach(folder IN LISTS order)
     list(APPEND allowed ${folder})
     list(JOIN allowed | any_allowed)
-    file(GLOB_RECURSE headers ${root}/${folder}/*.hpp)
+    file(GLOB_RECURSE headers ${root}/${folder}/*.hpp ${root}/${folder}/*.h
+         ${root}/${folder}/*.cpp)
     foreach(header IN LISTS headers)
       file(STRINGS ${header} includes REGEX "^ *# *include *[<\"]${prefix}/")
       foreach(line IN LISTS includes)
@@ -40,7 +41,7 @@ endfunction()
 check_order(${INCLUDE} heed "${layers}" "version\\.hpp")
 
 # A relative path would slip past the rule.
-file(GLOB_RECURSE headers ${INCLUDE}/*/*.hpp)
+file(GLOB_RECURSE headers ${INCLUDE}/*/*.hpp ${INCLUDE}/*/*.h ${INCLUDE}/*/*.cpp)
 foreach(header IN LISTS headers)
   file(STRINGS ${header} relative REGEX "^ *# *include *\"[^\"]*\"")
   list(FILTER relative EXCLUDE REGEX "\"heed/")

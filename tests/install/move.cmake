@@ -8,7 +8,8 @@ execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${STAGE}
                 OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
 file(RENAME ${STAGE} ${MOVED})
 
-file(GLOB_RECURSE headers RELATIVE ${SOURCE} ${SOURCE}/include/*.hpp)
+file(GLOB_RECURSE headers RELATIVE ${SOURCE} ${SOURCE}/include/*.hpp ${SOURCE}/include/*.h
+     ${SOURCE}/include/*.cpp)
 foreach(header IN LISTS headers)
   if(NOT EXISTS ${MOVED}/${header})
     message(SEND_ERROR "${header} is not installed")
@@ -18,7 +19,8 @@ endforeach()
 # No file remembers where it was built or first installed, and nothing but the library is there.
 file(GLOB_RECURSE files RELATIVE ${MOVED} ${MOVED}/*)
 foreach(file IN LISTS files)
-  if(NOT file MATCHES "^(include/heed/.*\\.hpp|share/(cmake|licenses|pkgconfig)/.*)$")
+  if(NOT file MATCHES "^(include/heed/.*\\.hpp|include/heed/c/.*\\.(h|cpp)|share/(cmake|licenses|pkgconfig)/.*)$"
+     AND NOT file MATCHES "^lib[^/]*/(.*/)?libheed_c\\.so[.0-9]*$")
     message(SEND_ERROR "${file} should not be installed")
   endif()
   file(READ ${MOVED}/${file} text)
