@@ -9,7 +9,7 @@
 #     release    g++ for this machine: every test; those of threads at -O3 too; each header's place
 #                in the layers; what must not compile; the package installed, moved and found by
 #                CMake and by pkg-config, and as a subdirectory; several instruction sets in one
-#                program; the examples
+#                program; the C interface from C and from Python; the examples
 #     headers    each header compiled alone
 #     sanitize   every test for plain x86-64, with asserts, AddressSanitizer and
 #                UndefinedBehaviorSanitizer
@@ -41,7 +41,7 @@ done
 
 # qemu-user is the processor without AVX on which the narrow half of a mixed program is run.
 packages="g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev libbenchmark-dev
-          libcli11-dev libstb-dev nlohmann-json3-dev qemu-user"
+          libcli11-dev libstb-dev nlohmann-json3-dev qemu-user libdlpack-dev python3-numpy"
 case " $* " in *" clang "*) packages="$packages clang" ;; esac
 case " $* " in *" instructions "*) packages="$packages valgrind" ;; esac
 case " $* " in *" neon "*) packages="$packages g++-aarch64-linux-gnu googletest" ;; esac
