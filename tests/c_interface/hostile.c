@@ -37,7 +37,7 @@ static void test_tensors(void) {
   REFUSED(x->q.data = NULL, HEED_INVALID_VALUE, "its data is null");
   REFUSED(x->out.data = NULL, HEED_INVALID_VALUE, "its data is null");
   REFUSED(x->k.data = (char*)x->k.data + 2, HEED_INVALID_VALUE, "alignment");
-  REFUSED(x->k.type = 0, HEED_INVALID_TYPE, "k is of no type");
+  REFUSED(x->k.type = 0, HEED_INVALID_TYPE, "k is of an unknown type (0)");
   REFUSED(x->k.type = -5, HEED_INVALID_TYPE, "k is of an unknown type (-5)");
   REFUSED(x->q.type = HEED_INT8, HEED_INVALID_TYPE, "q is int8");
   REFUSED(x->q.type = HEED_FLOAT64, HEED_INVALID_TYPE, "q is float64");
@@ -199,10 +199,10 @@ static void test_options(void) {
   heed_handle handle = 0;
   CACHE_REFUSED(o.size = 0, HEED_INVALID_VALUE, "size");
   CACHE_REFUSED(o.type = HEED_INT8, HEED_INVALID_TYPE, "type is int8");
-  CACHE_REFUSED(o.type = 0, HEED_INVALID_TYPE, "type is of no type");
+  CACHE_REFUSED(o.type = 0, HEED_INVALID_TYPE, "type is of an unknown type (0)");
   CACHE_REFUSED((o.type = HEED_FLOAT64, o.storage = HEED_FLOAT16), HEED_INVALID_TYPE, "storage");
   CACHE_REFUSED(o.storage = HEED_INT64, HEED_INVALID_TYPE, "storage int64");
-  CACHE_REFUSED(o.heads = 0, HEED_INVALID_VALUE, "0");
+  CACHE_REFUSED(o.heads = 0, HEED_INVALID_VALUE, "at least 1");
   CACHE_REFUSED(o.key_heads = 3, HEED_INVALID_SHAPE, "multiple of 3 key heads");
   CACHE_REFUSED(o.dim = -1, HEED_INVALID_VALUE, "");
   CACHE_REFUSED(o.value_dim = INT64_MAX, HEED_INVALID_VALUE, "no memory holds");
@@ -336,7 +336,7 @@ void test_hostile_handles(void) {
   x = good(&of), x->variant.window = 1;
   EXPECT_REFUSED(STEP(cache, &sequence, 1, &x->variant), HEED_INVALID_VALUE, "window");
   x = good(&of), step.tokens = &x->lse;
-  EXPECT_REFUSED(STEP(cache, &sequence, 1, NULL), HEED_INVALID_SHAPE, "tokens has 3");
+  EXPECT_REFUSED(STEP(cache, &sequence, 1, NULL), HEED_INVALID_TYPE, "tokens is float32");
   step.tokens = NULL, step.size = 3;
   EXPECT_REFUSED(STEP(cache, &sequence, 1, NULL), HEED_INVALID_VALUE, "heed_step.size");
   step.size = sizeof step;

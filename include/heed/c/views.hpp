@@ -34,9 +34,10 @@ template <>
 inline constexpr heed_type type_of<std::int64_t> = HEED_INT64;
 
 inline const char* name_of(std::int32_t type) {
-  constexpr const char* names[] = {"of no type", "float32", "float64", "float16",
-                                   "bfloat16",   "int8",    "uint8",   "int64"};
-  return type >= HEED_FLOAT32 && type <= HEED_INT64 ? names[type] : "of an unknown type";
+  constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16",
+                                   "int8",    "uint8",   "int64"};
+  return type >= HEED_FLOAT32 && type <= HEED_INT64 ? names[type - HEED_FLOAT32]
+                                                    : "of an unknown type";
 }
 
 [[noreturn]] inline void refuse_type(const char* what, const heed_tensor& x, const char* wanted) {
