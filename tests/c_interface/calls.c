@@ -72,7 +72,8 @@ static heed_tensor empty(heed_type type, int rank, const int64_t* dims, order me
   int d;
   heed_tensor x;
   for (d = 0; d < rank; ++d) count *= dims[d];
-  x = heed_row_major(room((size_t)count * bytes_of(type)), type, rank, dims);
+  /* With room behind it: see mutations.c. */
+  x = heed_row_major(room((size_t)count * bytes_of(type) + 4096), type, rank, dims);
   if (memory == BNHD && rank == 4) {
     const int64_t token = dims[1] * x.strides[2];
     x.strides[1] = x.strides[2], x.strides[2] = token;

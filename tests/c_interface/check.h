@@ -50,6 +50,7 @@ void test_threads(void);
 void test_cache(void);
 void test_hostile_input(void);
 void test_hostile_handles(void);
+void test_mutations(void);
 void test_dlpack(void);
 
 #endif

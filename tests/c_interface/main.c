@@ -72,6 +72,7 @@ int main(void) {
   test_cache();
   test_hostile_input();
   test_hostile_handles();
+  test_mutations();
   test_dlpack();
   printf("heed %s, kernels for %s: %d failures\n", heed_version(), name, failures);
   return failures != 0;
