@@ -109,9 +109,9 @@ static void mutate_variant(c_call* x) {
 }
 
 static void mutate(c_call* x) {
-  heed_tensor* tensors[] = {&x->q,      &x->k,         &x->v,        &x->out,
-                            &x->lse,    &x->grad_out,  &x->grad_q,   &x->grad_k,
-                            &x->grad_v, &x->fields[0], &x->fields[1]};
+  heed_tensor* tensors[] = {&x->q,      &x->k,         &x->v,         &x->out,
+                            &x->lse,    &x->grad_out,  &x->grad_q,    &x->grad_k,
+                            &x->grad_v, &x->fields[0], &x->fields[1], &x->fields[2]};
   if (any(2))
     mutate_tensor(tensors[any(12)]);
   else
