@@ -26,12 +26,18 @@ inline void expect_types(const char* what, const c::Types& is, const c::Types& w
                 name_of(wanted.storage));
 }
 
+/// What the objects have in common.
+template <class Object, class Interface, class T, class S>
+class Owned : public Interface {
+ public:
+  void destroy() noexcept final { delete static_cast<Object*>(this); }
+  c::Types types() const final { return c_interface::types<T, S>(); }
+};
+
 template <class T, class S>
-class MarkOf final : public c::Mark {
+class MarkOf final : public Owned<MarkOf<T, S>, c::Mark, T, S> {
  public:
   explicit MarkOf(KvMark<T, S> of) : mark(std::move(of)) {}
-  void destroy() noexcept override { delete this; }
-  c::Types types() const override { return c_interface::types<T, S>(); }
 
   KvMark<T, S> mark;
 };
@@ -43,22 +49,18 @@ heed_pool_state state_of(const KvPool<T, S>& pool) {
 }
 
 template <class T, class S>
-class PoolOf final : public c::Pool {
+class PoolOf final : public Owned<PoolOf<T, S>, c::Pool, T, S> {
  public:
   explicit PoolOf(const KvPool<T, S>& of) : pool(of) {}
-  void destroy() noexcept override { delete this; }
-  c::Types types() const override { return c_interface::types<T, S>(); }
   heed_pool_state state() const override { return state_of(pool); }
 
   KvPool<T, S> pool;
 };
 
 template <class T, class S>
-class SequenceOf final : public c::Sequence {
+class SequenceOf final : public Owned<SequenceOf<T, S>, c::Sequence, T, S> {
  public:
   explicit SequenceOf(KvSequence<T, S> of) : sequence(std::move(of)) {}
-  void destroy() noexcept override { delete this; }
-  c::Types types() const override { return c_interface::types<T, S>(); }
 
   heed_sequence_state state() const override {
     return {sequence.next(),      sequence.budget().value_or(0), sequence.pages(),
@@ -84,7 +86,7 @@ class SequenceOf final : public c::Sequence {
   c::Sequence* fork() const override { return new SequenceOf(sequence); }
   c::Mark* mark() const override { return new MarkOf<T, S>(sequence.mark()); }
   void roll_back(const c::Mark& mark) override {
-    expect_types("the mark", mark.types(), types());
+    expect_types("the mark", mark.types(), this->types());
     sequence.roll_back(static_cast<const MarkOf<T, S>&>(mark).mark);
   }
   void save(std::ostream& to) const override { heed::save(to, sequence); }
@@ -93,14 +95,12 @@ class SequenceOf final : public c::Sequence {
 };
 
 template <class T, class S>
-class CacheOf final : public c::Cache {
+class CacheOf final : public Owned<CacheOf<T, S>, c::Cache, T, S> {
   using Sequence = KvSequence<T, S>;
 
  public:
   CacheOf(const KvShape& shape, KvOptions options, std::optional<KvPool<T, S>> pool)
       : cache_(shape, std::move(options), std::move(pool)) {}
-  void destroy() noexcept override { delete this; }
-  c::Types types() const override { return c_interface::types<T, S>(); }
 
   heed_pool_state pool_state() const override { return state_of(cache_.pool()); }
   void reserve(std::int64_t sequences) override {
