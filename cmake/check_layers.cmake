@@ -16,7 +16,7 @@ set(engine ${INCLUDE}/engine)
 # before it, and what the regular expression `beside` matches.
 function(check_order root prefix order beside)
   file(GLOB folders LIST_DIRECTORIES true RELATIVE ${root} ${root}/*)
-  list(FILTER folders EXCLUDE REGEX "\\.hpp$")
+  list(FILTER folders EXCLUDE REGEX "\\.(hpp|md)$")
   list(REMOVE_ITEM folders ${order})
   if(folders)
     message(SEND_ERROR "${root}: ${folders} is none of ${order}")
