@@ -491,8 +491,8 @@ TEST_F(FloatFiles, AreRefusedByOtherCaches) {
   EXPECT_TRUE(says(refusal<ValueError>(with(bytes, 112, 8, 0x3ff0ULL << 48), cache),
                    "weights_kept 1), the cache by most_masked (1, 0)"));
   EXPECT_TRUE(says(refusal<ValueError>(with(bytes, 164, 4, 0), cache), "(evidence 0, weights"));
-  EXPECT_TRUE(says(refusal(with(bytes, 12, 4, 2), cache),
-                   "the file is of version 2, this library reads version 1"));
+  EXPECT_TRUE(says(refusal(with(bytes, 12, 4, 3), cache),
+                   "the file is of version 3, this library reads versions 1 … 2"));
   EXPECT_TRUE(says(refusal(with(bytes, 8, 4, 0x04030201), cache), "in another order"));
   EXPECT_TRUE(says(refusal("some other file of 200 bytes", cache), "none of a KvSequence"));
 }

@@ -38,6 +38,8 @@ struct Told {
   std::set<Index> protect;
   std::optional<Index> recent;
   std::optional<Index> selecting_head;
+  Index turned = 0;  // numbers that turn by the position among the tokens held
+  bool interleaved = false;
 
   bool weighs() const { return rule == Rule::heavy_hitters || rule == Rule::least_attended_last; }
   Index recent_of(Index budget) const {
@@ -46,6 +48,19 @@ struct Told {
     return std::max<Index>(1, std::min(budget / 2, budget - Index(protect.size())));
   }
 };
+
+/// Number d of x, turned by a position.
+double turned(const Told& told, const double* x, Index d, Index position) {
+  const Index half = told.turned / 2;
+  if (d >= told.turned) return x[d];
+  const Index pair = told.interleaved ? d / 2 : d % half;
+  const double a = x[told.interleaved ? 2 * pair : pair],
+               b = x[told.interleaved ? 2 * pair + 1 : pair + half],
+               angle = double(position) * std::pow(10000, -2 * double(pair) / double(told.turned));
+  const bool first = told.interleaved ? d % 2 == 0 : d < half;
+  return first ? a * std::cos(angle) - b * std::sin(angle)
+               : a * std::sin(angle) + b * std::cos(angle);
+}
 
 struct PlainToken {
   Index position;
@@ -117,7 +132,8 @@ struct PlainSequence {
       for (std::size_t j = 0; j < tokens.size(); ++j) {
         double s = 0;
         for (Index d = 0; d < told.dim; ++d)
-          s += q[h * told.dim + d] * (*tokens[j].key)[std::size_t(g * told.dim + d)];
+          s += turned(told, q + h * told.dim, d, Index(tokens.size()) - 1) *
+               turned(told, tokens[j].key->data() + g * told.dim, d, Index(j));
         s /= std::sqrt(double(told.dim));
         if (told.selecting_head == h && tokens[j].position != 0 && &tokens[j] != &self)
           vote[j] = std::max(0.0, s);
@@ -200,6 +216,12 @@ class World {
     if (random_.uniform() < 0.3) told_.recent = random_.integer(1, 4);
     if (random_.uniform() < 0.8) told_.selecting_head = random_.integer(0, told_.heads);
 
+    Random turns(seed + 1);  // of its own: what else is drawn stays
+    if (turns.uniform() < 0.4) {
+      told_.turned = 2 * turns.integer(1, told_.dim / 2 + 1);
+      told_.interleaved = turns.uniform() < 0.5;
+    }
+
     using Pool = KvPool<double, S>;
     KvPoolOptions memory{.page = random_.integer(1, Pool::largest_page / Pool::slot_multiple + 1) *
                                  Pool::slot_multiple};
@@ -218,6 +240,9 @@ class World {
       o.protect.assign(protect_[i].begin(), protect_[i].end());
       o.chunk = told_.chunk;
       o.select.reset();
+      if (told_.turned > 0)
+        o.rotary.emplace(told_.turned, RotaryFrequencies{},
+                         told_.interleaved ? RotaryPairs::interleaved : RotaryPairs::half_split);
       if (told_.selecting_head) o.select = SelectOptions{.head = *told_.selecting_head};
       caches_.emplace_back(KvShape{1, told_.heads, told_.key_heads, told_.dim, told_.value_dim}, o,
                            *pool_);
@@ -231,7 +256,8 @@ class World {
         std::to_string(told_.key_heads) + ", dims " + std::to_string(told_.dim) + " and " +
         std::to_string(told_.value_dim) + ", page " + std::to_string(pool_->page()) + ", pages " +
         std::to_string(pool_->most_pages().value_or(0)) + ", selects " +
-        std::to_string(told_.selecting_head.value_or(-1)) + ", protect";
+        std::to_string(told_.selecting_head.value_or(-1)) + ", turns " +
+        std::to_string(told_.turned) + ", protect";
     for (const Cache& c : caches_) {
       for (const Index p : c.options().protect) text += " " + std::to_string(p);
       text += ", budget " + std::to_string(c.options().budget.value_or(-1)) + ";";
@@ -529,6 +555,12 @@ class World {
         const PlainToken& want = plain.tokens[j];
         ASSERT_EQ(held[j].position, want.position) << name;
         ASSERT_NEAR(held[j].f, want.f, 1e-9 * (1 + want.f)) << name << ", " << want.position;
+        const KvSlots<double>& slots = s.slots(g);
+        const auto slot = std::find(slots.position.begin(), slots.position.end(), want.position) -
+                          slots.position.begin();
+        if (told_.turned > 0) {
+          ASSERT_EQ(slots.inside[std::size_t(slot)], Index(j)) << name;
+        }
         ASSERT_NEAR(held[j].weight, want.weight, 1e-9 * (1 + want.weight))
             << name << ", " << want.position;
       }

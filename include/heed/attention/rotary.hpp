@@ -3,13 +3,13 @@
 /// Rotary position embedding.
 #pragma once
 
-#include "heed/attention/rotary_frequencies.hpp"
-#include "heed/attention/rotary_table.hpp"
 #include "heed/core/check.hpp"
 #include "heed/core/shape.hpp"
 #include "heed/core/storage.hpp"
 #include "heed/core/vector.hpp"
-#include "heed/simd/rounded_register.hpp"
+#include "heed/score/rotary_frequencies.hpp"
+#include "heed/score/rotary_table.hpp"
+#include "heed/score/rotary_turn.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -22,10 +22,8 @@ namespace heed::inline HEED_ABI {
 /// How a head's elements are paired, how fast the pairs rotate, and the positions of the tokens. At
 /// most one of `offset` (other than 0), `offsets` and `positions` is given.
 struct RotaryOptions {
-  enum Pairs {
-    interleaved,  ///< (0, 1), (2, 3), …: the paper's, GPT-J's
-    half_split,   ///< (0, d/2), (1, d/2 + 1), …: GPT-NeoX's, Llama's in Transformers
-  };
+  using Pairs = RotaryPairs;
+  static constexpr Pairs interleaved = Pairs::interleaved, half_split = Pairs::half_split;
   Pairs pairs = half_split;
   double base = 10000;   ///< Finite, above 0.
   Index dims = 0;        ///< Elements of a head that are rotated, the first ones; 0: all.
@@ -39,7 +37,7 @@ struct RotaryOptions {
 
 /// Options of rotary() where cosines and sines are given. The members are those of RotaryOptions.
 struct RotaryTurn {
-  RotaryOptions::Pairs pairs = RotaryOptions::half_split;
+  RotaryPairs pairs = RotaryPairs::half_split;
   Index offset = 0;
   bool inverse = false;
   View<const std::int64_t, 2> positions{};
@@ -91,46 +89,6 @@ class RotaryPositions {
   PositionRange range_;
 };
 
-/// The cosines and sines of one token, dims / 2 each.
-template <class C>
-struct RotaryRow {
-  const C *cosine, *sine;
-};
-
-/// (a, b) ← (a cos θ − b sin θ, a sin θ + b cos θ) of every pair of one row.
-///
-/// @param direction  1, or −1 for the inverse rotation.
-template <RotaryOptions::Pairs pairs, class C, class S>
-HEED_INLINE void turn_row(S* x, const RotaryRow<C>& row, Index half, C direction) {
-  using simd::load;
-  constexpr bool split = pairs == RotaryOptions::half_split;
-  constexpr Index lanes = simd::width<C>;
-  const simd::Batch<C> sign(direction);
-  Index i = 0;
-  for (; i + lanes <= half; i += lanes) {
-    simd::BatchPair<C> pair;
-    if constexpr (split)
-      pair = {simd::load_stored<C>(x + i), simd::load_stored<C>(x + half + i)};
-    else
-      pair = simd::load_unzipped<C>(x + 2 * i);
-    const simd::Batch<C> cosine = load(row.cosine + i), sine = sign * load(row.sine + i);
-    pair = {pair.first * cosine - pair.second * sine,
-            simd::fma(pair.first, sine, pair.second * cosine)};
-    if constexpr (split) {
-      simd::store_rounded(pair.first, x + i);
-      simd::store_rounded(pair.second, x + half + i);
-    } else {
-      simd::store_zipped(pair, x + 2 * i);
-    }
-  }
-  for (; i < half; ++i) {
-    S &first = x[split ? i : 2 * i], &second = x[split ? half + i : 2 * i + 1];
-    const C a = C(first), b = C(second), cosine = row.cosine[i], sine = direction * row.sine[i];
-    first = S(a * cosine - b * sine);
-    second = S(a * sine + b * cosine);
-  }
-}
-
 /// Tokens per block. Their cosines and sines stay in the L1 cache while all heads are rotated.
 inline constexpr Index rotary_block = 16;
 
@@ -139,7 +97,7 @@ inline constexpr Index rotary_block = 16;
 /// @param row_of  row_of(b, n, r) returns the cosines and sines of token n of sequence b. They must
 /// stay valid until the next call with the same r < rotary_block. It is called once per token for
 /// all heads, and once for all sequences if they share positions.
-template <RotaryOptions::Pairs pairs, class C, class S, class RowOf>
+template <RotaryPairs pairs, class C, class S, class RowOf>
 void turn(const View<S, 4>& x, Index half, bool inverse, bool shared, RowOf&& row_of) {
   const C direction = inverse ? C(-1) : C(1);
   RotaryRow<C> rows[std::size_t(rotary_block)];
@@ -155,12 +113,12 @@ void turn(const View<S, 4>& x, Index half, bool inverse, bool shared, RowOf&& ro
   }
 }
 template <class C, class S, class RowOf>
-void turn(const View<S, 4>& x, Index half, RotaryOptions::Pairs pairs, bool inverse, bool shared,
+void turn(const View<S, 4>& x, Index half, RotaryPairs pairs, bool inverse, bool shared,
           RowOf&& row_of) {
-  if (pairs == RotaryOptions::half_split)
-    turn<RotaryOptions::half_split, C>(x, half, inverse, shared, row_of);
+  if (pairs == RotaryPairs::half_split)
+    turn<RotaryPairs::half_split, C>(x, half, inverse, shared, row_of);
   else
-    turn<RotaryOptions::interleaved, C>(x, half, inverse, shared, row_of);
+    turn<RotaryPairs::interleaved, C>(x, half, inverse, shared, row_of);
 }
 
 /// The type in which elements of type S are rotated.

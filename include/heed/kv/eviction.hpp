@@ -7,6 +7,7 @@
 #include "heed/core/vector.hpp"
 #include "heed/kv/heavy_hitters.hpp"
 #include "heed/kv/key_difference.hpp"
+#include "heed/kv/kv_rotary.hpp"
 #include "heed/kv/least_attended_last.hpp"
 #include "heed/kv/most_masked.hpp"
 #include "heed/kv/oldest.hpp"
@@ -81,6 +82,11 @@ struct KvOptions {
   /// Softmax weight in [0, 1] that a row may lose to one million tokens evicted by score_bound:
   /// each may take 10⁻⁶ of it. Default: half a unit in the last place of 1.
   std::optional<double> negligible{};
+  /// The cache turns queries and keys itself, by their positions among the tokens held; none: they
+  /// are as the caller gives them. Stages see these positions too: the distance of alibi(), the row
+  /// of position_temperature(). Where a token leaves between two rows of a step, all behind it
+  /// move, and the step goes row by row. key_difference compares keys as they are stored, unturned.
+  std::optional<KvRotary> rotary{};
 
   /// `recent`, or the rule's own number if it is not set.
   Index recent_tokens() const { return recent_tokens(budget); }

@@ -5,6 +5,7 @@
 
 #include "heed/kv/kv_call.hpp"
 #include "heed/kv/kv_move.hpp"
+#include "heed/kv/kv_repack.hpp"
 #include "heed/kv/kv_sequence.hpp"
 
 #include <array>
@@ -278,7 +279,7 @@ class KvCache {
       }
       const auto evict = [&](Index part, Index slot) {
         KvSlots<T>& s = sequence.parts_[std::size_t(part)];
-        detail::free_slot(s, slot), --s.count;
+        detail::vacate_slot(s, slot), --s.count;
       };
       if (options().heads == KvHeads::shared)
         return detail::evict_in_order(orders, parts, held - budget * parts, evict);
@@ -286,9 +287,11 @@ class KvCache {
         detail::evict_in_order(orders + part, 1, sequence.parts_[std::size_t(part)].count - budget,
                                [&](Index, Index slot) { evict(part, slot); });
     });
-    for (KvSlots<T>& s : sequence.parts_)
+    for (KvSlots<T>& s : sequence.parts_) {
+      detail::count_inside(s);
       if (detail::round_up(s.count, config_->pool.page()) < s.capacity())
         s = detail::repacked(s, *config_, *config_);
+    }
   }
 
   detail::Shared<const Config> config_;

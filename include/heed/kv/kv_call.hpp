@@ -17,11 +17,11 @@ template <class T, class S, class Variant>
 class KvCall : KvEvidence<T, S, Variant> {
   using Base = KvEvidence<T, S, Variant>;
   using Base::add_weights, Base::capacity_for, Base::chunk_at, Base::each_page, Base::enter;
+  using Base::angles_, Base::chunk_, Base::chunk_for, Base::start_, Base::step_, Base::worker_;
   using Base::config_, Base::in_, Base::members_, Base::out_, Base::part_, Base::problem_;
   using Base::evict_after_step, Base::evict_shared, Base::layout, Base::load_queries;
   using Base::pages_for, Base::part_of, Base::rows_at, Base::score_keys, Base::shares_budget;
   using Base::slots, Base::tile_heads, Base::weigh_window, Base::window_start;
-  using Base::start_, Base::step_, Base::worker_;
   using typename Base::Block, typename Base::Chunk, typename Base::Slots, typename Base::Tables;
   using typename Base::PartScratch, typename Base::Tile, typename Base::WorkerOf;
   using typename Base::WorkerScratch;
@@ -34,7 +34,7 @@ class KvCall : KvEvidence<T, S, Variant> {
     const Executor& executor = step_.executor;
     const Index batch = problem_.batch, parts = config_.parts(), tasks = batch * parts;
     const Index most_rows = std::clamp<Index>(problem_.queries, 1, config_.chunk);
-    const Index query_tiles = problem_.heads / tile_heads(problem_.queries),
+    const Index query_tiles = problem_.heads / tile_heads(most_rows),
                 workers = executor.workers(batch * std::max(query_tiles, parts));
 
     Index capacity = 0;
@@ -46,8 +46,14 @@ class KvCall : KvEvidence<T, S, Variant> {
       }
     lay_out(workspace,
             [&](Arena& arena) { layout(arena, workers, round_up(capacity, Tile::block_keys)); });
-    for (Index b = 0; b < batch; ++b)
+    rows_at_once_ = most_rows;
+    for (Index b = 0; b < batch; ++b) {
       start_[b] = *members_[std::size_t(b)].next - (in_.adds ? 0 : in_.rows_of(b));
+      chunk_[b] = chunk_for(b);
+      rows_at_once_ = std::min(rows_at_once_, chunk_[b]);
+    }
+    // A row may be behind all tokens held.
+    if (config_.options.rotary) angles_ = config_.options.rotary->template table<T>(capacity + 1);
 
     Index pages = 0;
     for (Index x = 0; x < tasks; ++x) {
@@ -62,12 +68,13 @@ class KvCall : KvEvidence<T, S, Variant> {
       add_pages(s, config_, capacity_for(s, x / parts), part_[x].reserved);
     }
 
-    for (Index row = 0; row < problem_.queries; row += most_rows) {
+    for (Index row = 0; row < problem_.queries; row += rows_at_once_) {
       if (shares_budget() && in_.adds)
         executor(batch, [&](Index b, Index w) { evict_shared(worker_[w], b, row); });
       executor(tasks, [&](Index x, Index w) { select(worker_[w], x / parts, x % parts, row); });
       executor(batch * query_tiles, [&](Index task, Index w) {
-        const Index b = task / query_tiles, heads = tile_heads(in_.rows_of(b)),
+        // The same in any batch.
+        const Index b = task / query_tiles, heads = tile_heads(std::min(in_.rows_of(b), chunk_[b])),
                     head = task % query_tiles * heads;
         if (head < problem_.heads) attend(worker_[w], b, head, heads, row);
       });
@@ -83,6 +90,8 @@ class KvCall : KvEvidence<T, S, Variant> {
   }
 
  private:
+  Index rows_at_once_ = 0;  ///< rows between two chunks
+
   /// Returns the pages that a step did not write.
   struct Leftovers {
     PartScratch* of;
@@ -96,17 +105,12 @@ class KvCall : KvEvidence<T, S, Variant> {
 
   /// Stores row `row` of the step as the token at `position`, and returns its slot.
   Index append(const WorkerScratch& scratch, Index b, Index part, Index row, Index position) const {
-    Slots& s = slots(b, part);
-    const Index slot = take_slot(s, config_, position, part_of(b, part).reserved);
-    bool good_key = true;
-    for (Index head = 0; head < config_.part_heads(); ++head) {
-      const Index key_head = part * config_.part_heads() + head;
-      const T* key = in_.row(in_.k, b, key_head, row, scratch.token);
-      const T* value = in_.row(in_.v, b, key_head, row, scratch.token + problem_.dim);
-      good_key &= store_token(s, config_, head, slot, key, value);
-    }
-    mark_token(s, config_, slot, good_key ? std::uint8_t(0) : Slots::bad_key);
-    return slot;
+    return append_token(
+        slots(b, part), config_, position, part_of(b, part).reserved, [&](Index head) {
+          const Index key_head = part * config_.part_heads() + head;
+          return std::pair(in_.row(in_.k, b, key_head, row, scratch.token),
+                           in_.row(in_.v, b, key_head, row, scratch.token + problem_.dim));
+        });
   }
 
   /// Appends the chunk's tokens and determines which slots each of its rows sees.
@@ -114,7 +118,11 @@ class KvCall : KvEvidence<T, S, Variant> {
     const Index rows = rows_at(b, row);
     if (rows <= 0) return;
     const Chunk chunk = chunk_at(b, part, row);
-    if (!in_.adds) return chunk.begin();
+    if (!in_.adds) {
+      chunk.begin();
+      if (config_.options.rotary) chunk.place_inside(in_, b, row, rows, *angles_);
+      return;
+    }
     if (!shares_budget()) {
       chunk.begin();
       score_keys(scratch, chunk);
@@ -126,6 +134,7 @@ class KvCall : KvEvidence<T, S, Variant> {
       chunk.appended(r, slot);
       if (in_.parents) chunk.see_tree(in_, b, slot, r);
     }
+    if (config_.options.rotary) chunk.place_inside(in_, b, row, rows, *angles_);
 
     enter(scratch.worker, b, part);
     if (const auto& select = config_.options.select) {
@@ -142,7 +151,7 @@ class KvCall : KvEvidence<T, S, Variant> {
     const Index rows = rows_at(b, row), key_head = problem_.key_head(head),
                 part = key_head / config_.part_heads();
     if (!in_.packed())
-      zero_rows(b, head, heads, row + std::max<Index>(rows, 0), row + config_.chunk);
+      zero_rows(b, head, heads, std::max(row, in_.rows_of(b)), row + rows_at_once_);
     if (rows <= 0) return;
     enter(scratch.worker, b, part);
     load_queries(scratch, b, head, heads, row, rows);

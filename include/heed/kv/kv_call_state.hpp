@@ -85,8 +85,22 @@ class KvCallState {
     return members_[std::size_t(b)].parts[std::size_t(part)];
   }
   PartScratch& part_of(Index b, Index part) const { return part_[b * config_.parts() + part]; }
-  /// The rows of the chunk at `row` that a sequence has.
-  Index rows_at(Index b, Index row) const { return std::min(config_.chunk, in_.rows_of(b) - row); }
+  /// The rows of the chunk at `row` that a sequence has; none if it has no chunk there.
+  Index rows_at(Index b, Index row) const {
+    return row % chunk_[b] == 0 ? std::min(chunk_[b], in_.rows_of(b) - row) : 0;
+  }
+  /// The rows of a sequence that the step takes at once. Where keys are turned by their positions
+  /// inside the cache, a row after which a token leaves sees all keys behind it turned otherwise.
+  Index chunk_for(Index b) const {
+    const KvOptions& o = config_.options;
+    if (!o.rotary || !in_.adds || o.evict.uses_window()) return config_.chunk;
+    if (o.score_bound) return 1;
+    const auto& [budget, next, parts] = members_[std::size_t(b)];
+    if (o.when == EvictWhen::chunk_end || !budget) return config_.chunk;
+    for (const Slots& s : parts)
+      if (s.count + in_.rows_of(b) > *budget) return 1;
+    return config_.chunk;
+  }
   Chunk chunk_at(Index b, Index part, Index row) const {
     const View<std::int64_t, 2>& all = step_.evict_row;
     View<std::int64_t, 1> evict_row;
@@ -107,10 +121,10 @@ class KvCallState {
   }
   /// May a part hold more tokens than its budget during a step?
   bool exceeds_budget() const { return shares_budget() || config_.options.evict.uses_window(); }
-  /// Heads of a query tile of a sequence of so many rows: the same in any batch.
+  /// Heads of a query tile of so many rows a head, at most a row block.
   Index tile_heads(Index rows) const {
-    const Index chunk = std::clamp<Index>(rows, 1, config_.chunk);
-    Index heads = std::clamp<Index>(Tile::block_rows / chunk, 1, problem_.group());
+    Index heads =
+        std::clamp<Index>(Tile::block_rows / std::max<Index>(rows, 1), 1, problem_.group());
     while (problem_.group() % heads != 0) --heads;
     return heads;
   }
@@ -150,13 +164,14 @@ class KvCallState {
       WorkerOf worker(problem_, bound<T>(variant_ | KvVisibility<T>(), problem_, arena), arena);
       const QueryTileOf query_tile(problem_.dim, problem_.value_dim, arena);
       const PageReader<T, S> reader(config_, arena);
-      T* queries = arena.take<T>(in_.q.in_place() ? 0 : Tile::group_rows * problem_.dim);
+      const bool as_given = in_.q.in_place() && !config_.options.rotary;
+      T* queries = arena.take<T>(as_given ? 0 : Tile::group_rows * problem_.dim);
       T* token = arena.take<T>(
           in_.k.in_place() && in_.v.in_place() ? 0 : problem_.dim + problem_.value_dim);
       if (!arena.measuring())
         new (worker_ + w) WorkerScratch{std::move(worker), query_tile, reader, queries, token};
     }
-    start_ = arena.take<Index>(problem_.batch);
+    start_ = arena.take<Index>(problem_.batch), chunk_ = arena.take<Index>(problem_.batch);
     const Index parts = problem_.batch * config_.parts(),
                 chunk = std::clamp<Index>(problem_.queries, 1, config_.chunk);
     part_ = arena.take<PartScratch>(parts);
@@ -177,8 +192,8 @@ class KvCallState {
     const Tables& x = part_of(b, part).tables;
     worker.problem = problem_;
     worker.problem.keys = slots(b, part).slots;
-    worker.problem.set_query_offset(start_[b]);
-    worker.offsets = x.offsets;
+    worker.problem.set_query_offset(config_.options.rotary ? 0 : start_[b]);
+    worker.offsets = config_.options.rotary ? x.inside : x.offsets;
     hook::link<hook::links<Bound> - 1>(worker.variant) = {
         {},       x.first_row, x.end_row, config_.options.select && in_.adds ? penalty : nullptr,
         x.scores, x.stride};
@@ -189,14 +204,20 @@ class KvCallState {
                     Index rows) const {
     scratch.query_tile.set_rows(scratch.worker.problem, scratch.worker.variant, b, head, heads, row,
                                 rows);
-    if (in_.parents)  // padding rows repeat the last one
+    const auto& rotary = config_.options.rotary;
+    if (in_.parents || rotary) {
+      const Tables& x = part_of(b, problem_.key_head(head) / config_.part_heads()).tables;
+      // Padding rows repeat the last one.
       for (Index r = 0; r < scratch.query_tile.groups() * Tile::group_rows; ++r) {
         Row& at = scratch.query_tile.rows[r];
-        at.position = start_[b] + in_.depth(b, at.index);
+        at.position = rotary ? x.row_inside[at.index - row] : start_[b] + in_.depth(b, at.index);
       }
+    }
     scratch.query_tile.pack(
         [&](const Row& r, Index place) {
-          return in_.row(in_.q, r.batch, r.head, r.index, scratch.queries + place * problem_.dim);
+          T* const own = scratch.queries + place * problem_.dim;
+          const T* const q = in_.row(in_.q, r.batch, r.head, r.index, own);
+          return rotary ? turned(q, r.position, own) : q;
         },
         [&](const Row& r) {
           return hook::query_factor(scratch.worker.variant, simd::log2e<T>, r);
@@ -206,8 +227,22 @@ class KvCallState {
   void each_page(const WorkerScratch& scratch, Index b, Index key_head, bool with_values,
                  Visit&& visit) const {
     const Index heads = config_.part_heads();
+    const Tables& x = part_of(b, key_head / heads).tables;
+    const RotaryRow<T> turns =
+        config_.options.rotary ? RotaryRow<T>{x.cosines, x.sines} : RotaryRow<T>{};
     scratch.reader.each_page(slots(b, key_head / heads), key_head % heads,
-                             scratch.query_tile.count <= max_gemv_rows, with_values, visit);
+                             scratch.query_tile.count <= max_gemv_rows, with_values, turns, visit);
+  }
+  /// A query turned by its position inside the cache, in `to`.
+  const T* turned(const T* q, Index position, T* to) const {
+    if (q != to) std::copy_n(q, problem_.dim, to);
+    const RotaryRow<T> row{angles_->cosines().row(position), angles_->sines().row(position)};
+    const Index half = angles_->cosines().dim(1);
+    if (config_.options.rotary->pairs() == RotaryPairs::half_split)
+      turn_row<RotaryPairs::half_split>(to, row, half, T(1));
+    else
+      turn_row<RotaryPairs::interleaved>(to, row, half, T(1));
+    return to;
   }
 
   const Config& config_;
@@ -221,7 +256,8 @@ class KvCallState {
   PartScratch* part_ = nullptr;             ///< [B][parts]
   EvictionOrder<T>* orders_ = nullptr;      ///< [B][parts], for a rule that acts when the step ends
   HeadCandidate<T>* candidates_ = nullptr;  ///< [B][parts], if heads share a budget
-  Index* start_ = nullptr;                  ///< [B] position of row 0
+  Index *start_ = nullptr, *chunk_ = nullptr;  ///< [B] position of row 0; rows at once
+  Shared<const RotaryTable<T>> angles_;  ///< of positions inside the cache, if these turn keys
 
  private:
   void check_evict_row() const {

@@ -21,6 +21,9 @@ struct KvTables {
   T* penalty;               ///< [chunk][stride] −F, if there is selection
   T* scores;                ///< [chunk][stride] of the selecting head, likewise
   T* window_penalty;        ///< [window][stride] −F of the step's last rows, likewise
+  T* inside;                ///< [stride] position among the tokens held, if these turn keys
+  Index* row_inside;        ///< [chunk or window] the same of rows
+  T *cosines, *sines;       ///< [stride / panel][pairs][panel] of the tokens, likewise
   T* lse;                   ///< [heads][window] log-sum-exp of the last row or rows, in log2 units
   HeadCandidate<T>* order;  ///< [stride] for a rule that acts when the step ends
   Index* by_position;       ///< [stride] slots, likewise
@@ -39,6 +42,10 @@ struct KvTables {
     penalty = arena.take<T>(selects ? chunk * stride : 0);
     scores = arena.take<T>(selects ? chunk * stride : 0);
     window_penalty = arena.take<T>(selects && sorts ? window * stride : 0);
+    const Index turned = o.rotary ? stride : 0, pairs = o.rotary ? o.rotary->dims() / 2 : 0;
+    inside = arena.take<T>(turned);
+    row_inside = arena.take<Index>(o.rotary ? std::max(chunk, window) : 0);
+    cosines = arena.take<T>(turned * pairs), sines = arena.take<T>(turned * pairs);
     lse = arena.take<T>(heads * window);
     order = arena.take<HeadCandidate<T>>(sorts ? stride : 0);
     by_position = arena.take<Index>(sorts ? stride : 0);
@@ -101,6 +108,36 @@ struct KvChunk {
     }
     x.offsets[slot] = T(in.depth(b, r));
     x.end_row[slot] = T(last + 1);
+  }
+  /// Finds where the tokens held and the rows [first, first + count) of the step are inside the
+  /// cache, and takes the cosines and sines of the tokens from `angles`.
+  template <class Inputs>
+  void place_inside(const Inputs& in, Index b, Index first, Index count,
+                    const RotaryTable<T>& angles) const {
+    constexpr Index beside = KvPool<T, S>::slot_multiple;
+    const Index origin = start + first;  // the position of the first of these rows
+    Index before = 0;
+    std::fill_n(x.row_inside, count, Index(0));
+    for (Index j = 0; j < s.slots; ++j) {
+      const Index n = s.position[std::size_t(j)] - origin;
+      before += s.holds(j) && n < 0;
+      if (n >= 0 && n + 1 < count) x.row_inside[n + 1] = 1;
+    }
+    x.row_inside[0] += before;
+    for (Index r = 1; r < count; ++r)
+      x.row_inside[r] =
+          in.parents ? before + in.depth(b, r) : x.row_inside[r - 1] + x.row_inside[r];
+    const Index pairs = angles.cosines().dim(1);
+    std::fill(x.inside + s.slots, x.inside + x.stride, T(0));
+    for (Index j = 0; j < s.slots; ++j) {
+      const Index n = s.position[std::size_t(j)] - origin,
+                  at = in.parents && n >= 0 ? x.row_inside[n] : s.inside[std::size_t(j)];
+      x.inside[j] = T(at);
+      const T *const cosine = angles.cosines().row(at), *const sine = angles.sines().row(at);
+      const Index to = j / beside * beside * pairs + j % beside;
+      for (Index i = 0; i < pairs; ++i)
+        x.cosines[to + i * beside] = cosine[i], x.sines[to + i * beside] = sine[i];
+    }
   }
   /// The token of row r was appended to this slot.
   void appended(Index r, Index slot) const { x.first_row[slot] = x.offsets[slot] = T(row + r); }

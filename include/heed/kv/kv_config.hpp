@@ -74,6 +74,9 @@ struct KvConfig {
     std::sort(o.protect.begin(), o.protect.end());
     o.protect.erase(std::unique(o.protect.begin(), o.protect.end()), o.protect.end());
     check(o, s.heads);
+    if (o.rotary && o.rotary->dims() > s.dim)
+      throw ValueError("KvBuffer: rotary turns ", o.rotary->dims(), " numbers of a key, which has ",
+                       s.dim);
     negligible_weight<T>(o.negligible);
     if (o.when == EvictWhen::chunk_end && o.chunk && *o.chunk > Tile::block_rows)
       throw ValueError("chunk is ", *o.chunk, ", must be at most ", Index(Tile::block_rows),

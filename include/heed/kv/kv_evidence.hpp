@@ -4,6 +4,7 @@
 #pragma once
 
 #include "heed/kv/kv_call_state.hpp"
+#include "heed/kv/kv_repack.hpp"
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -13,6 +14,7 @@ template <class T, class S, class Variant>
 class KvEvidence : protected KvCallState<T, S, Variant> {
  protected:
   using Base = KvCallState<T, S, Variant>;
+  using Base::angles_, Base::tile_heads;
   using Base::Base, Base::chunk_at, Base::each_page, Base::enter, Base::load_queries, Base::part_of;
   using Base::candidates_, Base::config_, Base::in_, Base::members_, Base::orders_, Base::problem_;
   using Base::rows_at, Base::slots, Base::window_start;
@@ -30,6 +32,7 @@ class KvEvidence : protected KvCallState<T, S, Variant> {
     chunk.begin();
     std::fill(chunk.s.received_weight.begin(), chunk.s.received_weight.end(), T(0));
     const Index first = window_start(b);
+    if (config_.options.rotary) chunk.place_inside(in_, b, first, in_.rows_of(b) - first, *angles_);
     add_weights(scratch, chunk, b, part, first, in_.rows_of(b) - first);
     chunk.spread_weights(config_.options.evict.window().kernel);
   }
@@ -94,24 +97,26 @@ class KvEvidence : protected KvCallState<T, S, Variant> {
   void add_weights(WorkerScratch& scratch, const Chunk& chunk, Index b, Index part, Index row,
                    Index rows) const {
     const T kept = T(config_.options.evict.weights_kept());
-    const Index heads = config_.part_heads() * problem_.group();
+    const Index heads = config_.part_heads() * problem_.group(), together = tile_heads(rows);
     Vector<T>& received = chunk.s.received_weight;
     bool first = true;
     const Tables& x = chunk.x;
     enter(scratch.worker, b, part,
           config_.options.evict.uses_window() ? x.window_penalty : x.penalty);
-    for (Index h = part * heads; h < (part + 1) * heads; ++h) {
-      const T* const lse = x.lse + h * x.window;
-      if (std::none_of(lse, lse + rows, [](const T& l) { return simd::is_finite(&l); })) continue;
+    for (Index h = part * heads; h < (part + 1) * heads; h += together) {
+      const auto lse = [&](Index r) { return x.lse + (h + r / rows) * x.window + r % rows; };
+      Index counted = 0;
+      for (Index r = 0; r < together * rows; ++r) counted += simd::is_finite(lse(r));
+      if (counted == 0) continue;
       if (first && kept != T(1))
         for (Index j = 0; j < chunk.s.slots; ++j) received[std::size_t(j)] *= kept;
       first = false;
-      load_queries(scratch, b, h, 1, row, rows);
-      for (Index r = 0; r < rows; ++r) scratch.query_tile.state.set_lse(r, lse[r]);
+      load_queries(scratch, b, h, together, row, rows);
+      for (Index r = 0; r < together * rows; ++r) scratch.query_tile.state.set_lse(r, *lse(r));
       each_page(scratch, b, problem_.key_head(h), false, [&](const Block& block) {
         scratch.worker.softmax_from_lse(scratch.query_tile, block,
                                         [&](Index r, const KeyRange& keys, const T* weights) {
-                                          if (!simd::is_finite(lse + r)) return;
+                                          if (!simd::is_finite(lse(r))) return;
                                           for (Index j = keys.first; j < keys.last; ++j)
                                             received[std::size_t(j)] += weights[j - keys.first];
                                         });

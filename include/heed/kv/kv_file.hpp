@@ -6,11 +6,11 @@
 /// size nor on the slots that the tokens were in: equal sequences give equal files. Numbers are
 /// little-endian, one after the other without padding. Signed numbers are two's complement.
 ///
-/// | offset | type        | header, 200 bytes                                                     |
+/// | offset | type        | header, 200 or 228 bytes                                              |
 /// |--------|-------------|-----------------------------------------------------------------------|
 /// |      0 | 8 letters   | "heed KV\n"                                                           |
 /// |      8 | u32         | 0x01020304, to recognise a file with bytes in another order           |
-/// |     12 | u32         | version of the format, 1                                              |
+/// |     12 | u32         | version of the format: 2 where the cache turns keys, else 1           |
 /// |     16 | 16 letters  | T, the type of the arithmetic: "float32", "float64"; rest: zeros      |
 /// |     32 | 16 letters  | S, the type of keys and values: Codec::name                           |
 /// |     48 | 64 letters  | name of the eviction rule                                             |
@@ -23,7 +23,11 @@
 /// |    168 | i64         | parts: sets of key heads that hold the same tokens                    |
 /// |    176 | i64         | position of the next token                                            |
 /// |    184 | i64         | budget of the sequence; −1: none                                      |
-/// |    192 | u64         | FNV-1a (64 bits) of all bytes before                                  |
+/// |    192 | i64         | version 2: numbers of a key that the cache turns, see KvRotary        |
+/// |    200 | u32         | version 2: pairs, 0 interleaved, 1 half_split                         |
+/// |    204 | f64         | version 2: attention factor                                           |
+/// |    212 | u64         | version 2: FNV-1a of the frequencies as f64                           |
+/// |    192 | u64         | FNV-1a (64 bits) of all bytes before; in version 2 at 220             |
 ///
 /// | type    | for each part                                                                      |
 /// |---------|------------------------------------------------------------------------------------|
@@ -63,7 +67,7 @@ struct KvFile {
     KvFileHeader header = header_of(config);
     header.next = sequence.next_, header.budget = sequence.budget_.value_or(-1);
     Vector<Vector<Index>> orders;  // what needs memory comes first
-    for (const Slots& s : sequence.parts_) orders.push_back(by_position(s));
+    for (const Slots& s : sequence.parts_) orders.push_back(slots_by_position(s));
     FileWriter file(to);
     header.begin(file), header.rest(file);
     for (std::size_t p = 0; p < orders.size(); ++p) {
@@ -109,6 +113,7 @@ struct KvFile {
     h.heads = shape.heads, h.key_heads = shape.key_heads;
     h.dim = shape.dim, h.value_dim = shape.value_dim, h.parts = config.parts();
     h.set_selection(config.options.select);
+    h.set_turning(config.options.rotary);
     return h;
   }
   static KvFileHeader header_in(FileReader& file) {
@@ -119,9 +124,9 @@ struct KvFile {
     if (h.order != h.right_order)
       throw FileError("the bytes of the file are in another order: its mark is ", h.order,
                       ", must be ", h.right_order);
-    if (h.version != h.right_version)
-      throw FileError("the file is of version ", h.version, ", this library reads version ",
-                      h.right_version);
+    if (h.version < 1 || h.version > h.last_version)
+      throw FileError("the file is of version ", h.version, ", this library reads versions 1 … ",
+                      h.last_version);
     h.rest(file);
     check_text(h.arithmetic), check_text(h.storage), check_text(h.rule);
     return h;
@@ -133,6 +138,7 @@ struct KvFile {
     if (std::strcmp(h.arithmetic, own.arithmetic) != 0 || std::strcmp(h.storage, own.storage) != 0)
       throw FileError("the file holds a sequence of ", h.arithmetic, " stored as ", h.storage,
                       ", the cache is of ", own.arithmetic, " stored as ", own.storage);
+    check_turning(h.turning, own.turning);
     KvOptions made = config.options;
     made.select = h.selection();
     check_move({1, h.size("heads", h.heads), h.size("key_heads", h.key_heads), h.size("dim", h.dim),
@@ -180,6 +186,7 @@ struct KvFile {
       last = position;
       if (position == 0) s.first = slot;
       s.position[std::size_t(slot)] = Index(position);
+      if (config.options.rotary) s.inside[std::size_t(slot)] = slot;
       mark_token(s, config, slot, marks);
       ++s.slots, ++s.count;
     }
@@ -229,16 +236,6 @@ struct KvFile {
     return sizeof(std::int64_t) + sizeof(std::uint8_t) + std::size_t(state) * sizeof(T) +
            std::size_t(config.part_heads()) *
                (std::size_t(units) * sizeof(S) + std::size_t(scales) * sizeof(T));
-  }
-  static Vector<Index> by_position(const Slots& s) {
-    Vector<Index> order;
-    order.reserve(std::size_t(s.count));
-    for (Index j = 0; j < s.slots; ++j)
-      if (s.holds(j)) order.push_back(j);
-    std::sort(order.begin(), order.end(), [&](Index a, Index b) {
-      return s.position[std::size_t(a)] < s.position[std::size_t(b)];
-    });
-    return order;
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "heed/core/check.hpp"
 #include "heed/core/checked_file.hpp"
+#include "heed/kv/kv_move.hpp"
 #include "heed/score/votes.hpp"
 
 #include <optional>
@@ -14,13 +15,14 @@ namespace heed::inline HEED_ABI::detail {
 /// What is in front of the tokens.
 struct KvFileHeader {
   static constexpr char right_magic[9] = "heed KV\n";
-  static constexpr std::uint32_t right_order = 0x01020304, right_version = 1;
+  static constexpr std::uint32_t right_order = 0x01020304, last_version = 2;
 
   char magic[8] = {}, arithmetic[16] = {}, storage[16] = {}, rule[64] = {};
-  std::uint32_t order = right_order, version = right_version, select = 0, evidence = 0;
+  std::uint32_t order = right_order, version = 1, select = 0, evidence = 0;
   double weights_kept = 0;
   std::int64_t heads = 0, key_heads = 0, dim = 0, value_dim = 0, select_head = 0, parts = 0,
                next = 0, budget = -1;
+  KvTurning turning{};  ///< from version 2 on
 
   template <class File>
   void begin(File& file) {
@@ -32,9 +34,17 @@ struct KvFileHeader {
     file.number(heads), file.number(key_heads), file.number(dim), file.number(value_dim);
     file.number(select_head), file.number(select), file.number(evidence);
     file.number(parts), file.number(next), file.number(budget);
+    if (version >= 2) {
+      file.number(turning.dims), file.number(turning.pairs);
+      file.number(turning.factor), file.number(turning.frequencies);
+    }
     file.sum();
   }
 
+  void set_turning(const KvTurning& x) {
+    turning = x;
+    if (turning.dims > 0) version = 2;
+  }
   void set_selection(const std::optional<SelectOptions>& o) {
     if (!o) return;
     select_head = o->head;

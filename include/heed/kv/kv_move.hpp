@@ -3,9 +3,44 @@
 /// Sequences that continue in another cache.
 #pragma once
 
+#include "heed/core/checked_file.hpp"
 #include "heed/kv/kv_config.hpp"
 
 namespace heed::inline HEED_ABI::detail {
+
+/// How a cache turns keys, as a file has it.
+struct KvTurning {
+  Index dims = 0;  ///< 0: keys are read as they are given
+  std::uint32_t pairs = 0;
+  double factor = 0;
+  std::uint64_t frequencies = 0;  ///< their FNV-1a, little-endian
+
+  KvTurning() = default;
+  KvTurning(const std::optional<KvRotary>& rotary) {  // NOLINT: implicit
+    if (!rotary) return;
+    dims = rotary->dims(), pairs = std::uint32_t(rotary->pairs());
+    factor = rotary->attention_factor();
+    Fnv1a sum;
+    for (Index i = 0; i < dims / 2; ++i) {
+      std::byte bytes[sizeof(double)];
+      std::memcpy(bytes, &rotary->frequencies()(i), sizeof bytes);
+      to_or_from_little_endian(bytes, sizeof bytes);
+      sum.add(bytes, sizeof bytes);
+    }
+    frequencies = sum.value();
+  }
+  bool operator==(const KvTurning&) const = default;
+};
+
+/// @throws ValueError unless a sequence and the cache that it should go to turn keys alike.
+inline void check_turning(const KvTurning& from, const KvTurning& to) {
+  if (from != to)
+    throw ValueError("the sequence has keys of which the buffer turns ", from.dims,
+                     " numbers (pairs ", from.pairs, ", factor ", from.factor,
+                     ", frequencies of checksum ", from.frequencies,
+                     "), the buffer it should go to turns ", to.dims, " (", to.pairs, ", ",
+                     to.factor, ", ", to.frequencies, ")");
+}
 
 /// Checks that a sequence of cache `from` can continue in cache `to`. chunk, protect, when and
 /// score_bound may differ: they affect later rows only, not the stored state. The number of query
@@ -26,6 +61,7 @@ inline void check_move(const KvShape& from, const KvOptions& from_options, const
                      " key heads, keys of ", from.dim, " and values of ", from.value_dim,
                      " numbers, the buffer it should go to ", to.heads, ", ", to.key_heads, ", ",
                      to.dim, " and ", to.value_dim);
+  check_turning(from_options.rotary, to_options.rotary);
   const auto differ = [](const char* what, Index one, Index other) {
     throw ValueError("the sequence was made with ", what, " ", one,
                      ", the buffer it should go to has ", other, ": their F differ");

@@ -5,6 +5,7 @@
 
 #include "heed/engine/tile/forward_tile.hpp"
 #include "heed/kv/kv_slots.hpp"
+#include "heed/score/rotary_turn.hpp"
 
 #include <cmath>
 
@@ -23,7 +24,8 @@ class PageReader {
 
   PageReader(const Config& config, Arena& arena) : config_(&config) {
     constexpr Index widened = std::is_same_v<S, T> ? 0 : Tile::block_keys;
-    panels_ = arena.take<T>(widened * config.layout().dim);
+    const Index panels = config.options.rotary ? Index(Tile::block_keys) : widened;
+    panels_ = arena.take<T>(panels * config.layout().dim);
     mean_ = arena.take<T>(config.options.evict.uses_keys() ? config.layout().dim : 0);
     values_ = arena.take<T>(widened * config.layout().columns);
     stored_ = arena.take<Stored>(1);
@@ -31,9 +33,11 @@ class PageReader {
 
   /// Calls visit(KV tile) for each page of a key head. If `few_rows`, keys and values are read as
   /// they are stored; else as T, values only if `with_values`.
+  ///
+  /// @param turns  cosines and sines of all slots, in panels, by which keys are turned; or null.
   template <class Visit>
   void each_page(const KvSlots<T>& s, Index head_of_part, bool few_rows, bool with_values,
-                 Visit&& visit) const {
+                 const RotaryRow<T>& turns, Visit&& visit) const {
     const auto& layout = config_->layout();
     const Index columns = layout.columns;
     for (Index first = 0; first < s.slots; first += layout.slots) {
@@ -43,11 +47,20 @@ class PageReader {
       const std::uint8_t* const finite = s.finite.data() + at;
       if (few_rows) {
         *stored_ = as_stored(page);
+        if (turns.cosine) turn(page, first, last - first, turns), read_turned(*stored_);
         visit(Block{first, last, nullptr, {}, stored_});
       } else if constexpr (std::is_same_v<S, T>) {
-        visit(Block{first, last, layout.keys_of(page), {layout.values_of(page), columns, finite}});
+        if (turns.cosine) turn(page, first, last - first, turns);
+        visit(Block{first,
+                    last,
+                    turns.cosine ? panels_ : layout.keys_of(page),
+                    {layout.values_of(page), columns, finite}});
       } else {
-        widen(page, last - first, with_values);
+        if (turns.cosine)
+          turn(page, first, last - first, turns);
+        else
+          widen_keys(page, 0, last - first);
+        if (with_values) widen_values(page, last - first);
         visit(Block{first, last, panels_, {values_, columns, finite}});
       }
     }
@@ -60,16 +73,17 @@ class PageReader {
     std::fill_n(similarity, s.slots, T(0));
     for (Index head = 0; head < config_->part_heads(); ++head) {
       std::fill_n(mean_, config_->layout().dim, T(0));
-      each_page(s, head, false, false,
+      each_page(s, head, false, false, {},
                 [&](const Block& block) { add_directions(s, block, inverse); });
       scale_to_one(mean_, config_->layout().dim);
-      each_page(s, head, false, false,
+      each_page(s, head, false, false, {},
                 [&](const Block& block) { add_cosines(block, inverse, similarity); });
     }
   }
 
  private:
   static constexpr Index beside = Tile::panel_keys;
+  static constexpr bool scaled = Codec::group != simd::no_scale;
   /// Number 0 of the keys from j on, a multiple of the register width; the others are `beside`
   /// apart.
   const T* keys_at(const Block& block, Index j) const {
@@ -122,7 +136,7 @@ class PageReader {
 
   Stored as_stored(const Page& page) const {
     const auto& layout = config_->layout();
-    constexpr bool scaled = Codec::group != simd::no_scale, groups = simd::has_groups<S>;
+    constexpr bool groups = simd::has_groups<S>;
     const T* const value_scales = scaled ? layout.value_scales_of(page) : nullptr;
     return {.keys = layout.keys_of(page),
             .values = layout.values_of(page),
@@ -135,20 +149,45 @@ class PageReader {
             .dot = Stored::template dot_panels<Tile::panel_vectors, S>,
             .add = Stored::template add_rows<S>};
   }
-  /// Widens the first keys of a page and, if with_values is true, their values.
-  void widen(const Page& page, Index keys, bool with_values) const {
+  /// Keys of a page, in panels, as T.
+  void widen_keys(const Page& page, Index first, Index last) const {
     const auto& layout = config_->layout();
-    constexpr bool scaled = Codec::group != simd::no_scale;
-    for (Index j = 0; j < keys; j += Tile::panel_keys)
-      simd::widen_panel(layout.key_of(page, j), layout.dim, Index(Tile::panel_keys),
+    for (Index j = first; j < last; j += beside)
+      simd::widen_panel(layout.key_of(page, j), layout.dim, beside,
                         scaled ? layout.key_scale_of(page, j) : nullptr, panels_ + j * layout.dim);
-    for (Index j = 0; j < keys && with_values; ++j)
+  }
+  void widen_values(const Page& page, Index count) const {
+    const auto& layout = config_->layout();
+    for (Index j = 0; j < count; ++j)
       simd::widen(layout.value_of(page, j), layout.columns,
                   scaled ? layout.value_scale_of(page, j) : nullptr, values_ + j * layout.columns);
   }
+  /// The first keys of a page, which begins with slot `slot`, as T and turned.
+  void turn(const Page& page, Index slot, Index count, const RotaryRow<T>& turns) const {
+    const auto& layout = config_->layout();
+    const KvRotary& rotary = *config_->options.rotary;
+    const Index half = rotary.dims() / 2;
+    for (Index j = 0; j < count; j += beside) {
+      T* const to = panels_ + j * layout.dim;
+      const T* from = to;
+      if constexpr (std::is_same_v<S, T>)
+        from = layout.key_of(page, j);
+      else
+        widen_keys(page, j, j + beside);
+      const Index at = (slot + j) * half;
+      turn_panel(from, layout.dim, beside, rotary.pairs(), half,
+                 {turns.cosine + at, turns.sine + at}, to);
+    }
+  }
+  /// Keys are read from the panels, values as they are stored.
+  void read_turned(Stored& page) const {
+    page.keys = panels_, page.key_stride = beside * config_->layout().dim;
+    page.key_scale = nullptr;
+    page.dot = Stored::template dot_panels<Tile::panel_vectors, T>;
+  }
 
   const Config* config_;
-  T *panels_, *values_;  ///< a page widened to T, unless S is T
+  T *panels_, *values_;  ///< a page widened to T, unless S is T; keys also if they are turned
   T* mean_;              ///< [D] mean direction of keys, if the rule needs it
   Stored* stored_;       ///< a page to read as it is stored
 };

@@ -70,7 +70,7 @@ class KvSequence {
     for (KvSlots<T>& s : parts_) {
       s.slots = s.count = 0, s.dropped = 0, s.first = KvSlots<T>::empty_slot;
       s.free.clear(), s.pages.clear(), s.finite.clear(), s.position.clear();
-      s.carry.clear(), s.received_weight.clear(), s.marks.clear();
+      s.carry.clear(), s.received_weight.clear(), s.inside.clear(), s.marks.clear();
     }
     next_ = 0;
   }
@@ -227,9 +227,13 @@ class KvSequence {
   void remove(Index first, Index last) {
     for (KvSlots<T>& s : parts_) s.free.reserve(std::size_t(s.capacity()));
     for (KvSlots<T>& s : parts_) {
+      const Index count = s.count;
       for (Index j = 0; j < s.slots; ++j)
         if (s.holds(j) && s.position[std::size_t(j)] >= first && s.position[std::size_t(j)] < last)
-          detail::free_slot(s, j), --s.count;
+          detail::vacate_slot(s, j), --s.count;
+      for (Index j = 0; j < s.slots && !s.inside.empty(); ++j)
+        if (s.holds(j) && s.position[std::size_t(j)] >= last)
+          s.inside[std::size_t(j)] -= count - s.count;
       detail::release_pages(s, *config_);
     }
   }

@@ -5,7 +5,9 @@
 
 #include "heed/kv/kv_config.hpp"
 
+#include <algorithm>
 #include <cassert>
+#include <utility>
 
 namespace heed::inline HEED_ABI {
 
@@ -19,16 +21,17 @@ struct KvSlots {
   static constexpr std::uint8_t bad_key = 1;       ///< In marks: the key holds NaN or infinity.
   static constexpr std::uint8_t is_protected = 2;  ///< In marks: in KvOptions::protect.
 
-  Index slots = 0;              ///< Slots that are or were in use: 0 … slots − 1.
-  Index count = 0;              ///< Tokens held.
-  Index first = empty_slot;     ///< The slot of position 0, or `empty_slot`.
-  double dropped = 0;           ///< Bound on a row's weight lost to evictions by score_bound.
-  Vector<Index> position;       ///< [capacity] of each slot's token, or `empty_slot`.
-  Vector<Index> free;           ///< Empty slots below `slots`.
-  Vector<T> carry;              ///< [capacity] −F of the next row, in log2 units.
-  Vector<T> received_weight;    ///< [capacity] weights received, or similarities, if the rule
-                                ///< needs them.
-  Vector<std::uint8_t> marks;   ///< [capacity] bad_key and is_protected flags
+  Index slots = 0;             ///< Slots that are or were in use: 0 … slots − 1.
+  Index count = 0;             ///< Tokens held.
+  Index first = empty_slot;    ///< The slot of position 0, or `empty_slot`.
+  double dropped = 0;          ///< Bound on a row's weight lost to evictions by score_bound.
+  Vector<Index> position;      ///< [capacity] of each slot's token, or `empty_slot`.
+  Vector<Index> free;          ///< Empty slots below `slots`.
+  Vector<T> carry;             ///< [capacity] −F of the next row, in log2 units.
+  Vector<T> received_weight;   ///< [capacity] weights received, or similarities, if the rule
+                               ///< needs them.
+  Vector<Index> inside;        ///< [capacity] tokens held before this one, if keys are turned by it
+  Vector<std::uint8_t> marks;  ///< [capacity] bad_key and is_protected flags
   Vector<std::uint8_t> finite;  ///< [pages][key heads] 1: every value ever in the page was finite
   Vector<detail::Page> pages;   ///< [pages][key heads]
 
@@ -39,8 +42,8 @@ struct KvSlots {
   /// Bytes beside the pages.
   std::size_t bytes() const {
     return (carry.capacity() + received_weight.capacity()) * sizeof(T) +
-           (position.capacity() + free.capacity()) * sizeof(Index) + marks.capacity() +
-           finite.capacity() + pages.capacity() * sizeof(detail::Page);
+           (position.capacity() + free.capacity() + inside.capacity()) * sizeof(Index) +
+           marks.capacity() + finite.capacity() + pages.capacity() * sizeof(detail::Page);
   }
 };
 
@@ -56,6 +59,7 @@ void reserve_slots(KvSlots<T>& s, const KvConfig<T, S>& config, Index capacity) 
   s.carry.reserve(slots), s.marks.reserve(slots), s.position.reserve(slots);
   s.free.reserve(slots);  // no allocation after tokens are appended
   if (config.options.evict.scores_tokens()) s.received_weight.reserve(slots);
+  if (config.options.rotary) s.inside.reserve(slots);
 }
 /// Adds pages up to `capacity` slots, for which there is room. Does not allocate.
 template <class T, class S>
@@ -68,6 +72,7 @@ void add_pages(KvSlots<T>& s, const KvConfig<T, S>& config, Index capacity, Page
   s.carry.resize(slots), s.marks.resize(slots);
   s.position.resize(slots, KvSlots<T>::empty_slot);
   if (config.options.evict.scores_tokens()) s.received_weight.resize(slots);
+  if (config.options.rotary) s.inside.resize(slots);
 }
 
 /// The page of a slot and key head, and the slot's place in it.
@@ -129,16 +134,45 @@ Index take_slot(KvSlots<T>& s, const KvConfig<T, S>& config, Index position, Pag
   s.position[std::size_t(slot)] = position;
   s.carry[std::size_t(slot)] = T(0);
   if (!s.received_weight.empty()) s.received_weight[std::size_t(slot)] = T(0);
+  if (!s.inside.empty()) s.inside[std::size_t(slot)] = s.count;
   ++s.count;
   return slot;
 }
-/// Frees a slot. The count is the caller's.
+/// The slots that hold tokens, by position. @throws std::bad_alloc
 template <class T>
-void free_slot(KvSlots<T>& s, Index slot) {
+Vector<Index> slots_by_position(const KvSlots<T>& s) {
+  Vector<Index> order;
+  order.reserve(std::size_t(s.count));
+  for (Index j = 0; j < s.slots; ++j)
+    if (s.holds(j)) order.push_back(j);
+  std::sort(order.begin(), order.end(), [&](Index a, Index b) {
+    return s.position[std::size_t(a)] < s.position[std::size_t(b)];
+  });
+  return order;
+}
+/// Frees a slot. The count is the caller's, and so is what is inside the cache before the others.
+template <class T>
+void vacate_slot(KvSlots<T>& s, Index slot) {
   s.position[std::size_t(slot)] = KvSlots<T>::empty_slot;
   s.marks[std::size_t(slot)] = 0;
   if (s.first == slot) s.first = KvSlots<T>::empty_slot;
   s.free.push_back(slot);
+}
+/// Frees a slot. The count is the caller's.
+template <class T>
+void free_slot(KvSlots<T>& s, Index slot) {
+  if (!s.inside.empty()) {
+    const Index gone = std::exchange(s.inside[std::size_t(slot)], 0);
+    for (Index& inside : s.inside) inside -= inside > gone;
+  }
+  vacate_slot(s, slot);
+}
+/// Counts anew how many tokens are held before each. @throws std::bad_alloc
+template <class T>
+void count_inside(KvSlots<T>& s) {
+  if (s.inside.empty()) return;
+  Index n = 0;
+  for (const Index slot : slots_by_position(s)) s.inside[std::size_t(slot)] = n++;
 }
 
 /// False if a number of the encoded key overflowed to infinity in S.
@@ -170,24 +204,19 @@ bool store_token(KvSlots<T>& s, const KvConfig<T, S>& config, Index head, Index 
   return simd::all_finite(key, 0, 1, layout.dim) && key_fits(config, to_key);
 }
 
-/// Copies a token's numbers of one key head, as they are stored.
-template <class T, class S>
-void copy_token(const KvSlots<T>& from, const KvConfig<T, S>& from_config, Index from_slot,
-                KvSlots<T>& to, const KvConfig<T, S>& to_config, Index to_slot, Index head) {
-  constexpr Index beside = KvPool<T, S>::slot_multiple;
-  const auto &a = from_config.layout(), &b = to_config.layout();
-  const SlotPlace<T, S> at(from_config, head, from_slot), to_at(to_config, head, to_slot);
-  const Page &page = from.pages[std::size_t(at.page)], &to_page = to.pages[std::size_t(to_at.page)];
-  const auto copy = [](const auto* x, auto* y, Index count, Index step) {
-    for (Index i = 0; i < count; ++i) y[i * step] = x[i * step];
-  };
-  copy(a.key_of(page, at.slot), b.key_of(to_page, to_at.slot), simd::units<S>(a.dim), beside);
-  copy(a.key_scale_of(page, at.slot), b.key_scale_of(to_page, to_at.slot), simd::scales<S>(a.dim),
-       beside);
-  copy(a.value_of(page, at.slot), b.value_of(to_page, to_at.slot), simd::units<S>(a.columns), 1);
-  copy(a.value_scale_of(page, at.slot), b.value_scale_of(to_page, to_at.slot),
-       simd::scales<S>(a.value_dim), 1);
-  to.finite[std::size_t(to_at.page)] &= from.finite[std::size_t(at.page)];
+/// Stores the token at `position`, and returns its slot. numbers(head) gives its key and value of a
+/// key head of the part.
+template <class T, class S, class Numbers>
+Index append_token(KvSlots<T>& s, const KvConfig<T, S>& config, Index position, PageList& reserved,
+                   Numbers&& numbers) {
+  const Index slot = take_slot(s, config, position, reserved);
+  bool good_key = true;
+  for (Index head = 0; head < config.part_heads(); ++head) {
+    const auto [key, value] = numbers(head);
+    good_key &= store_token(s, config, head, slot, key, value);
+  }
+  mark_token(s, config, slot, good_key ? std::uint8_t(0) : KvSlots<T>::bad_key);
+  return slot;
 }
 
 /// Returns the pages behind the last token to the pool.
@@ -206,61 +235,7 @@ void release_pages(KvSlots<T>& s, const KvConfig<T, S>& config) {
   s.pages.erase(s.pages.begin() + std::ptrdiff_t(pages), s.pages.end());
   s.finite.resize(pages), s.position.resize(n), s.carry.resize(n), s.marks.resize(n);
   if (!s.received_weight.empty()) s.received_weight.resize(n);
-}
-
-/// Moves tokens behind the first `slots` slots to free ones among these, and releases the pages
-/// behind them. No more tokens are held than that. Does not allocate.
-template <class T, class S>
-void trim(KvSlots<T>& s, const KvConfig<T, S>& config, Index slots, PageList& reserved) {
-  if (s.capacity() <= slots) return;
-  assert(s.count <= slots);
-  s.free.erase(
-      std::remove_if(s.free.begin(), s.free.end(), [&](Index slot) { return slot >= slots; }),
-      s.free.end());
-  for (Index from = slots; from < s.slots; ++from) {
-    if (!s.holds(from)) continue;
-    const Index to = s.free.back();
-    s.free.pop_back();
-    own_pages(s, config, to, reserved);
-    for (Index head = 0; head < config.part_heads(); ++head)
-      copy_token(s, config, from, s, config, to, head);
-    const auto move = [&](auto& of_slots) {
-      of_slots[std::size_t(to)] = of_slots[std::size_t(from)];
-    };
-    move(s.position), move(s.carry), move(s.marks);
-    if (!s.received_weight.empty()) move(s.received_weight);
-    if (s.first == from) s.first = to;
-  }
-  s.slots = std::min(s.slots, slots);
-  release_pages(s, config);
-}
-
-/// A copy of the tokens in pages of its own, compacted to the first slots in slot order.
-/// @throws OutOfPages, std::bad_alloc
-template <class T, class S>
-KvSlots<T> repacked(const KvSlots<T>& from, const KvConfig<T, S>& from_config,
-                    const KvConfig<T, S>& to_config) {
-  KvSlots<T> to;
-  const Index capacity = round_up(from.count, to_config.pool.page());
-  reserve_slots(to, to_config, capacity);
-  ReservedPages reserved(to_config.pool.pages(),
-                         capacity / to_config.pool.page() * to_config.part_heads());
-  add_pages(to, to_config, capacity, reserved.list());
-  to.dropped = from.dropped;
-  for (Index j = 0; j < from.slots; ++j) {
-    if (!from.holds(j)) continue;
-    const Index slot = to.slots++;
-    to.position[std::size_t(slot)] = from.position[std::size_t(j)];
-    if (from.first == j) to.first = slot;
-    to.carry[std::size_t(slot)] = from.carry[std::size_t(j)];
-    to.marks[std::size_t(slot)] = from.marks[std::size_t(j)];
-    if (!to.received_weight.empty())
-      to.received_weight[std::size_t(slot)] = from.received_weight[std::size_t(j)];
-    for (Index head = 0; head < to_config.part_heads(); ++head)
-      copy_token(from, from_config, j, to, to_config, slot, head);
-  }
-  to.count = to.slots;
-  return to;
+  if (!s.inside.empty()) s.inside.resize(n);
 }
 
 }  // namespace detail

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Cosines and sines that are ready: the library's tables, and the caller's own.
 
-#include "heed/attention/rotary_table.hpp"
+#include "heed/score/rotary_table.hpp"
 
 #include "heed/attention/rotary.hpp"
 #include "heed/core/eigen_tensor.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Frequencies for long texts, each against the formula it was published with, in plain loops.
 
-#include "heed/attention/rotary_frequencies.hpp"
+#include "heed/score/rotary_frequencies.hpp"
 
 #include <gtest/gtest.h>
 

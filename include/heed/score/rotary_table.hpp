@@ -3,8 +3,8 @@
 /// Cosines and sines of rotary position embedding, computed once for many calls.
 #pragma once
 
-#include "heed/attention/rotary_frequencies.hpp"
 #include "heed/core/vector.hpp"
+#include "heed/score/rotary_frequencies.hpp"
 #include "heed/simd/batch.hpp"
 
 #include <algorithm>
