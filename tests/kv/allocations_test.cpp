@@ -142,6 +142,35 @@ TEST_F(AllocationsOfCaches, ThatFailInAStepChangeNothing) {
       }
 }
 
+TEST_F(AllocationsOfCaches, ThatFailInAStepThatTurnsKeysChangeNothing) {
+  for (const std::optional<Index> budget :
+       {std::optional<Index>(page + 5), std::optional<Index>()}) {
+    KvOptions o{.budget = budget};
+    o.rotary.emplace(8);
+    KvCache<float> cache(cache_shape, o, pool);
+    Sequence s = filled(cache, page - 1, 1);
+    const Inputs<float> rows = rows_for<float>(1, 4 * page, 3);  // the table grows
+    Tensor<float> to(1, 4, 4 * page, 8);
+    Sequence* const one[] = {&s};
+    expect_nothing_changes({&s}, pool, 5, [&] {
+      KvCache<float> own = cache;
+      standard_step(own, one, rows, to);
+    });
+  }
+}
+
+TEST_F(AllocationsOfCaches, ThatFailWhereTokensArePutInChangeNothing) {
+  KvCache<float> cache(cache_shape, {.evict = heavy_hitters, .heads = KvHeads::apart, .select = {}},
+                       pool);
+  Sequence s = cache.open();
+  const Inputs<float> rows = rows_for<float>(1, 2 * page, 3);
+  Tensor<float, 2> weights(2, 2 * page);
+  weights.setZero();
+  expect_nothing_changes({&s}, pool, 5,
+                         [&] { cache.append(s, rows.k, rows.v, {.weights = weights}); });
+  EXPECT_EQ(s.count(1), 2 * page);
+}
+
 /// A step of more sequences than fit on the stack.
 TEST_F(AllocationsOfCaches, ThatFailInAStepOfManyChangeNothing) {
   KvCache<float> cache(cache_shape, {.budget = 9}, pool);

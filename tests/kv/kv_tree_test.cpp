@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A tree of drafted tokens in one step, and queries that add no tokens.
 #include "heed/score/alibi.hpp"
-#include "support/buffers.hpp"
+#include "support/caches.hpp"
 
 #include <gtest/gtest.h>
 
@@ -88,6 +88,46 @@ TYPED_TEST(Trees, AreSeenPathByPath) {
                       4 * tolerance<T>)
               << n;
     }
+}
+
+/// Trees of different sizes, packed, are what they are alone.
+TYPED_TEST(Trees, AreSeenInPackedRows) {
+  using T = TypeParam;
+  const Index few = 5;  // of the second sequence
+  const Packed<T> rows = packed(this->all_drafts(), {drafts, few});
+  Tensor<std::int64_t, 2> parents(1, drafts + few), alone(1, few);
+  for (Index n = 0; n < drafts; ++n) parents(0, n) = tree[std::size_t(n)];
+  for (Index n = 0; n < few; ++n) parents(0, drafts + n) = alone(0, n) = tree[std::size_t(n)];
+  KvSequence<T> x = this->a, y = this->b, want_x = this->a, want_y = this->b;
+  Tensor<T, 3> out(drafts + few, heads, dim), lse(1, heads, drafts + few);
+  std::vector<KvSequence<T>*> both{&x, &y};
+  this->cache.step_packed(both, View<const std::int64_t, 1>(rows.starts.data(), {3}), rows.q,
+                          rows.k, rows.v, this->variant(), out, {.lse = lse, .parents = parents});
+  const Tensor<std::int64_t, 2> whole = this->parents(1);
+  std::vector<Index> every, first;
+  for (Index n = 0; n < drafts; ++n) every.push_back(n);
+  for (Index n = 0; n < few; ++n) first.push_back(n);
+  const Tensor<T> want[] = {
+      this->step_of(this->cache, {&want_x}, this->rows_of(0, every), {.parents = whole}),
+      this->step_of(this->cache, {&want_y}, this->rows_of(1, first), {.parents = alone})};
+  for (Index s = 0; s < 2; ++s)
+    for (Index n = 0; n < (s == 0 ? drafts : few); ++n)
+      for (Index h = 0; h < heads; ++h)
+        for (Index d = 0; d < dim; ++d)
+          ASSERT_EQ(out(s * drafts + n, h, d), want[s](0, h, n, d)) << s << ' ' << n;
+  EXPECT_TRUE(same_memory(x, want_x));
+  EXPECT_TRUE(same_memory(y, want_y));
+  y.accept(held_before, this->path_to(3));
+  EXPECT_EQ(y.next(), held_before + 3);
+  // A tree that reaches into the rows of another sequence.
+  parents(0, drafts) = 0;
+  EXPECT_NE(message_of<ValueError>([&] {
+              this->cache.step_packed(both, View<const std::int64_t, 1>(rows.starts.data(), {3}),
+                                      rows.q, rows.k, rows.v, this->variant(), out,
+                                      {.parents = parents});
+            }).find("parents of sequence 1: token 0 follows token 0"),
+            std::string::npos);
+  EXPECT_TRUE(same_memory(x, want_x));
 }
 
 /// What is accepted goes on as if only it had been appended.

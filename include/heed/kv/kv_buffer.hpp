@@ -72,12 +72,11 @@ class KvBuffer {
       TensorLike<Out, 4>
           WorkStats step(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out,
                          const Step& options = {}) {
-    std::array<Sequence*, 16> few;
-    Vector<Sequence*> many(sequences_.size() > few.size() ? sequences_.size() : 0);
-    const std::span<Sequence*> all(many.empty() ? few.data() : many.data(), sequences_.size());
-    std::transform(sequences_.begin(), sequences_.end(), all.begin(),
+    detail::SmallArray<Sequence*> all(sequences_.size());
+    std::transform(sequences_.begin(), sequences_.end(), all.all().begin(),
                    [](Sequence& s) { return &s; });
-    return cache_.step(typename KvCache<T, S>::Sequences(all), q, k, v, variant, out, options);
+    return cache_.step(typename KvCache<T, S>::Sequences(all.all()), q, k, v, variant, out,
+                       options);
   }
 
  private:

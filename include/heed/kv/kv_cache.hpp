@@ -3,12 +3,13 @@
 /// The key-value cache of one layer: sequences that come and go, over a pool of pages.
 #pragma once
 
+#include "heed/core/small_array.hpp"
+#include "heed/kv/kv_append.hpp"
 #include "heed/kv/kv_call.hpp"
+#include "heed/kv/kv_cut.hpp"
 #include "heed/kv/kv_move.hpp"
-#include "heed/kv/kv_repack.hpp"
 #include "heed/kv/kv_sequence.hpp"
 
-#include <array>
 #include <initializer_list>
 
 namespace heed::inline HEED_ABI {
@@ -169,6 +170,27 @@ class KvCache {
                as_batch(View<T, 3>(out)), options, tensors);
   }
 
+  /// Puts N tokens that were computed elsewhere into a sequence, without attending: by forward()
+  /// over a prompt, or in another cache. What follows is as if the sequence had taken their rows.
+  /// Tokens held already keep their F and weights: those given should be of the same row.
+  ///
+  /// @param k  [1, G, N, D].   @param v  [1, G, N, Dv], of any type that step() takes.
+  /// @throws ShapeError, or ValueError if positions do not rise, if F or weights are missing or
+  ///     without use, or if more tokens would be held than the budget; OutOfPages, std::bad_alloc.
+  ///     Nothing has changed then.
+  template <TokensLike K, TokensLike V>
+  requires StoredFor<K, T> && StoredFor<V, T>
+  void append(Sequence& sequence, const K& k, const V& v, const KvAppend<T>& known = {}) {
+    expect_own(sequence);
+    detail::CallTensors tensors;
+    detail::reads_tokens(tensors, "k", "the scale of k", k);
+    detail::reads_tokens(tensors, "v", "the scale of v", v);
+    const detail::StoredTensor<T> keys(k), values(v);
+    detail::KvTokens<T, S> tokens(*config_, keys, values, known, tensors);
+    tokens.check(sequence.parts_, sequence.budget_, sequence.next_);
+    tokens.store(sequence.parts_, sequence.next_);
+  }
+
   /// The last N tokens of each sequence attend again, with other queries: for a layer that shares
   /// the keys and values of this one. Row n is that of token next() − N + n and sees the tokens
   /// held up to it. Nothing is appended, evicted or counted, and F is not subtracted.
@@ -185,6 +207,22 @@ class KvCache {
     return run(sequences, in, variant, View<T, 4>(out), options, tensors);
   }
 
+  /// For the library: makes room for rows[b] new tokens of each sequence, all but the pages.
+  /// @return how many pages the step may take.
+  /// @throws ValueError, std::bad_alloc
+  Index prepare(Sequences sequences, std::span<const std::int64_t> rows) const {
+    expect_own(sequences);
+    Index pages = 0;
+    for (std::size_t b = 0; b < sequences.size(); ++b) {
+      const detail::KvDemand<T, S> demand{*config_, sequences[b]->budget_, Index(rows[b])};
+      for (KvSlots<T>& s : sequences[b]->parts_) {
+        detail::reserve_slots(s, *config_, demand.capacity(s));
+        pages += demand.pages(s);
+      }
+    }
+    return pages;
+  }
+
   /// Changes K of one sequence. If it holds more tokens, the rule evicts the rest at once: a prompt
   /// can be taken without a budget, and be cut afterwards.
   /// @throws ValueError if the budget is smaller than the number of protected and recent tokens, or
@@ -197,14 +235,12 @@ class KvCache {
     with.budget = budget;
     detail::check(with, shape().heads);
     Sequence to = sequence;
-    if (budget) evict_to(to, *budget);
+    if (budget) detail::evict_to<T, S>(*config_, to.parts_, to.next_, *budget);
     to.budget_ = budget, to.id_ = sequence.id_;
     sequence = std::move(to);
   }
 
  private:
-  /// A step of at most this many sequences allocates nothing.
-  static constexpr std::size_t few = 16;
   static constexpr const char* twice = "a step names one sequence twice";
 
   template <class X>
@@ -229,23 +265,25 @@ class KvCache {
     static_assert(hook::well_formed<T, Variant, BoundOf<T, Variant>>());
     static_assert(!hook::scans_rows<BoundOf<T, Variant>>,
                   "heed: the buffer selects by itself, see KvOptions::select");
-    using Member = detail::KvMember<T>;
-    std::array<Member, few> some;
-    Vector<Member> many(sequences.size() > few ? sequences.size() : 0);
-    const std::span<Member> members(many.empty() ? some.data() : many.data(), sequences.size());
-    for (std::size_t b = 0; b < sequences.size(); ++b) {
-      Sequence* const s = sequences[b];
-      if (s == nullptr) throw ValueError("sequence ", b, " of the step is null");
-      expect_own(*s);
-      members[b] = {s->budget_, &s->next_, s->parts_};
-    }
-    expect_different(sequences);
+    detail::SmallArray<detail::KvMember<T>> held(sequences.size());
+    const std::span<detail::KvMember<T>> members = held.all();
+    expect_own(sequences);
+    for (std::size_t b = 0; b < sequences.size(); ++b)
+      members[b] = {sequences[b]->budget_, &sequences[b]->next_, sequences[b]->parts_};
     detail::KvCall<T, S, Variant> call(*config_, members, in, variant, out, options, tensors);
     return call.run(options.workspace ? *options.workspace : workspace_);
   }
+  /// @throws ValueError unless they are different sequences of this cache.
+  void expect_own(Sequences sequences) const {
+    for (std::size_t b = 0; b < sequences.size(); ++b) {
+      if (sequences[b] == nullptr) throw ValueError("sequence ", b, " of the step is null");
+      expect_own(*sequences[b]);
+    }
+    expect_different(sequences);
+  }
   static void expect_different(Sequences sequences) {
     Vector<const Sequence*> sorted;
-    if (sequences.size() <= few) {
+    if (sequences.size() <= detail::SmallArray<int>::in_place) {  // no allocation
       for (std::size_t b = 1; b < sequences.size(); ++b)
         if (std::find(sequences.begin(), sequences.begin() + std::ptrdiff_t(b), sequences[b]) !=
             sequences.begin() + std::ptrdiff_t(b))
@@ -255,43 +293,6 @@ class KvCache {
     sorted.assign(sequences.begin(), sequences.end());
     std::sort(sorted.begin(), sorted.end());
     if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) throw ValueError(twice);
-  }
-
-  /// Evicts tokens, by the rule, until K are left, and packs the rest into as few pages as may be.
-  void evict_to(Sequence& sequence, Index budget) const {
-    Index capacity = 0, held = 0;
-    for (const KvSlots<T>& s : sequence.parts_)
-      capacity = std::max(capacity, s.capacity()), held += s.count;
-    const Index parts = config_->parts(),
-                last = sequence.next_ - 1 - options().recent_tokens(budget);
-    Workspace workspace;
-    detail::lay_out(workspace, [&](Arena& arena) {
-      T* const claims = arena.take<T>(capacity);
-      auto* const candidates = arena.take<detail::HeadCandidate<T>>(capacity * parts);
-      auto* const orders = arena.take<detail::EvictionOrder<T>>(parts);
-      const detail::PageReader<T, S> reader(*config_, arena);
-      if (arena.measuring()) return;
-      for (Index part = 0; part < parts; ++part) {
-        KvSlots<T>& s = sequence.parts_[std::size_t(part)];
-        s.free.reserve(std::size_t(s.capacity()));
-        if (options().evict.uses_keys()) reader.similarities(s, claims, s.received_weight.data());
-        orders[part] = {s, options().evict, last, claims, candidates + part * capacity};
-      }
-      const auto evict = [&](Index part, Index slot) {
-        KvSlots<T>& s = sequence.parts_[std::size_t(part)];
-        detail::vacate_slot(s, slot), --s.count;
-      };
-      if (options().heads == KvHeads::shared)
-        return detail::evict_in_order(orders, parts, held - budget * parts, evict);
-      for (Index part = 0; part < parts; ++part)
-        detail::evict_in_order(orders + part, 1, sequence.parts_[std::size_t(part)].count - budget,
-                               [&](Index, Index slot) { evict(part, slot); });
-    });
-    for (KvSlots<T>& s : sequence.parts_) {
-      detail::count_inside(s);
-      if (detail::round_up(s.count, config_->pool.page()) < s.capacity())
-        s = detail::repacked(s, *config_, *config_);
-    }
   }
 
   detail::Shared<const Config> config_;

@@ -16,11 +16,11 @@ namespace heed::inline HEED_ABI::detail {
 template <class T, class S, class Variant>
 class KvCall : KvEvidence<T, S, Variant> {
   using Base = KvEvidence<T, S, Variant>;
-  using Base::add_weights, Base::capacity_for, Base::chunk_at, Base::each_page, Base::enter;
+  using Base::add_weights, Base::chunk_at, Base::demand, Base::each_page, Base::enter;
   using Base::angles_, Base::chunk_, Base::chunk_for, Base::start_, Base::step_, Base::worker_;
   using Base::config_, Base::in_, Base::members_, Base::out_, Base::part_, Base::problem_;
   using Base::evict_after_step, Base::evict_shared, Base::layout, Base::load_queries;
-  using Base::pages_for, Base::part_of, Base::rows_at, Base::score_keys, Base::shares_budget;
+  using Base::part_of, Base::rows_at, Base::score_keys;
   using Base::slots, Base::tile_heads, Base::weigh_window, Base::window_start;
   using typename Base::Block, typename Base::Chunk, typename Base::Slots, typename Base::Tables;
   using typename Base::PartScratch, typename Base::Tile, typename Base::WorkerOf;
@@ -40,7 +40,7 @@ class KvCall : KvEvidence<T, S, Variant> {
     Index capacity = 0;
     for (Index b = 0; b < batch; ++b)
       for (Slots& s : members_[std::size_t(b)].parts) {
-        const Index wanted = capacity_for(s, b);
+        const Index wanted = in_.adds ? demand(b).capacity(s) : s.capacity();
         reserve_slots(s, config_, wanted);
         capacity = std::max(capacity, wanted);
       }
@@ -57,19 +57,19 @@ class KvCall : KvEvidence<T, S, Variant> {
 
     Index pages = 0;
     for (Index x = 0; x < tasks; ++x) {
-      part_[x].pages = pages_for(slots(x / parts, x % parts), x / parts);
+      part_[x].pages = in_.adds ? demand(x / parts).pages(slots(x / parts, x % parts)) : 0;
       pages += part_[x].pages;
     }
-    ReservedPages reserved(config_.pool.pages(), pages);
+    ReservedPages reserved(config_.pool.pages(), pages, step_.reserved);
     const Leftovers leftovers{part_, tasks, reserved};
     for (Index x = 0; x < tasks; ++x) {
       Slots& s = slots(x / parts, x % parts);
       part_[x].reserved = reserved.list().split(part_[x].pages);
-      add_pages(s, config_, capacity_for(s, x / parts), part_[x].reserved);
+      if (in_.adds) add_pages(s, config_, demand(x / parts).capacity(s), part_[x].reserved);
     }
 
     for (Index row = 0; row < problem_.queries; row += rows_at_once_) {
-      if (shares_budget() && in_.adds)
+      if (config_.shares_budget() && in_.adds)
         executor(batch, [&](Index b, Index w) { evict_shared(worker_[w], b, row); });
       executor(tasks, [&](Index x, Index w) { select(worker_[w], x / parts, x % parts, row); });
       executor(batch * query_tiles, [&](Index task, Index w) {
@@ -123,7 +123,7 @@ class KvCall : KvEvidence<T, S, Variant> {
       if (config_.options.rotary) chunk.place_inside(in_, b, row, rows, *angles_);
       return;
     }
-    if (!shares_budget()) {
+    if (!config_.shares_budget()) {
       chunk.begin();
       score_keys(scratch, chunk);
       chunk.make_room();
@@ -208,7 +208,7 @@ class KvCall : KvEvidence<T, S, Variant> {
     if (!ends || !chunk.budget || config_.options.evict.uses_window()) return;
     // Not at each step of heads that share a budget: what a head gives up it may soon need again.
     const Index page = config_.pool.page(), count = chunk.s.count;
-    const Index kept = !shares_budget() ? config_.slots_for(*chunk.budget, 1)
+    const Index kept = !config_.shares_budget() ? config_.slots_for(*chunk.budget, 1)
                        : chunk.s.slots - count > page + page / 2 ? round_up(count, page)
                                                                  : chunk.s.slots;
     trim(chunk.s, config_, kept, part_of(b, part).reserved);

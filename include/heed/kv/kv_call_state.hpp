@@ -5,6 +5,7 @@
 
 #include "heed/engine/forward.hpp"
 #include "heed/kv/kv_chunk.hpp"
+#include "heed/kv/kv_demand.hpp"
 #include "heed/kv/kv_page_reader.hpp"
 #include "heed/kv/kv_step.hpp"
 #include "heed/kv/kv_visibility.hpp"
@@ -115,12 +116,6 @@ class KvCallState {
             start_[b]};
   }
 
-  /// Do heads share the budget row by row?
-  bool shares_budget() const {
-    return config_.options.heads == KvHeads::shared && !config_.options.evict.uses_window();
-  }
-  /// May a part hold more tokens than its budget during a step?
-  bool exceeds_budget() const { return shares_budget() || config_.options.evict.uses_window(); }
   /// Heads of a query tile of so many rows a head, at most a row block.
   Index tile_heads(Index rows) const {
     Index heads =
@@ -134,28 +129,9 @@ class KvCallState {
     return rows - std::min(rows, config_.options.evict.window().rows);
   }
 
-  /// The slots that a part needs during this step, in whole pages.
-  Index capacity_for(const Slots& s, Index b) const {
-    if (!in_.adds) return s.capacity();
-    const Index rows = in_.rows_of(b);
-    Index wanted = s.slots + rows - std::min(Index(s.free.size()), rows);
-    if (const auto& budget = members_[std::size_t(b)].budget; budget && !exceeds_budget())
-      wanted = std::min(wanted, std::max(s.slots, config_.slots_for(*budget, rows)));
-    return std::max(s.capacity(), round_up(wanted, config_.pool.page()));
-  }
-  /// Pages that a part may take in this step: to grow, and in place of shared ones. A row writes
-  /// the slot of its token, and the end moves tokens out of the slots that the budget does not
-  /// need.
-  Index pages_for(const Slots& s, Index b) const {
-    if (!in_.adds) return 0;
-    const auto& budget = members_[std::size_t(b)].budget;
-    const Index capacity = capacity_for(s, b), rows = in_.rows_of(b),
-                moved = rows > 0 && budget
-                            ? std::max<Index>(0, capacity - config_.slots_for(*budget, 1))
-                            : 0;
-    return capacity / config_.pool.page() * config_.part_heads() - Index(s.pages.size()) +
-           pages_to_copy(s, config_, exceeds_budget() ? max_bytes : rows + moved,
-                         config_.options.score_bound || (budget && s.count + rows > *budget));
+  /// What the parts of a sequence need for this step.
+  KvDemand<T, S> demand(Index b) const {
+    return {config_, members_[std::size_t(b)].budget, in_.rows_of(b)};
   }
 
   void layout(Arena& arena, Index workers, Index stride) {
@@ -175,7 +151,7 @@ class KvCallState {
     const Index parts = problem_.batch * config_.parts(),
                 chunk = std::clamp<Index>(problem_.queries, 1, config_.chunk);
     part_ = arena.take<PartScratch>(parts);
-    candidates_ = arena.take<HeadCandidate<T>>(shares_budget() ? parts : 0);
+    candidates_ = arena.take<HeadCandidate<T>>(config_.shares_budget() ? parts : 0);
     orders_ = arena.take<EvictionOrder<T>>(config_.options.evict.uses_window() ? parts : 0);
     for (Index x = 0; x < parts; ++x) {
       const Tables tables(stride, chunk, problem_.heads, config_.options, arena);

@@ -55,6 +55,13 @@ struct KvConfig {
   Index parts() const { return options.heads == KvHeads::together ? 1 : shape.key_heads; }
   Index part_heads() const { return shape.key_heads / parts(); }
 
+  /// Do heads share the budget row by row?
+  bool shares_budget() const {
+    return options.heads == KvHeads::shared && !options.evict.uses_window();
+  }
+  /// May a part hold more tokens than its budget during a step?
+  bool exceeds_budget() const { return shares_budget() || options.evict.uses_window(); }
+
   /// Slots that a sequence on this budget takes during a step of `rows` rows, in whole pages.
   Index slots_for(Index budget, Index rows) const {
     const Index beyond = std::min(rows, chunk) - (options.when == EvictWhen::before_row ? 1 : 0);

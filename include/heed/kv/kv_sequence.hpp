@@ -140,6 +140,8 @@ class KvSequence {
   /// @throws ValueError if the mark is of another sequence; std::bad_alloc. Nothing has changed
   ///     then.
   void roll_back(const KvMark<T, S>& mark);
+  /// The same with the mark's own state: only a mark of another sequence can make it fail.
+  void roll_back(KvMark<T, S>&& mark);
 
   /// Removes the tokens from position `tokens` on, so that the next one is there.
   /// @throws ValueError if there are fewer, if tokens were evicted since, or if the tokens that
@@ -250,6 +252,9 @@ template <class T, StorageOf<T> S = T>
 class KvMark {
  public:
   const KvSequence<T, S>& sequence() const { return state_; }
+  bool is_of(const KvSequence<T, S>& sequence) const {
+    return sequence.is_open() && sequence.id_ == of_;
+  }
 
  private:
   friend class KvSequence<T, S>;
@@ -266,12 +271,15 @@ KvMark<T, S> KvSequence<T, S>::mark() const {
 }
 template <class T, StorageOf<T> S>
 void KvSequence<T, S>::roll_back(const KvMark<T, S>& mark) {
+  roll_back(KvMark<T, S>(mark));
+}
+template <class T, StorageOf<T> S>
+void KvSequence<T, S>::roll_back(KvMark<T, S>&& mark) {
   expect_open();
   if (mark.of_ != id_)
     throw ValueError("the mark is of sequence ", mark.of_, ", the sequence to roll back is ", id_);
-  KvSequence state = mark.state_;
-  state.id_ = id_;
-  *this = std::move(state);
+  mark.state_.id_ = id_;
+  *this = std::move(mark.state_);
 }
 
 /// A saved sequence, to restore later or in another buffer. The former name.

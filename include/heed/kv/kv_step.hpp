@@ -29,6 +29,7 @@ struct KvStep {
   View<const std::int64_t, 2> parents{};
   Executor executor{};
   Workspace* workspace = nullptr;  ///< Scratch, which many caches can share; null: the cache's own.
+  detail::ReservedPages* reserved = nullptr;  ///< For the library: pages set aside for this step.
 };
 
 namespace detail {

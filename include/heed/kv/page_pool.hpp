@@ -212,8 +212,24 @@ class ReservedPages {
   ReservedPages() = default;
   /// @throws OutOfPages, std::bad_alloc
   ReservedPages(PagePool& pool, Index count) : pool_(&pool), list_{pool.take(count)} {}
-  ReservedPages(const ReservedPages&) = delete;
-  ReservedPages& operator=(const ReservedPages&) = delete;
+  /// Takes them from others that were set aside, if there are any, and from the pool what is
+  /// missing.
+  ReservedPages(PagePool& pool, Index count, ReservedPages* others) : pool_(&pool) {
+    assert(others == nullptr || others->pool_ == &pool);
+    Index there = 0;
+    if (others != nullptr)
+      for (const PageHeader* page = others->list_.first; page != nullptr && there < count;
+           page = page->next)
+        ++there;
+    list_.first = pool.take(count - there);
+    for (; there > 0; --there) {
+      PageHeader* const page = others->list_.first;
+      others->list_.first = page->next, page->next = list_.first, list_.first = page;
+    }
+  }
+  ReservedPages(ReservedPages&& o) noexcept
+      : pool_(o.pool_), list_(std::exchange(o.list_, PageList())) {}
+  ReservedPages& operator=(ReservedPages&&) = delete;
   ~ReservedPages() { give_back(list_); }
 
   PageList& list() { return list_; }
