@@ -17,6 +17,7 @@
 #include "heed/engine/weights.hpp"
 #include "heed/kv/budget_search.hpp"
 #include "heed/kv/kv_file.hpp"
+#include "heed/kv/kv_model_file.hpp"
 #include "heed/kv/layer_buffers.hpp"
 #include "heed/kv/least_attended_last.hpp"
 #include "heed/score/alibi.hpp"

@@ -4,6 +4,8 @@
 #include "support/allocations.hpp"
 
 #include "heed/kv/kv_buffer.hpp"
+#include "heed/kv/kv_model.hpp"
+#include "heed/score/standard.hpp"
 #include "support/caches.hpp"
 
 #include <gtest/gtest.h>
@@ -169,6 +171,28 @@ TEST_F(AllocationsOfCaches, ThatFailWhereTokensArePutInChangeNothing) {
   expect_nothing_changes({&s}, pool, 5,
                          [&] { cache.append(s, rows.k, rows.v, {.weights = weights}); });
   EXPECT_EQ(s.count(1), 2 * page);
+}
+
+TEST_F(AllocationsOfCaches, ThatFailInAModelChangeNoLayer) {
+  KvModel<float> model(cache_shape, {3 * page, std::nullopt}, {}, pool);
+  KvModelSequence<float> a = model.open();
+  const auto rows = [&](Index count) {
+    KvModelStep<float> step = model.begin({&a}, {count});
+    const Inputs<float> in = rows_for<float>(1, count, 3);
+    Tensor<float> out(1, 4, count, 8);
+    for (Index l = 0; l < 2; ++l) step.take(l, in.q, in.k, in.v, standard, out);
+  };
+  rows(4 * page);
+  const auto mark = a.mark();
+  expect_nothing_changes({&a[0], &a[1]}, pool, 5,
+                         [&] { static_cast<void>(model.begin({&a}, {2 * page})); });
+  rows(page);
+  expect_nothing_changes({&a[0], &a[1]}, pool, 10, [&] { a.roll_back(mark); });
+  EXPECT_EQ(a[0].next(), 4 * page);
+  EXPECT_EQ(a[1].next(), 4 * page);
+  const KvModelSequence<float> other = a;
+  expect_nothing_changes({&a[0], &a[1]}, pool, 10,
+                         [&] { static_cast<void>(KvModelSequence<float>(other)); });
 }
 
 /// A step of more sequences than fit on the stack.

@@ -212,14 +212,16 @@ class KvCache {
   /// @throws ValueError, std::bad_alloc
   Index prepare(Sequences sequences, std::span<const std::int64_t> rows) const {
     expect_own(sequences);
-    Index pages = 0;
+    Index pages = 0, capacity = 0;
     for (std::size_t b = 0; b < sequences.size(); ++b) {
       const detail::KvDemand<T, S> demand{*config_, sequences[b]->budget_, Index(rows[b])};
       for (KvSlots<T>& s : sequences[b]->parts_) {
+        capacity = std::max(capacity, demand.capacity(s));
         detail::reserve_slots(s, *config_, demand.capacity(s));
         pages += demand.pages(s);
       }
     }
+    if (options().rotary) options().rotary->template table<T>(capacity + 1);
     return pages;
   }
 
