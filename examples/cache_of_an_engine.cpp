@@ -87,7 +87,7 @@ int main() {
   //   200 tokens: 64 and 32 are held, in 6 pages of 32 tokens
   //   a fork: still 6 pages
   //   rolled back to position 200
-  //   saved and loaded, 26308 bytes: the next output is the same
+  //   saved and loaded, 26300 bytes: the next output is the same
   //   all closed: 6 pages
   std::cout << "all closed: " << pool.pages_held() << " pages\n";
   return programs::ended("cache_of_an_engine", off < 1e-6F && pool.pages_held() == 6 ? 0 : 1);

@@ -288,11 +288,11 @@ TYPED_TEST(InsidePositions, TakeTheirAnglesFromOneTable) {
   using T = TypeParam;
   const KvRotary copy = this->rotary, equal(turned), other(turned, {}, RotaryPairs::interleaved);
   EXPECT_TRUE(copy == this->rotary && equal == this->rotary && !(other == equal));
-  const auto few = copy.template table<T>(10), same = this->rotary.template table<T>(7),
-             more = copy.template table<T>(11);
+  const auto few = copy.template angles<T>(10), same = this->rotary.template angles<T>(7),
+             more = copy.template angles<T>(11);
   EXPECT_TRUE(few == same);
-  EXPECT_EQ(few->cosines().dim(0), 10);
-  EXPECT_EQ(more->cosines().dim(0), 20);
+  EXPECT_EQ(few->positions(), 10);
+  EXPECT_EQ(more->positions(), 20);
   EXPECT_EQ(copy.frequencies().dim(0), turned / 2);
   EXPECT_EQ(message_of<ValueError>([] { KvRotary(5); }),
             "KvRotary: 5 numbers are to turn; they must be even in number, and at least 2");

@@ -221,7 +221,7 @@ class KvCache {
         pages += demand.pages(s);
       }
     }
-    if (options().rotary) options().rotary->template table<T>(capacity + 1);
+    if (options().rotary) options().rotary->template angles<T>(capacity + 1);
     return pages;
   }
 

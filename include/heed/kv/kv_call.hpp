@@ -53,7 +53,7 @@ class KvCall : KvEvidence<T, S, Variant> {
       rows_at_once_ = std::min(rows_at_once_, chunk_[b]);
     }
     // A row may be behind all tokens held.
-    if (config_.options.rotary) angles_ = config_.options.rotary->template table<T>(capacity + 1);
+    if (config_.options.rotary) angles_ = config_.options.rotary->template angles<T>(capacity + 1);
 
     Index pages = 0;
     for (Index x = 0; x < tasks; ++x) {

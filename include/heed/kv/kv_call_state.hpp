@@ -212,8 +212,8 @@ class KvCallState {
   /// A query turned by its position inside the cache, in `to`.
   const T* turned(const T* q, Index position, T* to) const {
     if (q != to) std::copy_n(q, problem_.dim, to);
-    const RotaryRow<T> row{angles_->cosines().row(position), angles_->sines().row(position)};
-    const Index half = angles_->cosines().dim(1);
+    const RotaryRow<T> row = angles_->at(position);
+    const Index half = angles_->pairs();
     if (config_.options.rotary->pairs() == RotaryPairs::half_split)
       turn_row<RotaryPairs::half_split>(to, row, half, T(1));
     else
@@ -233,7 +233,7 @@ class KvCallState {
   EvictionOrder<T>* orders_ = nullptr;      ///< [B][parts], for a rule that acts when the step ends
   HeadCandidate<T>* candidates_ = nullptr;  ///< [B][parts], if heads share a budget
   Index *start_ = nullptr, *chunk_ = nullptr;  ///< [B] position of row 0; rows at once
-  Shared<const RotaryTable<T>> angles_;  ///< of positions inside the cache, if these turn keys
+  Shared<const KvAngles<T>> angles_;  ///< of positions inside the cache, if these turn keys
 
  private:
   void check_evict_row() const {

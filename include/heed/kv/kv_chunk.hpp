@@ -113,8 +113,7 @@ struct KvChunk {
   /// cache, and takes the cosines and sines of the tokens from `angles`.
   template <class Inputs>
   void place_inside(const Inputs& in, Index b, Index first, Index count,
-                    const RotaryTable<T>& angles) const {
-    constexpr Index beside = KvPool<T, S>::slot_multiple;
+                    const KvAngles<T>& angles) const {
     const Index origin = start + first;  // the position of the first of these rows
     Index before = 0;
     std::fill_n(x.row_inside, count, Index(0));
@@ -127,16 +126,17 @@ struct KvChunk {
     for (Index r = 1; r < count; ++r)
       x.row_inside[r] =
           in.parents ? before + in.depth(b, r) : x.row_inside[r - 1] + x.row_inside[r];
-    const Index pairs = angles.cosines().dim(1);
     std::fill(x.inside + s.slots, x.inside + x.stride, T(0));
-    for (Index j = 0; j < s.slots; ++j) {
-      const Index n = s.position[std::size_t(j)] - origin,
-                  at = in.parents && n >= 0 ? x.row_inside[n] : s.inside[std::size_t(j)];
-      x.inside[j] = T(at);
-      const T *const cosine = angles.cosines().row(at), *const sine = angles.sines().row(at);
-      const Index to = j / beside * beside * pairs + j % beside;
-      for (Index i = 0; i < pairs; ++i)
-        x.cosines[to + i * beside] = cosine[i], x.sines[to + i * beside] = sine[i];
+    for (Index first_slot = 0; first_slot < s.slots; first_slot += simd::width<T>) {
+      Index at[std::size_t(simd::width<T>)] = {};
+      bool in_order = true;
+      for (Index lane = 0; lane < std::min(simd::width<T>, s.slots - first_slot); ++lane) {
+        const Index j = first_slot + lane, n = s.position[std::size_t(j)] - origin;
+        at[lane] = in.parents && n >= 0 ? x.row_inside[n] : s.inside[std::size_t(j)];
+        x.inside[j] = T(at[lane]);
+      }
+      for (Index lane = 1; lane < simd::width<T>; ++lane) in_order &= at[lane] == at[0] + lane;
+      take_angles(first_slot, at, in_order, angles);
     }
   }
   /// The token of row r was appended to this slot.
@@ -198,6 +198,25 @@ struct KvChunk {
   }
 
  private:
+  /// Puts the cosines and sines of a register of slots, at positions at[lane], where keys are read.
+  void take_angles(Index slot, const Index* at, bool in_order, const KvAngles<T>& angles) const {
+    constexpr Index beside = KvPool<T, S>::slot_multiple;
+    const Index pairs = angles.pairs(), to = slot / beside * beside * pairs + slot % beside;
+    T *const cosines = x.cosines + to, *const sines = x.sines + to;
+    for (Index i = 0; i < pairs && in_order; ++i) {
+      const RotaryRow<T> of = angles.of(i);
+      simd::load(of.cosine + at[0]).store_unaligned(cosines + i * beside);
+      simd::load(of.sine + at[0]).store_unaligned(sines + i * beside);
+    }
+    for (Index lane = 0; lane < simd::width<T> && !in_order; ++lane) {
+      const RotaryRow<T> of = angles.at(at[lane]);
+      for (Index i = 0; i < pairs; ++i) {
+        cosines[i * beside + lane] = of.cosine[i];
+        sines[i * beside + lane] = of.sine[i];
+      }
+    }
+  }
+
   /// The slot of the token to evict, among those visible in `at`, which is at position `current`.
   Index candidate(Index current, T at) const {
     return eviction_candidate(s, options().evict, current - options().recent_tokens(budget),

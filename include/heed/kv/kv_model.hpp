@@ -12,9 +12,9 @@ namespace heed::inline HEED_ABI {
 /// A KvCache per layer of a model, each with its own budget or options, over one pool of pages and
 /// one scratch.
 ///
+///     KvPool<float> pool(64, 64, {.bytes = 1 << 30});
 ///     KvModel<float> model({.heads = 8, .key_heads = 2, .dim = 64, .value_dim = 64},
-///                          {512, 512, std::nullopt}, {}, KvPool<float>(64, 64, {.bytes = 1 <<
-///                          30}));
+///                          {512, 512, std::nullopt}, {}, pool);   // three layers
 ///     auto a = model.open(), b = model.open();
 ///     auto step = model.begin({&a, &b}, {1, 1});        // OutOfPages: here, or not at all
 ///     for (Index l = 0; l < model.size(); ++l) step.take(l, q, k, v, standard, out);
@@ -31,9 +31,13 @@ class KvModel {
   /// @throws ValueError, ShapeError as KvCache
   KvModel(const KvShape& shape, std::span<const KvOptions> layers, std::optional<Pool> pool = {}) {
     if (layers.empty()) throw ValueError("KvModel: there are no layers, must be at least 1");
-    if (!pool) detail::check(shape), pool.emplace(shape.dim, shape.value_dim);
+    // The pages of a pool of its own are those of the layer with the largest budget.
+    const KvOptions* largest = &layers.front();
+    for (const KvOptions& o : layers)
+      if (largest->budget && (!o.budget || *o.budget > *largest->budget)) largest = &o;
+    if (!pool) pool = Cache(shape, *largest).pool();
     layers_.reserve(layers.size());
-    for (const KvOptions& options : layers) layers_.emplace_back(shape, options, pool);
+    for (const KvOptions& o : layers) layers_.emplace_back(shape, o, pool);
   }
   /// @param budgets  K of each layer; none: that layer evicts nothing.
   KvModel(const KvShape& shape, const std::vector<std::optional<Index>>& budgets,

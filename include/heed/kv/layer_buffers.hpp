@@ -7,7 +7,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// One KvBuffer per layer, each with its own budget.
+/// One KvBuffer per layer, each with its own budget: a fixed batch. KvModel is for texts that come
+/// and go.
 template <class T, StorageOf<T> S = T>
 class LayerBuffers {
  public:
