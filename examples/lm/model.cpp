@@ -175,7 +175,7 @@ Matrix Model::forward(std::span<const Piece> pieces, SharedMemory& memory) const
   for (const Piece& piece : pieces)
     for (std::size_t i = 0; i < piece.tokens.size(); ++i) {
       tokens.push_back(piece.tokens[i]);
-      positions.push_back(piece.memory->position() + std::int64_t(i));
+      positions.push_back(piece.memory->next() + std::int64_t(i));
     }
   Matrix logits(Index(tokens.size()), Config::vocabulary);
   SharedStep step(memory, pieces);

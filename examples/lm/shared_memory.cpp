@@ -16,6 +16,16 @@ heed::KvPool<float> pool_of(const Config& config, std::size_t bytes) {
   }
 }
 
+std::vector<heed::KvOptions> layers_of(const Config& config, const Forgetting& forgetting) {
+  if (config.temperatures || (config.spans && config.spans->block))
+    throw ConfigError("the model's attention is " + config.attention_name() +
+                      ": several texts at once are for models without temperatures and blocks");
+  std::vector<heed::KvOptions> layers = options_of(config, forgetting);
+  // No more rows than the budget, and so no more pages while it reads.
+  for (heed::KvOptions& options : layers) options.chunk.reset();
+  return layers;
+}
+
 /// [1, H, rows, D] as [rows, H, D], the first so many rows.
 heed::View<float, 3> packed(const heed::View<float, 4>& x, std::int64_t rows) {
   return {x.data(), {rows, x.dim(1), x.dim(3)}, {x.stride(2), x.stride(1), x.stride(3)}};
@@ -23,28 +33,8 @@ heed::View<float, 3> packed(const heed::View<float, 4>& x, std::int64_t rows) {
 
 }  // namespace
 
-std::vector<std::int64_t> TextMemory::kept() const {
-  std::vector<std::int64_t> counts;
-  for (const auto& layer : layers_) counts.push_back(layer.count());
-  return counts;
-}
-
 SharedMemory::SharedMemory(const Config& config, const Forgetting& forgetting, std::size_t bytes)
-    : pool_(pool_of(config, bytes)) {
-  if (config.temperatures || (config.spans && config.spans->block))
-    throw ConfigError("the model's attention is " + config.attention_name() +
-                      ": several texts at once are for models without temperatures and blocks");
-  for (heed::KvOptions& options : options_of(config, forgetting)) {
-    options.chunk.reset();  // no more rows than the budget, and so no more pages while it reads
-    layers_.emplace_back(shape_of(config), std::move(options), pool_);
-  }
-}
-
-TextMemory SharedMemory::open() const {
-  TextMemory memory;
-  for (const auto& layer : layers_) memory.layers_.push_back(layer.open());
-  return memory;
-}
+    : layers_(shape_of(config), layers_of(config, forgetting), pool_of(config, bytes)) {}
 
 SharedStep::SharedStep(SharedMemory& memory, std::span<const Piece> pieces) : memory_(memory) {
   for (const Piece& piece : pieces) {
@@ -65,12 +55,12 @@ void SharedStep::attend(std::int64_t layer, const Heads& heads, const heed::View
 
 bool SharedStep::take(std::int64_t layer, const Heads& heads, const heed::View<float, 4>& out) {
   std::vector<heed::KvSequence<float>*> sequences;
-  for (TextMemory* text : texts_) sequences.push_back(&text->layers_[std::size_t(layer)]);
+  for (TextMemory* text : texts_) sequences.push_back(&(*text)[layer]);
   try {
-    memory_.layers_[std::size_t(layer)].step_packed(
-        sequences, {starts_.data(), {std::int64_t(starts_.size())}}, packed(heads.q, rows()),
-        packed(heads.k, rows()), packed(heads.v, rows()), heed::standard, packed(out, rows()),
-        {.workspace = &memory_.workspace_});
+    memory_.layers_[layer].step_packed(sequences, {starts_.data(), {std::int64_t(starts_.size())}},
+                                       packed(heads.q, rows()), packed(heads.k, rows()),
+                                       packed(heads.v, rows()), heed::standard, packed(out, rows()),
+                                       {.workspace = &memory_.workspace_});
     return true;
   } catch (const heed::OutOfPages&) {
     if (texts_.size() > 1) return false;

@@ -3,7 +3,7 @@
 /// What a model remembers of many texts at once, in memory of a fixed size.
 #pragma once
 
-#include "heed/kv/kv_cache.hpp"
+#include "heed/kv/kv_model.hpp"
 #include "lm/memory.hpp"
 #include "lm/text.hpp"
 
@@ -14,21 +14,8 @@ struct Heads {
   heed::View<float, 4> q, k, v;
 };
 
-/// What is remembered of one text: a sequence a layer. Copies are forks, which share pages.
-class TextMemory {
- public:
-  bool is_open() const { return !layers_.empty(); }
-  /// Returns its pages.
-  void close() { layers_.clear(); }
-  /// Of the next token. Not to be asked of a closed one, as all that follows.
-  std::int64_t position() const { return layers_.front().next(); }
-  std::vector<std::int64_t> kept() const;  ///< Tokens held, of each layer.
-
- private:
-  friend class SharedMemory;
-  friend class SharedStep;
-  std::vector<heed::KvSequence<float>> layers_;
-};
+/// What is remembered of one text. Copies are forks, which share pages.
+using TextMemory = heed::KvModelSequence<float>;
 
 /// A cache a layer, all over one pool of pages.
 class SharedMemory {
@@ -41,18 +28,15 @@ class SharedMemory {
   ///     bytes hold no page.
   SharedMemory(const Config& config, const Forgetting& forgetting, std::size_t bytes);
 
-  TextMemory open() const;
-  const heed::KvPool<float>& pool() const { return pool_; }
-  std::int64_t layers() const { return std::int64_t(layers_.size()); }
-  const heed::KvCache<float>& operator[](std::int64_t layer) const {
-    return layers_[std::size_t(layer)];
-  }
+  TextMemory open() const { return layers_.open(); }
+  heed::KvPool<float> pool() const { return layers_.pool(); }
+  std::int64_t layers() const { return layers_.size(); }
+  const heed::KvCache<float>& operator[](std::int64_t layer) const { return layers_[layer]; }
 
  private:
   friend class SharedStep;
 
-  heed::KvPool<float> pool_;
-  heed::Vector<heed::KvCache<float>> layers_;
+  heed::KvModel<float> layers_;
   heed::Workspace workspace_;
 };
 
