@@ -8,7 +8,7 @@
 # that include no room: what every call names, such as options.hpp.
 cmake_minimum_required(VERSION 3.24)
 
-set(layers core simd score engine kv attention c)
+set(layers core simd score engine kv attention distributed c)
 set(rooms pack tile prune schedule)
 set(engine ${INCLUDE}/engine)
 

@@ -79,6 +79,15 @@ class Problem : public Shape {
     if (documents_) throw ValueError("two stages cut the batch entries into documents");
     documents_ = ids;
   }
+  /// Puts row 0 where row `row` of another call sits, whose first key is key 0 of this one, and
+  /// divides the keys into the same sequences. For a call that computes a part of the other.
+  void set_part_of(const Problem& whole, Index row) {
+    const Problem shape = *this;
+    *this = whole;
+    static_cast<Shape&>(*this) = shape;
+    backward = shape.backward, tensors = shape.tensors;
+    offsets_ = {}, offset_ = whole.offset_ + row, has_offset_ = true;
+  }
 
  private:
   static constexpr const char* one_offset_each =

@@ -12,9 +12,10 @@ namespace heed::inline HEED_ABI {
 /// Optional inputs and outputs of selective attention, beside q, k and v.
 template <class T>
 struct SelectTensors {
-  View<const T, 2> carry_in;  ///< [B, Nk] F of the first row, from earlier rows
-  View<T, 2> carry_out;       ///< [B, Nk] F of the row after the last
-  View<T, 2> memory;          ///< [B, Nq] M, see Selective::memory
+  View<const T, 2> carry_in;                   ///< [B, Nk] F of the first row, from earlier rows
+  View<const std::uint8_t, 2> protected_keys;  ///< [B, Nk] not 0 where a key gets no votes
+  View<T, 2> carry_out;                        ///< [B, Nk] F of the row after the last
+  View<T, 2> memory;                           ///< [B, Nq] M, see Selective::memory
   double memory_tau = 1;
   View<T, 3> mask_f;  ///< [B, Nq, Nk]
   Projection<T> projection;
@@ -39,7 +40,8 @@ class Selecting : public StageOf<Rank::scan> {
       : options_(options), tensors_(tensors), problem_(p) {
     carry_ = arena.take<T>(p.keys + block_keys);
     penalty_ = arena.take<T>(block_rows * block_keys);
-    if (!p.is_one_sequence()) first_keys_ = arena.take<T>(p.keys + block_keys);
+    if (!p.is_one_sequence() || tensors.protected_keys)
+      first_keys_ = arena.take<T>(p.keys + block_keys);
     if (p.backward) {
       score_grads_ = arena.take<T>(block_rows * block_keys);
       below_ = arena.take<T>(block_keys);
@@ -73,7 +75,9 @@ class Selecting : public StageOf<Rank::scan> {
     if (first_keys_) {
       std::fill_n(first_keys_, problem_.keys + block_keys, T(0));
       for (Index j = 0; j < problem_.keys; ++j)
-        if (problem_.first_key(batch, j) == j) first_keys_[j] = T(1);
+        if (tensors_.protected_keys ? tensors_.protected_keys(batch, j) != 0
+                                    : problem_.first_key(batch, j) == j)
+          first_keys_[j] = T(1);
     }
     if (leader && tensors_.memory)  // keys past the last one are never masked
       for (Index i = 0; i < problem_.queries; ++i) {
@@ -163,7 +167,7 @@ class Selecting : public StageOf<Rank::scan> {
   /// Registers processed together, to hide the latency of the additions.
   static constexpr int columns = 2;
 
-  /// Does a sequence begin at a key of the tile?
+  /// Does the tile hold a key that is protected as the first of a sequence is?
   bool holds_first_key(const ScoreTile<T>& tile) const {
     if (!first_keys_) return tile.key == 0;
     const T* flags = first_keys_ + tile.key;
@@ -276,7 +280,7 @@ class Selecting : public StageOf<Rank::scan> {
   SelectTensors<T> tensors_;
   Problem problem_;
   T* carry_in_ = nullptr;     ///< [B][Nk] copy, if the view may be overwritten
-  T* first_keys_ = nullptr;   ///< [Nk] 1 where a sequence begins; null: key 0 only
+  T* first_keys_ = nullptr;   ///< [Nk] 1 where a sequence begins or the caller says; null: key 0
   T* carry_ = nullptr;        ///< −F of the next row, in log2 units
   T* penalty_ = nullptr;      ///< −F on the current tile
   T* score_grads_ = nullptr;  ///< Σ_h ∂L/∂score_h on the current tile

@@ -39,6 +39,14 @@ struct SelectiveWith : StageOf<Rank::scan> {
     s.tensors.carry_in = x;
     return s;
   }
+  /// Input: the keys that get no votes, [B, Nk], those that are not 0, in place of the first of
+  /// each sequence. For a call whose keys are a part of a sequence. No effect without
+  /// SelectOptions::protect_first.
+  SelectiveWith protected_keys(View<const std::uint8_t, 2> x) const {
+    SelectiveWith s = *this;
+    s.tensors.protected_keys = x;
+    return s;
+  }
   /// Output: F of the row after the last one, [B, Nk], overwritten. May be carry_in itself, unless
   /// backward() follows, which needs the original carry_in. Rows split into chunks in any way give
   /// the results of one pass.
@@ -113,6 +121,8 @@ struct SelectiveWith : StageOf<Rank::scan> {
     const char *keys = "one number per key", *rows = "one number per row";
     detail::expect_within("selective: tau", t.memory_tau, 1e-30, 1e30);
     if (t.carry_in) expect_dims("carry_in", t.carry_in.dims(), {p.batch, p.keys}, keys);
+    if (t.protected_keys)
+      expect_dims("protected_keys", t.protected_keys.dims(), {p.batch, p.keys}, keys);
     if (t.carry_out) expect_dims("carry_out", t.carry_out.dims(), {p.batch, p.keys}, keys);
     if (t.memory) expect_dims("memory", t.memory.dims(), {p.batch, p.queries}, rows);
     if (t.grad_carry_in)
@@ -142,7 +152,7 @@ struct SelectiveWith : StageOf<Rank::scan> {
   /// Names the tensors that this pass reads or writes.
   void name_tensors(detail::CallTensors& call, bool backward) const {
     const auto& t = tensors;
-    call.reads("carry_in", t.carry_in);
+    call.reads("carry_in", t.carry_in), call.reads("protected_keys", t.protected_keys);
     call.reads("projection queries", t.projection.queries);
     call.reads("projection keys", t.projection.keys);
     if (!backward) {

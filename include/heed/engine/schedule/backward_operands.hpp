@@ -23,6 +23,18 @@ struct KvGradients {
   T *keys, *values;  ///< [heads][block_keys][columns]
 };
 
+/// grad ← factor · sum; the gradient of the factor is sum · x.
+template <class T, class Grad, class Factor>
+void finish_row(const T* sum, const T* x, T* grad, Index dim, Factor&& factor, Grad&& grad_factor) {
+  T dot = 0;
+  // Numbers that no row saw have accumulated zero, and may be NaN themselves.
+  for (Index d = 0; d < dim; ++d)
+    if (sum[d] != T(0)) dot += sum[d] * x[d];
+  grad_factor(dot);
+  const T scale = factor();
+  for (Index d = 0; d < dim; ++d) grad[d] = sum[d] == T(0) ? T(0) : scale * sum[d];
+}
+
 /// The operands of q kᵀ and of ∂L/∂out vᵀ. The functions finish_…() write the accumulated gradients
 /// to the caller's tensors, and pass the gradients of their factors to the stages.
 template <class T, class B>
@@ -161,19 +173,6 @@ class BackwardOperands {
 
  private:
   Row row_at(Index b, Index h, Index i) const { return problem_.row(b, h, i); }
-
-  /// grad ← factor · sum; the gradient of the factor is sum · x.
-  template <class Grad, class Factor>
-  static void finish_row(const T* sum, const T* x, T* grad, Index dim, Factor&& factor,
-                         Grad&& grad_factor) {
-    T dot = 0;
-    // Numbers that no row saw have accumulated zero, and may be NaN themselves.
-    for (Index d = 0; d < dim; ++d)
-      if (sum[d] != T(0)) dot += sum[d] * x[d];
-    grad_factor(dot);
-    const T scale = factor();
-    for (Index d = 0; d < dim; ++d) grad[d] = sum[d] == T(0) ? T(0) : scale * sum[d];
-  }
 
   BackwardTensors<T> x_;
   Problem problem_;

@@ -14,6 +14,26 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
+/// Checks the tensors beside q, k and v, and adds them to the tensors of the call.
+template <class T>
+void check_backward_tensors(const BackwardTensors<T>& x, const Shape& s, CallTensors& tensors) {
+  check_output_dims<T>(s, x.out, {});
+  expect_dims("lse", x.lse.dims(), {s.batch, s.heads, s.queries}, "one number per row of q");
+  expect_dims("grad_out", x.grad_out.dims(), x.out.dims(), "the dimensions of out");
+  if (x.grad_lse) expect_dims("grad_lse", x.grad_lse.dims(), x.lse.dims(), "the dimensions of lse");
+  expect_dims("grad_q", x.grad_q.dims(), x.q.dims(), "the dimensions of q");
+  expect_dims("grad_k", x.grad_k.dims(), x.k.dims(), "the dimensions of k");
+  expect_dims("grad_v", x.grad_v.dims(), x.v.dims(), "the dimensions of v");
+  expect_contiguous_rows("grad_out", x.grad_out);
+  expect_contiguous_rows("grad_q", View<const T, 4>(x.grad_q));
+  expect_contiguous_rows("grad_k", View<const T, 4>(x.grad_k));
+  expect_contiguous_rows("grad_v", View<const T, 4>(x.grad_v));
+  tensors.reads("out", x.out), tensors.reads("lse", x.lse);
+  tensors.reads("grad_out", x.grad_out), tensors.reads("grad_lse", x.grad_lse);
+  tensors.writes("grad_q", x.grad_q), tensors.writes("grad_k", x.grad_k);
+  tensors.writes("grad_v", x.grad_v);
+}
+
 /// One backward call.
 template <class T, class B, Stage V>
 class BackwardPass {
@@ -72,22 +92,7 @@ class BackwardPass {
     CallTensors tensors;
     tensors.reads("q", x.q), tensors.reads("k", x.k), tensors.reads("v", x.v);
     const Problem s = problem_of(common_shape(x.q, x.k, x.v), variant, &tensors, true);
-    check_output_dims<T>(s, x.out, {});
-    expect_dims("lse", x.lse.dims(), {s.batch, s.heads, s.queries}, "one number per row of q");
-    expect_dims("grad_out", x.grad_out.dims(), x.out.dims(), "the dimensions of out");
-    if (x.grad_lse)
-      expect_dims("grad_lse", x.grad_lse.dims(), x.lse.dims(), "the dimensions of lse");
-    expect_dims("grad_q", x.grad_q.dims(), x.q.dims(), "the dimensions of q");
-    expect_dims("grad_k", x.grad_k.dims(), x.k.dims(), "the dimensions of k");
-    expect_dims("grad_v", x.grad_v.dims(), x.v.dims(), "the dimensions of v");
-    expect_contiguous_rows("grad_out", x.grad_out);
-    expect_contiguous_rows("grad_q", View<const T, 4>(x.grad_q));
-    expect_contiguous_rows("grad_k", View<const T, 4>(x.grad_k));
-    expect_contiguous_rows("grad_v", View<const T, 4>(x.grad_v));
-    tensors.reads("out", x.out), tensors.reads("lse", x.lse);
-    tensors.reads("grad_out", x.grad_out), tensors.reads("grad_lse", x.grad_lse);
-    tensors.writes("grad_q", x.grad_q), tensors.writes("grad_k", x.grad_k);
-    tensors.writes("grad_v", x.grad_v);
+    check_backward_tensors(x, s, tensors);
     return s;
   }
 

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// Which keys a rank asks the others for.
+#pragma once
+
+#include "heed/distributed/votes.hpp"
+
+#include <cmath>
+
+namespace heed::inline HEED_ABI::distributed::detail {
+
+/// Ascending positions as they travel: runs first, last, first, last, ….
+inline Vector<Index> as_runs(const Vector<Index>& positions) {
+  Vector<Index> runs;
+  for (const Index p : positions) {
+    if (runs.empty() || runs.back() != p) runs.push_back(p), runs.push_back(p);
+    ++runs.back();
+  }
+  return runs;
+}
+inline Vector<Index> from_runs(const Vector<Index>& runs) {
+  Vector<Index> positions;
+  for (std::size_t r = 0; r + 1 < runs.size(); r += 2)
+    for (Index p = runs[r]; p < runs[r + 1]; ++p) positions.push_back(p);
+  return positions;
+}
+
+/// The row of each position in the tensors of its rank.
+inline Vector<Index> rows_of(const Sharding& sharding, const Vector<Index>& positions) {
+  const auto chunks = sharding.chunks();
+  Vector<Index> rows;
+  std::size_t c = 0;
+  for (const Index p : positions) {
+    while (chunks[c].last <= p) ++c;
+    rows.push_back(chunks[c].row + p - chunks[c].first);
+  }
+  return rows;
+}
+
+/// The positions that satisfy wants(position), sorted by the rank that holds them.
+template <class Wants>
+Vector<Vector<Index>> by_rank(const Sharding& sharding, Wants&& wants) {
+  Vector<Vector<Index>> positions{std::size_t(sharding.ranks())};
+  for (const Chunk& chunk : sharding.chunks())
+    for (Index p = chunk.first; p < chunk.last; ++p)
+      if (wants(p)) positions[std::size_t(chunk.rank)].push_back(p);
+  return positions;
+}
+
+/// Decides which keys selection has masked for good where a chunk begins: those that all together
+/// can give none of its rows, nor any later one, more weight than is negligible. The bound is that
+/// of ScoreBounds, |s(i, j)| ≤ |q_i| |k_j|, against the row's own key, which has F = 0.
+template <class T>
+class ForgottenKeys {
+ public:
+  /// Nothing is forgotten.
+  ForgottenKeys() = default;
+  template <Stage V>
+  ForgottenKeys(const RankCall<T, V>& call, const FoldedTokens<T>& folded, const Votes<T>& votes,
+                double negligible, Index c)
+      : chunk_(call.chunks()[std::size_t(c)]), votes_(&votes), f_(votes.f(c)) {
+    const auto& selection = call.selection();
+    if (!heed::detail::votes_as_in_the_paper(selection.options) || !call.keeps_past() ||
+        negligible <= 0)
+      return;
+    prunes_ = true;
+    least_ = std::log(negligible / double(call.whole().keys));
+    const Shape& s = call.shape();
+    for (Index b = 0; b < s.batch; ++b) {
+      double query = 0, own = 0;
+      for (Index h = 0; h < s.heads; ++h)
+        for (Index i = 0; i < chunk_.rows(); ++i) {
+          const T* x = folded.q.view().row(b, h, chunk_.row + i);
+          double sum = 0;
+          for (Index d = 0; d < s.dim; ++d) sum += double(x[d]) * double(x[d]);
+          query = std::max(query, std::sqrt(sum));
+        }
+      for (Index p = chunk_.first; p < chunk_.last; ++p)
+        own = std::max(own, double(votes.norm(b, p)));
+      queries_.push_back(query), own_keys_.push_back(own);
+    }
+  }
+
+  /// Is the key forgotten by all batch entries? If so, adds what it could have received.
+  bool operator()(Index position) {
+    if (!prunes_ || position >= chunk_.first) return false;
+    double most = 0;
+    for (Index b = 0; b < f_.dim(0); ++b) {
+      const double f = double(f_(b, position)),
+                   lead = queries_[std::size_t(b)] *
+                          (double(votes_->norm(b, position)) + own_keys_[std::size_t(b)]);
+      if (!(lead - f < least_)) return false;
+      most = std::max(most, std::exp(lead - f));
+    }
+    weight_ += most;
+    return true;
+  }
+  /// Upper bound of the weight that the forgotten keys would have received in any row.
+  double weight() const { return weight_; }
+
+ private:
+  Chunk chunk_{};
+  const Votes<T>* votes_ = nullptr;
+  View<const T, 2> f_;
+  bool prunes_ = false;
+  double least_ = 0, weight_ = 0;
+  Vector<double> queries_, own_keys_;  ///< [B] the largest norms in the chunk
+};
+
+/// The positions that any row of this rank still needs, by rank.
+template <class T, Stage V>
+Vector<Vector<Index>> wanted_keys(const RankCall<T, V>& call, const FoldedTokens<T>& folded,
+                                  const Votes<T>& votes, double negligible, WorkStats& work) {
+  Vector<bool> wanted(std::size_t(call.whole().keys), false);
+  for (std::size_t c = 0; c < call.chunks().size(); ++c) {
+    ForgottenKeys<T> forgotten;
+    if (call.selection().active)
+      forgotten = ForgottenKeys<T>(call, folded, votes, negligible, Index(c));
+    const KeyRange seen = call.seen_by(call.chunks()[c]);
+    for (Index p = seen.first; p < seen.last; ++p)
+      if (!forgotten(p)) wanted[std::size_t(p)] = true;
+    work.dropped = std::max(work.dropped, forgotten.weight());
+  }
+  return by_rank(call.sharding(), [&](Index p) { return bool(wanted[std::size_t(p)]); });
+}
+
+}  // namespace heed::inline HEED_ABI::distributed::detail

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Several ranks give what one process gives: outputs, log-sum-exp and all gradients.
+
+#include "support/sharded.hpp"
+#include "support/thread_group.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace heed::test::calls_on_ranks {
+namespace {
+
+using distributed::Sharding;
+
+/// What each rank gets.
+std::vector<ShardedResults> on_all_ranks(const Sharding& sharding, const ShardedCall& call,
+                                         const Options& options = {}) {
+  std::vector<ShardedResults> results(std::size_t(sharding.ranks()));
+  const auto thrown = on_ranks(sharding.ranks(), [&](ThreadGroup& threads) {
+    GroupOf<ThreadGroup> group(threads);
+    results[std::size_t(group.rank())] = on_one_rank(group, sharding, call, options);
+  });
+  for (const std::string& text : thrown) EXPECT_EQ(text, "");
+  return results;
+}
+
+void expect_as_in_one_process(const Sharding& sharding, const ShardedCall& call,
+                              const ShardedResults& whole, const std::string& what) {
+  const auto results = on_all_ranks(sharding, call);
+  ShardedResults sums;
+  for (int r = 0; r < sharding.ranks(); ++r) {
+    expect_rows(results[std::size_t(r)], whole, sharding, r, what);
+    add_shared(sums, results[std::size_t(r)]);
+  }
+  expect_shared(sums, whole, what);
+}
+
+TEST(ShardedCalls, MatchOneProcess) {
+  for (const auto& [name, call] : sharded_calls(75)) {
+    const ShardedResults whole = in_one_process(call);
+    for (const int ranks : {1, 2, 3, 4, 8}) {
+      const std::string what = name + " on " + std::to_string(ranks) + " ranks, ";
+      expect_as_in_one_process(Sharding::contiguous(75, ranks), call, whole, what + "contiguous");
+      expect_as_in_one_process(Sharding::zigzag(75, ranks), call, whole, what + "zigzag");
+    }
+  }
+}
+
+TEST(ShardedCalls, MatchOneProcessWhereChunksAreUnevenOrEmpty) {
+  for (const auto& [name, call] : sharded_calls(41)) {
+    const ShardedResults whole = in_one_process(call);
+    for (const int ranks : {2, 3, 4}) {
+      const std::string what = name + " on " + std::to_string(ranks) + " uneven ranks, ";
+      expect_as_in_one_process(Sharding::contiguous(uneven_bounds(41, ranks, call.seed), ranks),
+                               call, whole, what + "contiguous");
+      expect_as_in_one_process(
+          Sharding::zigzag(uneven_bounds(41, 2 * ranks, call.seed + 50), ranks), call, whole,
+          what + "zigzag");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace heed::test::calls_on_ranks
