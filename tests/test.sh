@@ -18,6 +18,7 @@
 #     clang      clang++ for this machine: as release
 #     instructions
 #                how many a few small pieces of work take, for AVX2, counted under valgrind
+#     mpi        1, 2, 3, 4 and 8 processes under OpenMPI against one process
 #     baseline   every test for plain x86-64, as users build it
 #     avx2       every test for AVX2
 #     neon       64-bit Arm, by a cross compiler and an emulator: registers, forward, backward and
@@ -29,7 +30,7 @@
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
-every_part="release sanitize clang baseline avx2 headers threads instructions neon"
+every_part="release sanitize clang baseline avx2 headers threads instructions mpi neon"
 [ $# -gt 0 ] || set -- release sanitize clang headers threads instructions
 [ "$*" != all ] || set -- $every_part
 for part in "$@"; do
@@ -44,6 +45,7 @@ packages="g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-d
           libcli11-dev libstb-dev nlohmann-json3-dev qemu-user libdlpack-dev python3-numpy"
 case " $* " in *" clang "*) packages="$packages clang" ;; esac
 case " $* " in *" instructions "*) packages="$packages valgrind" ;; esac
+case " $* " in *" mpi "*) packages="$packages libopenmpi-dev openmpi-bin" ;; esac
 case " $* " in *" neon "*) packages="$packages g++-aarch64-linux-gnu googletest" ;; esac
 # shellcheck disable=SC2086  # a list of words
 sh cmake/setup.sh $packages || exit 1
@@ -90,6 +92,7 @@ hindrance() {
     instructions)
       [ $avx2 = yes ] || echo "this processor has no AVX2"
       command -v valgrind >/dev/null || echo "valgrind is missing" ;;
+    mpi) command -v mpiexec >/dev/null || echo "no MPI is installed" ;;
   esac
 }
 

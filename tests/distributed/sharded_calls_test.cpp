@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Several ranks give what one process gives: outputs, log-sum-exp and all gradients.
 
+#include "heed/core/thread_pool.hpp"
 #include "support/sharded.hpp"
 #include "support/thread_group.hpp"
 
@@ -59,6 +60,20 @@ TEST(ShardedCalls, MatchOneProcessWhereChunksAreUnevenOrEmpty) {
           Sharding::zigzag(uneven_bounds(41, 2 * ranks, call.seed + 50), ranks), call, whole,
           what + "zigzag");
     }
+  }
+}
+
+TEST(ShardedCalls, GiveTheSameBitsForAnyNumberOfThreads) {
+  for (const auto& [name, call] : sharded_calls(150)) {
+    const Sharding sharding = Sharding::zigzag(150, 2);
+    const auto serially = on_all_ranks(sharding, call);
+    Eigen::ThreadPool pool(3);
+    const auto in_parallel = on_all_ranks(sharding, call, {.executor = executor(pool)});
+    for (std::size_t r = 0; r < serially.size(); ++r)
+      each_token_result(serially[r], in_parallel[r],
+                        [&](const char* result, int, const auto& a, const auto& b) {
+                          EXPECT_TRUE(same_bits(a, b)) << result << ", " << name;
+                        });
   }
 }
 

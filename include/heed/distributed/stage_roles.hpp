@@ -56,26 +56,26 @@ void expect_composable(const V& variant) {
 /// Stands where a variant has no stage of a role.
 struct NoStage : StageOf<Rank::weight> {};
 
-template <class T>
-struct ThatRescale {
+enum class Does { rescale, mask, sink, score };
+
+/// Takes the stages that do one thing.
+template <class T, Does What>
+struct That {
   template <class S>
-  static constexpr bool takes = StageRole<T, S>::rescales&& StageRole<T, S>::composes();
+  static constexpr bool takes = StageRole<T, S>::composes() &&
+                                (What == Does::rescale ? StageRole<T, S>::rescales
+                                 : What == Does::mask  ? StageRole<T, S>::masks
+                                 : What == Does::sink  ? StageRole<T, S>::sinks
+                                                       : StageRole<T, S>::scores);
 };
 template <class T>
-struct ThatMask {
-  template <class S>
-  static constexpr bool takes = StageRole<T, S>::masks&& StageRole<T, S>::composes();
-};
+using ThatRescale = That<T, Does::rescale>;
 template <class T>
-struct ThatHaveSinks {
-  template <class S>
-  static constexpr bool takes = StageRole<T, S>::sinks&& StageRole<T, S>::composes();
-};
+using ThatMask = That<T, Does::mask>;
 template <class T>
-struct ThatScore {
-  template <class S>
-  static constexpr bool takes = StageRole<T, S>::scores&& StageRole<T, S>::composes();
-};
+using ThatHaveSinks = That<T, Does::sink>;
+template <class T>
+using ThatScore = That<T, Does::score>;
 
 /// Of the links of a variant those that Choice takes, each through change(), before `tail`.
 template <class Choice, std::size_t I = 0, Stage V, Stage Tail, class Change>
