@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// The whole library, without core/thread_pool.hpp, which needs a threads library at link time, and
-/// without core/dispatch.hpp, which is for translation units that call no kernel themselves.
+/// The whole library, without core/thread_pool.hpp, which needs a threads library at link time,
+/// without core/dispatch.hpp, which is for translation units that call no kernel themselves, and
+/// without distributed/, which is for programs of several processes.
 #pragma once
 
 #include "heed/attention/layer_plan.hpp"

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 
@@ -305,6 +306,29 @@ TYPED_TEST(Selection, PermutesWithTheHeadsThatDoNotSelect) {
       EXPECT_EQ(a.out(0, 1, i, d), b.out(0, 2, i, d));
       EXPECT_EQ(a.out(0, 2, i, d), b.out(0, 1, i, d));
     }
+}
+
+TYPED_TEST(Selection, ProtectsTheKeysThatItIsTold) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>(tokens(70, 16, 2, 2), 21);
+  const auto usual = select_all(in, standard | causal, selective);
+  const auto protecting = [&](const Tensor<std::uint8_t, 2>& keys) {
+    return select_all(in, standard | causal, SelectiveWith<T>{}.protected_keys(keys));
+  };
+  Tensor<std::uint8_t, 2> keys(1, 70);
+  keys.setZero();
+  expect_same_bits(protecting(keys),
+                   select_all(in, standard | causal, selecting({.protect_first = false})));
+  keys(0, 0) = 1;
+  expect_same_bits(protecting(keys), usual);
+  keys(0, 5) = keys(0, 40) = 7;
+  const auto some = protecting(keys);
+  for (Index i = 0; i < 70; ++i)
+    for (Index j = 0; j < 70; ++j)
+      EXPECT_EQ(some.f(0, i, j), j == 5 || j == 40 ? T(0) : usual.f(0, i, j)) << i << ' ' << j;
+  const Tensor<std::uint8_t, 2> few(1, 69);
+  expect_refusal<ShapeError>(in, standard | causal | SelectiveWith<T>{}.protected_keys(few),
+                             "protected_keys is [1, 69], should be [1, 70]");
 }
 
 TYPED_TEST(Selection, IsLinearInTheValues) {

@@ -215,6 +215,7 @@ std::vector<std::pair<std::string, ShardedCall>> sharded_calls(Index tokens) {
     c.select = {
         .head = 1, .relu = false, .protect_first = false, .forbid_self = false, .shift = false};
   });
+  add("no batch entries", [](auto& c) { c.shape.batch = 0, c.selects = c.sinks = true; });
   return all;
 }
 

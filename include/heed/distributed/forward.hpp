@@ -58,6 +58,7 @@ void begin_call(Channel<G>& channel, std::optional<RankCall<T, V>>& call, const 
     tensors.reads("q", q), tensors.reads("k", k), tensors.reads("v", v);
     call.emplace(q, k, v, variant, sharding, channel.rank(), channel.size(), backward, tensors);
     check_outputs(call->shape(), tensors);
+    heed::detail::check_bfloat16(options.bfloat16);
     record = call->record(heed::detail::negligible_weight<T>(options.negligible), has_grad_lse);
   } catch (...) {
     record.refuse_by_current_exception();

@@ -8,14 +8,13 @@
 
 namespace heed::inline HEED_ABI::distributed::detail {
 
+template <class S>
+inline constexpr bool is_selective = std::is_same_v<S, Selective>;
+template <class T>
+inline constexpr bool is_selective<SelectiveWith<T>> = true;
 template <class... S>
-consteval bool is_heeds_scan(hook::StageList<S...>) {
-  const auto one = []<class Scan>(hook::StageList<Scan>) {
-    return std::is_same_v<Scan, Selective> || requires {
-      Scan::tensors;
-    };
-  };
-  return (one(hook::StageList<S>()) && ...);
+consteval bool are_selective(hook::StageList<S...>) {
+  return (is_selective<S> && ...);
 }
 
 /// What a stage S does with numbers of type T. Distributed calls apply the roles apart: factors
@@ -33,7 +32,7 @@ struct StageRole {
   /// Tensors and random numbers that are addressed by pairs would need parts of them.
   static constexpr bool composes() {
     if (int(rescales) + int(masks) + int(sinks) + int(scores) + int(scans) > 1) return false;
-    if constexpr (scans) return is_heeds_scan(typename hook::StagesOf<S>::type());
+    if constexpr (scans) return are_selective(typename hook::StagesOf<S>::type());
     if constexpr (scores)
       if (hook::reads < Bound >> Reads::distance) return false;
     return !hook::Visible::in<Bound> && !hook::MaskOfBlock::in<Bound> && !hook::Weight::in<Bound> &&

@@ -155,9 +155,9 @@ class VoteGradients {
     Vector<Vector<Index>> runs;
     for (const auto& list : positions) runs.push_back(as_runs(list));
     const Vector<Vector<Index>> arriving = exchange_lists(channel_, runs);
-    Vector<typename Channel<G>::Request> pending;
     Vector<Vector<T>> sent(runs.size()), received(runs.size());
     Vector<Vector<Index>> rows;
+    Vector<typename Channel<G>::Request> pending;
     for (int r = 0; r < channel_.size(); ++r) {
       rows.push_back(rows_of(call_.sharding(), from_runs(arriving[of(r)])));
       const std::size_t numbers = std::size_t(batch * dim);

@@ -27,9 +27,9 @@ void each_chunk_in_turn(Channel<G>& channel, const Sharding& sharding, Index bat
   for (const Chunk& chunk : sharding.chunks())
     if (chunk.rows() > 0) order.push_back(chunk);
   if (reverse) std::reverse(order.begin(), order.end());
-  Vector<typename Channel<G>::Request> pending;
   Vector<Array<T, 2>> sent;
   Array<T, 2> from;
+  Vector<typename Channel<G>::Request> pending;  // gone before what it sends
   const auto is_own = [&](const Chunk& chunk) { return chunk.rank == channel.rank(); };
   Index own = reverse ? std::count_if(order.begin(), order.end(), is_own) - 1 : 0;
   for (std::size_t c = 0; c < order.size(); ++c) {
