@@ -35,7 +35,7 @@ Traffic traffic_of(const Sharding& sharding, const ShardedCall& call, const Opti
   Traffic sum;
   const auto add = [](TrafficStats& to, const TrafficStats& x) {
     to.bytes += x.bytes, to.messages += x.messages, to.tokens += x.tokens;
-    to.ring_bytes += x.ring_bytes;
+    to.ring_bytes += x.ring_bytes, to.work += x.work;
   };
   for (const ShardedResults& r : results)
     add(sum.forward, r.forward), add(sum.backward, r.backward);
@@ -79,6 +79,17 @@ TEST(Traffic, FallsWithWhatIsForgotten) {
   EXPECT_LT(live.forward.tokens, all.forward.tokens / 2);
   EXPECT_LT(live.forward.bytes, all.forward.bytes);
   EXPECT_LT(live.backward.bytes, all.backward.bytes);
+}
+
+/// A rank's late chunk does not take the keys that only its early one needs.
+TEST(Traffic, WorkFallsWithWhatEachChunkHasForgotten) {
+  ShardedCall call = of(400);
+  call.selects = true, call.amplitude = 8;
+  const Traffic all = traffic_of(Sharding::zigzag(400, 1), call, {.negligible = 0}),
+                live = traffic_of(Sharding::zigzag(400, 1), call);
+  const Index past = 2 * 200 * 200;  // pairs of the late chunk's rows and the early chunk's keys
+  EXPECT_LT(live.forward.work.pairs, all.forward.work.pairs - past / 2);
+  EXPECT_LT(live.backward.work.pairs, all.backward.work.pairs - past / 2);
 }
 
 /// Counts what it is given to send.

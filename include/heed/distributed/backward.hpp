@@ -45,18 +45,18 @@ void differentiate(const Prepared<T, V, G>& p, const heed::detail::BackwardTenso
   if (selection.active)
     of_votes.emplace(p.channel, call, p.folded, p.votes, x.lse, stages, p.part_options);
 
-  KeyExchange<T, G> exchange(p.channel, call.sharding(), call.shape(), p.wanted);
+  KeyExchange<T, G> exchange(p.channel, call.sharding(), call.shape(), p.wanted.by_rank);
   exchange.run(
       p.folded, &grads,
       [&](const Vector<Index>& positions, KeyBlock<T>& block, KeyBlock<T>& block_grads) {
         for (std::size_t c = 0; c < call.chunks().size(); ++c) {
           const Chunk& chunk = call.chunks()[c];
           const auto rows = [&](auto&& y) { return slice(y, 2, chunk.row, chunk.rows()); };
-          each_key_part(call, p.votes, Index(c), 0, positions, [&](const KeyPart<T>& part) {
-            const auto keys = [&](const View<T, 4>& y) {
-              return slice(y, 2, part.first, part.count);
-            };
-            const View<T, 4> k = keys(block.k()), v = keys(block.v()), q_sum = rows(grads.q.view());
+          const ChunkKeys<T> keys(call.shape(), positions, block, p.wanted.by_chunk[c]);
+          each_key_part(call, p.votes, Index(c), 0, keys.positions(), [&](const KeyPart<T>& part) {
+            const View<const T, 4> k = keys.k(part.first, part.count),
+                                   v = keys.v(part.first, part.count);
+            const View<T, 4> q_sum = rows(grads.q.view());
             Array<T, 4> grad_q(q_sum.dims()), grad_k(k.dims()), grad_v(v.dims());
             Array<T, 2> of_f({call.shape().batch, selection.active ? part.count : 0});
             const auto variant =
@@ -68,9 +68,9 @@ void differentiate(const Prepared<T, V, G>& p, const heed::detail::BackwardTenso
                                grad_q.view(), grad_k.view(), grad_v.view(), p.part_options);
             stages.add();
             add(q_sum, std::as_const(grad_q).view());
-            add(keys(block_grads.k()), std::as_const(grad_k).view());
-            add(keys(block_grads.v()), std::as_const(grad_v).view());
-            if (of_votes) of_votes->add(Index(c), positions, part, std::as_const(of_f).view());
+            keys.add(part.first, grad_k.view(), grad_v.view(), block_grads);
+            if (of_votes)
+              of_votes->add(Index(c), keys.positions(), part, std::as_const(of_f).view());
           });
         }
       });

@@ -22,7 +22,7 @@ struct Prepared {
   const RankCall<T, V>& call;
   FoldedTokens<T> folded;
   Votes<T> votes;
-  Vector<Vector<Index>> wanted;
+  WantedKeys wanted;
   /// Of calls on parts: what a row may lose is shared between the keys that are not sent and those
   /// that a call drops by itself.
   Options part_options;
@@ -37,9 +37,8 @@ struct Prepared {
       votes = Votes<T>(channel, call, folded);
       votes.count(channel, call, folded, all);
     }
-    WorkStats dropped;
-    wanted = wanted_keys(call, folded, votes, negligible, dropped);
-    channel.stats().work += dropped;
+    wanted = WantedKeys(call, folded, votes, negligible);
+    channel.stats().work.dropped = wanted.dropped;
     const Shape& s = call.shape();
     channel.stats().ring_bytes += Index(sizeof(T)) * (channel.size() - 1) * s.batch * s.key_heads *
                                   s.keys * (s.dim + s.value_dim) * (call.whole().backward ? 2 : 1);
@@ -90,23 +89,23 @@ void attend(const Prepared<T, V, G>& p, const View<T, 4>& out, const View<T, 3>&
     for (Index d = 0; d < out.dim(3); ++d) out(b, h, i, d) = T(0);
     lse(b, h, i) = -std::numeric_limits<T>::infinity();
   });
-  KeyExchange<T, G> exchange(p.channel, call.sharding(), call.shape(), p.wanted);
+  KeyExchange<T, G> exchange(p.channel, call.sharding(), call.shape(), p.wanted.by_rank);
   exchange.run(p.folded, nullptr, [&](const Vector<Index>& positions, KeyBlock<T>& block, auto&) {
     for (std::size_t c = 0; c < call.chunks().size(); ++c) {
       const Chunk& chunk = call.chunks()[c];
       const auto rows = [&](auto&& x) { return slice(x, 2, chunk.row, chunk.rows()); };
       const View<T, 4> to = rows(out);
       const View<T, 3> to_lse = rows(lse);
-      each_key_part(call, p.votes, Index(c), 0, positions, [&](const KeyPart<T>& part) {
+      const ChunkKeys<T> keys(call.shape(), positions, block, p.wanted.by_chunk[c]);
+      each_key_part(call, p.votes, Index(c), 0, keys.positions(), [&](const KeyPart<T>& part) {
         Array<T, 4> some(to.dims());
         Array<T, 3> some_lse(to_lse.dims());
         const auto variant =
             part_variant<T>(call.variant(), call.shape().heads, part.seen, call.selection().active,
                             part.scan(call.selection().options), nullptr);
-        p.channel.stats().work +=
-            heed::forward(rows(p.folded.q.view()), slice(block.k(), 2, part.first, part.count),
-                          slice(block.v(), 2, part.first, part.count), variant, some.view(),
-                          some_lse.view(), p.part_options);
+        p.channel.stats().work += heed::forward(
+            rows(p.folded.q.view()), keys.k(part.first, part.count), keys.v(part.first, part.count),
+            variant, some.view(), some_lse.view(), p.part_options);
         merge(to, to_lse, std::as_const(some).view(), std::as_const(some_lse).view(), to, to_lse);
       });
     }

@@ -41,6 +41,45 @@ void each_number(const View<T, 4>& packed, const View<U, 4>& whole, const Vector
   });
 }
 
+/// The keys of a block that one chunk needs, without the others.
+template <class T>
+class ChunkKeys {
+ public:
+  /// @param wanted  [N] by position.
+  ChunkKeys(const Shape& s, const Vector<Index>& positions, KeyBlock<T>& block,
+            const Vector<bool>& wanted) {
+    for (std::size_t i = 0; i < positions.size(); ++i)
+      if (wanted[std::size_t(positions[i])])
+        rows_.push_back(Index(i)), positions_.push_back(positions[i]);
+    k_ = block.k(), v_ = block.v();
+    if (rows_.size() == positions.size()) return;
+    some_ = KeyBlock<T>(s, Index(rows_.size()));
+    const auto copy = [](T& packed, const T& x) { packed = x; };
+    each_number(some_.k(), k_, rows_, copy), each_number(some_.v(), v_, rows_, copy);
+    k_ = some_.k(), v_ = some_.v();
+  }
+
+  ChunkKeys(const ChunkKeys&) = delete;
+  ChunkKeys& operator=(const ChunkKeys&) = delete;
+
+  const Vector<Index>& positions() const { return positions_; }
+  View<const T, 4> k(Index first, Index count) const { return slice(k_, 2, first, count); }
+  View<const T, 4> v(Index first, Index count) const { return slice(v_, 2, first, count); }
+  /// Adds gradients of keys first … to those of the block.
+  void add(Index first, const View<T, 4>& grad_k, const View<T, 4>& grad_v,
+           KeyBlock<T>& block_grads) const {
+    const Vector<Index> rows(rows_.begin() + first, rows_.begin() + first + grad_k.dim(2));
+    const auto plus = [](const T& packed, T& sum) { sum += packed; };
+    each_number(grad_k, block_grads.k(), rows, plus);
+    each_number(grad_v, block_grads.v(), rows, plus);
+  }
+
+ private:
+  Vector<Index> rows_, positions_;  ///< in the block, and in the whole sequence
+  KeyBlock<T> some_;
+  View<T, 4> k_, v_;
+};
+
 /// Each rank asks each other rank for the keys that it needs, and gets them directly, in R − 1
 /// steps: in step s from the rank s behind, while it sends to the rank s ahead. The bytes are those
 /// of a ring if all keys are needed. The keys of the next step are under way while those of this

@@ -24,7 +24,7 @@ struct KeyPart {
   }
 };
 
-/// Calls visit(part) for parts of `positions` that together hold what the rank's c-th chunk sees.
+/// Calls visit(part) for the parts of a list of keys that the rank's c-th chunk takes together.
 /// Keys before the chunk may have gaps: they form one part, unless a stage reads distances. Keys of
 /// the chunk itself, and later ones, are consecutive in each part.
 template <class T, Stage V, class Visit>
@@ -34,14 +34,9 @@ void each_key_part(const RankCall<T, V>& call, const Votes<T>& votes, Index c, I
   constexpr bool gaps =
       hook::reads<BoundOf<T, decltype(chosen<ThatScore<T>>(std::declval<const V&>()))>> <=
       Reads::score;
-  const auto place = [&](Index position) {
-    return Index(std::lower_bound(positions.begin(), positions.end(), position) -
-                 positions.begin());
-  };
   const auto at = [&](Index i) { return positions[std::size_t(i)]; };
-  const KeyRange seen = call.seen_by(chunk);
-  const Index end = place(std::max(seen.first, seen.last));
-  for (Index i = place(seen.first); i < end;) {
+  const Index end = Index(positions.size());
+  for (Index i = 0; i < end;) {
     const Index first = i, start = at(first),
                 border = start < chunk.first  ? chunk.first
                          : start < chunk.last ? chunk.last

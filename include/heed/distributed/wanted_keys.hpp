@@ -107,21 +107,32 @@ class ForgottenKeys {
   Vector<double> queries_, own_keys_;  ///< [B] the largest norms in the chunk
 };
 
-/// The positions that any row of this rank still needs, by rank.
-template <class T, Stage V>
-Vector<Vector<Index>> wanted_keys(const RankCall<T, V>& call, const FoldedTokens<T>& folded,
-                                  const Votes<T>& votes, double negligible, WorkStats& work) {
-  Vector<bool> wanted(std::size_t(call.whole().keys), false);
-  for (std::size_t c = 0; c < call.chunks().size(); ++c) {
-    ForgottenKeys<T> forgotten;
-    if (call.selection().active)
-      forgotten = ForgottenKeys<T>(call, folded, votes, negligible, Index(c));
-    const KeyRange seen = call.seen_by(call.chunks()[c]);
-    for (Index p = seen.first; p < seen.last; ++p)
-      if (!forgotten(p)) wanted[std::size_t(p)] = true;
-    work.dropped = std::max(work.dropped, forgotten.weight());
+/// The keys that the rows of this rank still need.
+struct WantedKeys {
+  Vector<Vector<bool>> by_chunk;  ///< of this rank: [N] true if a row of the chunk needs the key
+  Vector<Vector<Index>> by_rank;  ///< by the rank that holds them: positions that any chunk needs
+  double dropped = 0;  ///< upper bound of the weight of keys that are forgotten, in any row
+
+  WantedKeys() = default;
+  template <class T, Stage V>
+  WantedKeys(const RankCall<T, V>& call, const FoldedTokens<T>& folded, const Votes<T>& votes,
+             double negligible) {
+    const std::size_t tokens = std::size_t(call.whole().keys);
+    for (std::size_t c = 0; c < call.chunks().size(); ++c) {
+      ForgottenKeys<T> forgotten;
+      if (call.selection().active)
+        forgotten = ForgottenKeys<T>(call, folded, votes, negligible, Index(c));
+      Vector<bool> wanted(tokens, false);
+      const KeyRange seen = call.seen_by(call.chunks()[c]);
+      for (Index p = seen.first; p < seen.last; ++p) wanted[std::size_t(p)] = !forgotten(p);
+      by_chunk.push_back(std::move(wanted));
+      dropped = std::max(dropped, forgotten.weight());
+    }
+    by_rank = detail::by_rank(call.sharding(), [&](Index p) {
+      return std::any_of(by_chunk.begin(), by_chunk.end(),
+                         [&](const Vector<bool>& wanted) { return wanted[std::size_t(p)]; });
+    });
   }
-  return by_rank(call.sharding(), [&](Index p) { return bool(wanted[std::size_t(p)]); });
-}
+};
 
 }  // namespace heed::inline HEED_ABI::distributed::detail
