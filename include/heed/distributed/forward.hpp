@@ -6,6 +6,7 @@
 #include "heed/distributed/key_exchange.hpp"
 #include "heed/distributed/key_parts.hpp"
 #include "heed/engine/merge.hpp"
+#include "heed/engine/prune/dead_keys.hpp"
 
 #include <limits>
 #include <optional>

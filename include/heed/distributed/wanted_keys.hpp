@@ -4,8 +4,10 @@
 #pragma once
 
 #include "heed/distributed/votes.hpp"
+#include "heed/engine/prune/dead_keys.hpp"
 
 #include <cmath>
+#include <optional>
 
 namespace heed::inline HEED_ABI::distributed::detail {
 
@@ -63,8 +65,7 @@ class ForgottenKeys {
     if (!heed::detail::votes_as_in_the_paper(selection.options) || !call.keeps_past() ||
         negligible <= 0)
       return;
-    prunes_ = true;
-    least_ = std::log(negligible / double(call.whole().keys));
+    dead_.emplace(negligible / double(call.whole().keys));
     const Shape& s = call.shape();
     for (Index b = 0; b < s.batch; ++b) {
       double query = 0, own = 0;
@@ -83,14 +84,14 @@ class ForgottenKeys {
 
   /// Is the key forgotten by all batch entries? If so, adds what it could have received.
   bool operator()(Index position) {
-    if (!prunes_ || position >= chunk_.first) return false;
+    if (!dead_ || position >= chunk_.first) return false;
     double most = 0;
     for (Index b = 0; b < f_.dim(0); ++b) {
-      const double f = double(f_(b, position)),
-                   lead = queries_[std::size_t(b)] *
+      const double bias = -double(f_(b, position)) * simd::log2e<double>,
+                   lead = simd::log2e<double> * queries_[std::size_t(b)] *
                           (double(votes_->norm(b, position)) + own_keys_[std::size_t(b)]);
-      if (!(lead - f < least_)) return false;
-      most = std::max(most, std::exp(lead - f));
+      if (!dead_->contain(lead, bias)) return false;
+      most = std::max(most, dead_->weight(lead, bias));
     }
     weight_ += most;
     return true;
@@ -102,8 +103,8 @@ class ForgottenKeys {
   Chunk chunk_{};
   const Votes<T>* votes_ = nullptr;
   View<const T, 2> f_;
-  bool prunes_ = false;
-  double least_ = 0, weight_ = 0;
+  std::optional<heed::detail::DeadKeys<double>> dead_;
+  double weight_ = 0;
   Vector<double> queries_, own_keys_;  ///< [B] the largest norms in the chunk
 };
 
