@@ -63,6 +63,17 @@ TEST(ShardedCalls, MatchOneProcessWhereChunksAreUnevenOrEmpty) {
   }
 }
 
+/// Chunks of more rows than are voted with at a time.
+TEST(ShardedCalls, MatchOneProcessWhereKeysDieWithinAChunk) {
+  ShardedCall call{.shape = {1, 2, 1, 1500, 1500, 4, 4}, .seed = 5, .selects = true};
+  for (const double amplitude : {1, 8}) {
+    call.amplitude = amplitude;
+    const ShardedResults whole = in_one_process(call);
+    for (const Sharding& sharding : {Sharding::contiguous(1500, 2), Sharding::zigzag(1500, 1)})
+      expect_as_in_one_process(sharding, call, whole, "long chunks");
+  }
+}
+
 TEST(ShardedCalls, GiveTheSameBitsForAnyNumberOfThreads) {
   for (const auto& [name, call] : sharded_calls(150)) {
     const Sharding sharding = Sharding::zigzag(150, 2);

@@ -53,7 +53,7 @@ void differentiate(const Prepared<T, V, G>& p, const heed::detail::BackwardTenso
           const Chunk& chunk = call.chunks()[c];
           const auto rows = [&](auto&& y) { return slice(y, 2, chunk.row, chunk.rows()); };
           const ChunkKeys<T> keys(call.shape(), positions, block, p.wanted.by_chunk[c]);
-          each_key_part(call, p.votes, Index(c), 0, keys.positions(), [&](const KeyPart<T>& part) {
+          each_key_part(call, p.f(c), chunk, 0, keys.positions(), [&](const KeyPart<T>& part) {
             const View<const T, 4> k = keys.k(part.first, part.count),
                                    v = keys.v(part.first, part.count);
             const View<T, 4> q_sum = rows(grads.q.view());

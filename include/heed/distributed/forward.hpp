@@ -28,6 +28,11 @@ struct Prepared {
   /// that a call drops by itself.
   Options part_options;
 
+  /// F of the first row of a chunk; nothing without a selection.
+  View<const T, 2> f(std::size_t c) const {
+    return call.selection().active ? votes.f(Index(c)) : View<const T, 2>();
+  }
+
   Prepared(Channel<G>& to_others, const RankCall<T, V>& of_call, const Options& options)
       : channel(to_others), call(of_call), folded(fold(of_call)), part_options(options) {
     const double negligible = heed::detail::negligible_weight<T>(options.negligible) / 2;
@@ -36,7 +41,7 @@ struct Prepared {
       Options all = options;
       all.negligible = 0;
       votes = Votes<T>(channel, call, folded);
-      votes.count(channel, call, folded, all);
+      votes.count(channel, call, folded, all, negligible);
     }
     wanted = WantedKeys(call, folded, votes, negligible);
     channel.stats().work.dropped = wanted.dropped;
@@ -98,7 +103,7 @@ void attend(const Prepared<T, V, G>& p, const View<T, 4>& out, const View<T, 3>&
       const View<T, 4> to = rows(out);
       const View<T, 3> to_lse = rows(lse);
       const ChunkKeys<T> keys(call.shape(), positions, block, p.wanted.by_chunk[c]);
-      each_key_part(call, p.votes, Index(c), 0, keys.positions(), [&](const KeyPart<T>& part) {
+      each_key_part(call, p.f(c), chunk, 0, keys.positions(), [&](const KeyPart<T>& part) {
         Array<T, 4> some(to.dims());
         Array<T, 3> some_lse(to_lse.dims());
         const auto variant =

@@ -3,7 +3,7 @@
 /// A chunk of rows on a part of the keys: what each call of the kernels computes.
 #pragma once
 
-#include "heed/distributed/votes.hpp"
+#include "heed/distributed/rank_call.hpp"
 
 #include <cstdint>
 
@@ -24,13 +24,14 @@ struct KeyPart {
   }
 };
 
-/// Calls visit(part) for the parts of a list of keys that the rank's c-th chunk takes together.
-/// Keys before the chunk may have gaps: they form one part, unless a stage reads distances. Keys of
+/// Calls visit(part) for the parts of a list of keys that rows of this rank take together. Keys
+/// before the chunk may have gaps: they form one part, unless a stage reads distances. Keys of
 /// the chunk itself, and later ones, are consecutive in each part.
+///
+/// @param f  [B, N] F of the first row of the chunk.
 template <class T, Stage V, class Visit>
-void each_key_part(const RankCall<T, V>& call, const Votes<T>& votes, Index c, Index head,
-                   const Vector<Index>& positions, Visit&& visit) {
-  const Chunk& chunk = call.chunks()[std::size_t(c)];
+void each_key_part(const RankCall<T, V>& call, const View<const T, 2>& f, const Chunk& chunk,
+                   Index head, const Vector<Index>& positions, Visit&& visit) {
   constexpr bool gaps =
       hook::reads<BoundOf<T, decltype(chosen<ThatScore<T>>(std::declval<const V&>()))>> <=
       Reads::score;
@@ -58,7 +59,7 @@ void each_key_part(const RankCall<T, V>& call, const Votes<T>& votes, Index c, I
       for (Index b = 0; b < batch; ++b)
         for (Index j = 0; j < part.count; ++j) {
           const Index p = at(first + j);
-          part.f.view()(b, j) = votes.f(c)(b, p);
+          part.f.view()(b, j) = f(b, p);
           part.protected_keys.view()(b, j) = call.whole().first_key(b, p) == p;
         }
     }

@@ -129,17 +129,13 @@ class VoteGradients {
       if (counts || p >= chunk.first) positions.push_back(p);  // its own without gaps
     }
     if (!any) return;
-    each_key_part(call_, votes_, c, votes_.head(), positions, [&](const KeyPart<T>& part) {
-      const Index batch = call_.shape().batch;
+    each_key_part(call_, votes_.f(c), chunk, votes_.head(), positions, [&](const KeyPart<T>& part) {
       const auto place = [&](Index j) { return positions[std::size_t(part.first + j)]; };
-      Array<T, 4> keys({batch, 1, part.count, call_.shape().dim});
-      Array<T, 2> after_part({batch, part.count});
-      const View<const T, 4> all = votes_.keys(chunk.last);
-      each_entry(std::as_const(after_part).view(), [&](Index b, Index j) {
-        after_part.view()(b, j) = after(b, place(j));
-        std::copy_n(all.row(b, 0, place(j)), all.dim(3), keys.view().row(b, 0, j));
-      });
-      run(chunk, std::as_const(keys).view(), part.seen,
+      const Array<T, 4> keys = votes_.keys_at(positions, part);
+      Array<T, 2> after_part({after.dim(0), part.count});
+      each_entry(std::as_const(after_part).view(),
+                 [&](Index b, Index j) { after_part.view()(b, j) = after(b, place(j)); });
+      run(chunk, keys.view(), part.seen,
           part.scan(votes_.selecting_alone(call_).options).grad_carry_out(after_part.view()), grads,
           [&](Index b, Index j, const T* gradient) { add_key(b, place(j), gradient); });
     });

@@ -9,10 +9,13 @@
 #pragma once
 
 #include "heed/distributed/folded_tokens.hpp"
+#include "heed/distributed/key_parts.hpp"
+#include "heed/distributed/norm_bounds.hpp"
 #include "heed/engine/forward.hpp"
 
 #include <cmath>
 #include <cstdint>
+#include <optional>
 
 namespace heed::inline HEED_ABI::distributed::detail {
 
@@ -80,10 +83,8 @@ class Votes {
         const T* key = folded.k.view().row(b, s.key_head(head_), j);
         T* const to = own.view().row(b, j);
         std::copy_n(key, dim_, to);
-        T largest = 0;
         for (Index g = 0; g < s.key_heads; ++g)
-          largest = std::max(largest, squared_norm(folded.k.view().row(b, g, j)));
-        to[dim_] = std::sqrt(largest);
+          to[dim_] = std::max(to[dim_], norm_of(folded.k.view().row(b, g, j), dim_));
       }
     Vector<Index> counts, starts{0};
     for (int r = 0; r < channel.size(); ++r) {
@@ -113,16 +114,22 @@ class Votes {
   /// F of the first row of the rank's c-th chunk, [B, N].
   View<const T, 2> f(Index c) const { return f_[std::size_t(c)].view(); }
 
-  /// Computes F, and M of this rank's rows if it is wanted.
+  /// Computes F, and M of this rank's rows if it is wanted. Of a key that is dead for all rows
+  /// after some row, no vote after that row is counted: F is then less than it would be, but
+  /// enough.
+  /// @param negligible  what a row may lose of its weight.
   template <class G, Stage V>
   void count(Channel<G>& channel, const RankCall<T, V>& call, const FoldedTokens<T>& folded,
-             const Options& options) {
+             const Options& options, double negligible) {
+    const auto& tensors = call.selection().tensors;
+    std::optional<NormBounds> bounds;
+    if (keys_can_die(call, negligible) && !tensors.memory && !tensors.grad_memory)
+      bounds = bounds_of_all(channel, call, folded, negligible);
     Vector<Array<T, 2>> sums;
     for (const Chunk& chunk : call.chunks()) {
       sums.push_back(Array<T, 2>({call.shape().batch, call.whole().keys}));
       if (chunk.last == call.whole().keys) continue;  // no row comes after
-      const auto to = slice(sums.back().view(), 1, 0, chunk.last);
-      run(channel, call, folded, chunk, selecting_alone(call).carry_out(to), options);
+      sum_votes(channel, call, folded, chunk, sums.back().view(), options, bounds);
     }
     const auto each = [&](const View<T, 2>& to, auto&& value) {
       for (Index b = 0; b < to.dim(0); ++b)
@@ -141,7 +148,7 @@ class Votes {
     if (const auto& memory = call.selection().tensors.memory; memory && !call.whole().backward)
       for (std::size_t c = 0; c < call.chunks().size(); ++c) {
         const Chunk& chunk = call.chunks()[c];
-        run(channel, call, folded, chunk,
+        run(channel, call, folded, chunk, keys(chunk.last), seen(call, chunk),
             selecting_alone(call)
                 .carry_in(slice(f(Index(c)), 1, 0, chunk.last))
                 .memory(slice(memory, 1, chunk.row, chunk.rows()),
@@ -150,6 +157,16 @@ class Votes {
       }
   }
 
+  /// The selecting head's keys of a part of a list, [B, 1, K, D].
+  Array<T, 4> keys_at(const Vector<Index>& positions, const KeyPart<T>& part) const {
+    const View<const T, 4> all = keys(keys_.view().dim(1));
+    Array<T, 4> some({all.dim(0), 1, part.count, dim_});
+    for (Index b = 0; b < all.dim(0); ++b)
+      for (Index j = 0; j < part.count; ++j)
+        std::copy_n(all.row(b, 0, positions[std::size_t(part.first + j)]), dim_,
+                    some.view().row(b, 0, j));
+    return some;
+  }
   /// What the rows of a chunk see of the keys from the first one on, with the selecting head alone.
   template <Stage V>
   SeenKeys seen(const RankCall<T, V>& call, const Chunk& chunk) const {
@@ -166,23 +183,82 @@ class Votes {
   }
 
  private:
-  /// One pass of the selecting head over the keys that a chunk may see, for what `scan` writes.
+  /// Rows after which sum_votes() looks for dead keys: a call on that many rows is still efficient.
+  static constexpr Index rows_between_looks = 512;
+
+  /// Bounds for all rows of all ranks.
+  template <class G, Stage V>
+  NormBounds bounds_of_all(Channel<G>& channel, const RankCall<T, V>& call,
+                           const FoldedTokens<T>& folded, double negligible) const {
+    const Index batch = call.shape().batch;
+    Vector<T> own, all(std::size_t(batch * channel.size()));
+    for (Index b = 0; b < batch; ++b)
+      own.push_back(largest_norm(folded.q.view(), b, 0, call.shape().queries));
+    all_gather(channel, own.data(), Vector<Index>(std::size_t(channel.size()), batch), all.data());
+    NormBounds bounds(negligible, call.whole().keys);
+    for (Index b = 0; b < batch; ++b) {
+      T query = 0, key = 0;
+      for (int r = 0; r < channel.size(); ++r)
+        query = std::max(query, all[std::size_t(r * batch + b)]);
+      for (Index p = 0; p < call.whole().keys; ++p) key = std::max(key, norm(b, p));
+      bounds.add(double(query), double(key));
+    }
+    return bounds;
+  }
+
+  /// sums ← the votes of a chunk's rows, [B, N].
+  template <class G, Stage V>
+  void sum_votes(Channel<G>& channel, const RankCall<T, V>& call, const FoldedTokens<T>& folded,
+                 const Chunk& chunk, const View<T, 2>& sums, const Options& options,
+                 const std::optional<NormBounds>& bounds) const {
+    Vector<Index> live;
+    Index next = 0;
+    const Index step = bounds ? rows_between_looks : chunk.rows();
+    for (Index first = chunk.first; first < chunk.last; first += step) {
+      const Chunk rows{first, std::min(first + step, chunk.last), chunk.rank,
+                       chunk.row + first - chunk.first};
+      for (; next < rows.last; ++next) live.push_back(next);
+      if (Index(live.size()) == rows.last) {
+        const auto to = slice(sums, 1, 0, rows.last);
+        run(channel, call, folded, rows, keys(rows.last), seen(call, rows),
+            selecting_alone(call).carry_in(to).carry_out(to), options);
+      } else {
+        each_key_part(call, View<const T, 2>(sums), rows, head_, live, [&](const KeyPart<T>& part) {
+          const Array<T, 4> some = keys_at(live, part);
+          Array<T, 2> after({sums.dim(0), part.count});
+          run(channel, call, folded, rows, some.view(), part.seen,
+              part.scan(selecting_alone(call).options).carry_out(after.view()), options);
+          for (Index b = 0; b < sums.dim(0); ++b)
+            for (Index j = 0; j < part.count; ++j)
+              sums(b, live[std::size_t(part.first + j)]) = after.view()(b, j);
+        });
+      }
+      if (bounds)
+        live.erase(std::remove_if(live.begin(), live.end(),
+                                  [&](Index p) { return is_dead(*bounds, sums, p); }),
+                   live.end());
+    }
+  }
+  /// Is the key dead in all batch entries by these votes alone?
+  bool is_dead(const NormBounds& bounds, const View<T, 2>& sums, Index position) const {
+    for (Index b = 0; b < sums.dim(0); ++b)
+      if (!bounds.is_dead(b, double(norm(b, position)), double(sums(b, position)))) return false;
+    return sums.dim(0) > 0;
+  }
+
+  /// One pass of the selecting head over keys [B, 1, K, D], for what `scan` writes.
   template <class G, Stage V>
   void run(Channel<G>& channel, const RankCall<T, V>& call, const FoldedTokens<T>& folded,
-           const Chunk& chunk, const SelectiveWith<T>& scan, const Options& options) const {
+           const Chunk& chunk, const View<const T, 4>& some_keys, const SeenKeys& sees,
+           const SelectiveWith<T>& scan, const Options& options) const {
     const Index batch = call.shape().batch;
     const View<const T, 4> q =
         slice(slice(folded.q.view(), 1, head_, 1), 2, chunk.row, chunk.rows());
-    const View<const T, 4> no_values(nullptr, {batch, 1, chunk.last, 0});
+    const View<const T, 4> no_values(nullptr, {batch, 1, some_keys.dim(2), 0});
     const View<T, 4> no_out(nullptr, {batch, 1, chunk.rows(), 0});
     const auto variant =
-        part_variant<T>(call.variant(), call.shape().heads, seen(call, chunk), true, scan, nullptr);
-    channel.stats().work += heed::forward(q, keys(chunk.last), no_values, variant, no_out, options);
-  }
-  T squared_norm(const T* x) const {
-    T sum = 0;
-    for (Index d = 0; d < dim_; ++d) sum += x[d] * x[d];
-    return sum;
+        part_variant<T>(call.variant(), call.shape().heads, sees, true, scan, nullptr);
+    channel.stats().work += heed::forward(q, some_keys, no_values, variant, no_out, options);
   }
 
   Index head_ = 0, dim_ = 0;

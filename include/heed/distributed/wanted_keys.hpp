@@ -4,7 +4,6 @@
 #pragma once
 
 #include "heed/distributed/votes.hpp"
-#include "heed/engine/prune/dead_keys.hpp"
 
 #include <cmath>
 #include <optional>
@@ -50,8 +49,7 @@ Vector<Vector<Index>> by_rank(const Sharding& sharding, Wants&& wants) {
 }
 
 /// Decides which keys selection has masked for good where a chunk begins: those that all together
-/// can give none of its rows, nor any later one, more weight than is negligible. The bound is that
-/// of ScoreBounds, |s(i, j)| ≤ |q_i| |k_j|, against the row's own key, which has F = 0.
+/// can give none of its rows more weight than is negligible.
 template <class T>
 class ForgottenKeys {
  public:
@@ -61,37 +59,24 @@ class ForgottenKeys {
   ForgottenKeys(const RankCall<T, V>& call, const FoldedTokens<T>& folded, const Votes<T>& votes,
                 double negligible, Index c)
       : chunk_(call.chunks()[std::size_t(c)]), votes_(&votes), f_(votes.f(c)) {
-    const auto& selection = call.selection();
-    if (!heed::detail::votes_as_in_the_paper(selection.options) || !call.keeps_past() ||
-        negligible <= 0)
-      return;
-    dead_.emplace(negligible / double(call.whole().keys));
-    const Shape& s = call.shape();
-    for (Index b = 0; b < s.batch; ++b) {
-      double query = 0, own = 0;
-      for (Index h = 0; h < s.heads; ++h)
-        for (Index i = 0; i < chunk_.rows(); ++i) {
-          const T* x = folded.q.view().row(b, h, chunk_.row + i);
-          double sum = 0;
-          for (Index d = 0; d < s.dim; ++d) sum += double(x[d]) * double(x[d]);
-          query = std::max(query, std::sqrt(sum));
-        }
+    if (!keys_can_die(call, negligible)) return;
+    bounds_.emplace(negligible, call.whole().keys);
+    for (Index b = 0; b < f_.dim(0); ++b) {
+      double own = 0;
       for (Index p = chunk_.first; p < chunk_.last; ++p)
         own = std::max(own, double(votes.norm(b, p)));
-      queries_.push_back(query), own_keys_.push_back(own);
+      bounds_->add(double(largest_norm(folded.q.view(), b, chunk_.row, chunk_.rows())), own);
     }
   }
 
   /// Is the key forgotten by all batch entries? If so, adds what it could have received.
   bool operator()(Index position) {
-    if (!dead_ || position >= chunk_.first) return false;
+    if (!bounds_ || position >= chunk_.first) return false;
     double most = 0;
     for (Index b = 0; b < f_.dim(0); ++b) {
-      const double bias = -double(f_(b, position)) * simd::log2e<double>,
-                   lead = simd::log2e<double> * queries_[std::size_t(b)] *
-                          (double(votes_->norm(b, position)) + own_keys_[std::size_t(b)]);
-      if (!dead_->contain(lead, bias)) return false;
-      most = std::max(most, dead_->weight(lead, bias));
+      const double norm = double(votes_->norm(b, position)), f = double(f_(b, position));
+      if (!bounds_->is_dead(b, norm, f)) return false;
+      most = std::max(most, bounds_->weight(b, norm, f));
     }
     weight_ += most;
     return true;
@@ -103,9 +88,8 @@ class ForgottenKeys {
   Chunk chunk_{};
   const Votes<T>* votes_ = nullptr;
   View<const T, 2> f_;
-  std::optional<heed::detail::DeadKeys<double>> dead_;
+  std::optional<NormBounds> bounds_;
   double weight_ = 0;
-  Vector<double> queries_, own_keys_;  ///< [B] the largest norms in the chunk
 };
 
 /// The keys that the rows of this rank still need.
