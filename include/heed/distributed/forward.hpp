@@ -154,7 +154,9 @@ inline constexpr bool are_of = (std::is_same_v<T, ScalarOf<X>> && ...);
 ///     answer; out is unspecified then.
 /// @note Memory O(n) for all heads; under selection O(N) beside it: the selecting head's keys, and
 ///     as many numbers as tokens for each chunk of the rank. Selection costs the scores of one head
-///     more, of all visible pairs; the scan takes the latency of one message [B, N] a chunk.
+///     more, of the pairs that are seen until a key is dead for all rows to come (of all visible
+///     ones with selective.memory(), or masks beside the causal one); the scan takes the latency of
+///     one message [B, N] a chunk.
 template <Group G, class Q, class K, class V, Stage Variant, class Out, class Lse>
 requires TensorLike<Lse, 3> TrafficStats forward(G& group, const Sharding& sharding, const Q& q,
                                                  const K& k, const V& v, const Variant& variant,
