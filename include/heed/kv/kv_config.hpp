@@ -34,7 +34,7 @@ struct KvConfig {
   KvShape shape;
   KvOptions options;  ///< `protect` sorted, `chunk` at most a row block
   KvPool<T, S> pool;
-  Index chunk;  ///< rows processed at once
+  Index chunk;            ///< rows processed at once
   DeadKeys<double> dead;  ///< each may lose 10⁻⁶, that is 2⁻²⁰, of the negligible weight
 
   /// @throws ValueError, ShapeError
