@@ -65,11 +65,11 @@ TEST(ShardedCalls, MatchOneProcessWhereChunksAreUnevenOrEmpty) {
 
 /// Chunks of more rows than are voted with at a time.
 TEST(ShardedCalls, MatchOneProcessWhereKeysDieWithinAChunk) {
-  ShardedCall call{.shape = {1, 2, 1, 1500, 1500, 4, 4}, .seed = 5, .selects = true};
+  ShardedCall call{.shape = {1, 2, 1, 1100, 1100, 4, 4}, .seed = 5, .selects = true};
   for (const double amplitude : {1, 8}) {
     call.amplitude = amplitude;
     const ShardedResults whole = in_one_process(call);
-    for (const Sharding& sharding : {Sharding::contiguous(1500, 2), Sharding::zigzag(1500, 1)})
+    for (const Sharding& sharding : {Sharding::contiguous(1100, 2), Sharding::zigzag(1100, 1)})
       expect_as_in_one_process(sharding, call, whole, "long chunks");
   }
 }
