@@ -6,16 +6,6 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-sh cmake/setup.sh g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libgtest-dev \
-  libbenchmark-dev libcli11-dev libstb-dev nlohmann-json3-dev
-
-# The compiler's talk is of no interest unless it fails.
-log=build/serve.log
-mkdir -p build
-if ! { cmake --preset release -Wno-dev && cmake --build --preset release --target serve; } \
-  >$log 2>&1; then
-  tail -n 40 $log >&2
-  echo "serve.sh: the build failed; $log has all of it" >&2
-  exit 1
-fi
+. examples/programs/build.sh
+build serve serve
 build/release/examples/serve --page build/release/examples/serving.html "$@"
