@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+# cmake -D PAGE=the_cache.md -D PROGRAMS=a.cpp:b.cpp -P check_page.cmake
+#
+# Every block of code of the page must stand in one of the programs as it is, but for how far it is
+# indented. A page of no code is an error too.
+cmake_minimum_required(VERSION 3.24)
+
+# Leaves the text of a file in a variable, its lines without what they are indented by.
+function(read_flat file out)
+  file(READ "${file}" text)
+  string(REGEX REPLACE "\n +" "\n" text "${text}")
+  set(${out} "${text}" PARENT_SCOPE)
+endfunction()
+
+string(REPLACE ":" ";" PROGRAMS "${PROGRAMS}")
+set(programs "")
+foreach(program IN LISTS PROGRAMS)
+  read_flat(${program} text)
+  string(APPEND programs "${text}\n")
+endforeach()
+
+read_flat(${PAGE} rest)
+set(blocks 0)
+set(fence "\n```")
+while(TRUE)
+  string(FIND "${rest}" "${fence}" open)
+  if(open EQUAL -1)
+    break()
+  endif()
+  math(EXPR open "${open} + 4")
+  string(SUBSTRING "${rest}" ${open} -1 rest)
+  string(FIND "${rest}" "\n" first)
+  string(FIND "${rest}" "${fence}" close)
+  if(close EQUAL -1 OR NOT first LESS close)
+    message(FATAL_ERROR "${PAGE}: a block of code is empty or has no end: ${rest}")
+  endif()
+  math(EXPR length "${close} - ${first} + 1")
+  string(SUBSTRING "${rest}" ${first} ${length} block)
+  math(EXPR blocks "${blocks} + 1")
+  string(FIND "${programs}" "${block}" found)
+  if(found EQUAL -1)
+    message(SEND_ERROR "${PAGE}: no program has this block of code:${block}")
+  endif()
+  math(EXPR close "${close} + 4")
+  string(SUBSTRING "${rest}" ${close} -1 rest)
+endwhile()
+if(blocks EQUAL 0)
+  message(FATAL_ERROR "${PAGE}: there is no block of code")
+endif()
+message(STATUS "${blocks} blocks of code stand in the programs")
