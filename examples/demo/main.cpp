@@ -20,25 +20,27 @@ void print_table(const Text& text, const Runs& runs) {
   std::printf("Genesis %s to %s, %td tokens, %td heads of %td, float, one thread\n\n",
               text.words()[1].verse.c_str(), text.words().back().verse.c_str(), text.size(),
               text.q().dim(1), text.q().dim(3));
-  std::printf("%-34s %9s %8s %9s %9s %9s\n", "variant", "pairs", "kept", "entropy", "recall",
-              "time");
+  std::printf("%-34s %9s %8s %8s %9s %9s %9s\n", "variant", "pairs", "kept", "bytes", "entropy",
+              "recall", "time");
   for (const Run& run : runs.runs)
-    std::printf("%-34s %9td %8.4g %4.2f bits %7.0f %% %6.0f us\n", run.name.c_str(), run.pairs,
-                run.kept, run.mean_entropy(), run.recall * 100, run.seconds * 1e6);
+    std::printf("%-34s %9td %8.4g %8s %4.2f bits %7.0f %% %6.0f us\n", run.name.c_str(), run.pairs,
+                run.kept, run.bytes ? std::to_string(run.bytes).c_str() : "", run.mean_entropy(),
+                run.recall * 100, run.seconds * 1e6);
   const Mixture& m = runs.mixture;
-  std::printf("%-34s %9td %35s %6.0f us\n", "4 layers: top full, else blocks", m.pairs, "",
+  std::printf("%-34s %9td %44s %6.0f us\n", "4 layers: top full, else blocks", m.pairs, "",
               m.seconds * 1e6);
   std::printf(
       "\n"
       "pairs    (query, key, head) computed; tiles at the edge of a mask are computed whole\n"
       "kept     tokens in memory at the last word; for selective those not yet masked, M of the "
       "paper\n"
+      "bytes    of a buffer that holds them, in pages of %td tokens\n"
       "entropy  of a row of weights, mean over rows and heads: how many words attention is spread "
       "over\n"
       "recall   head 3 looks for the last place where its word was said: the weight it puts there\n"
       "4 layers cost %.3f of four full ones in pairs computed, %.3f by the formula for visible "
       "pairs\n",
-      m.of_full, m.formula);
+      page_tokens, m.of_full, m.formula);
 }
 
 /// The pruned run once more, as anyone would from files.

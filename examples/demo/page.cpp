@@ -61,6 +61,7 @@ std::string number(double x) {
 std::string json_of(const Run& run, Index tokens) {
   std::string text = "{\"name\":" + quoted(run.name) + ",\"id\":" + quoted(run.id) +
                      ",\"pairs\":" + std::to_string(run.pairs) + ",\"kept\":" + number(run.kept) +
+                     ",\"bytes\":" + std::to_string(run.bytes) +
                      ",\"entropy\":" + list(run.entropy, number) +
                      ",\"recall\":" + number(run.recall) + ",\"seconds\":" + number(run.seconds);
   if (!run.id.empty()) {
@@ -86,6 +87,7 @@ std::string json_of(const Text& text, const Runs& runs) {
   return "{\"version\":" +
          quoted(std::to_string(HEED_VERSION_MAJOR) + "." + std::to_string(HEED_VERSION_MINOR) +
                 "." + std::to_string(HEED_VERSION_PATCH)) +
+         ",\"pageTokens\":" + std::to_string(page_tokens) +
          ",\"words\":" + list(text.words(), [](const Word& word) { return quoted(word.text); }) +
          ",\"verses\":" + list(text.words(), [](const Word& word) { return quoted(word.verse); }) +
          ",\"f\":" + quoted(encode_f(runs.f.data(), tokens)) +

@@ -2,6 +2,7 @@
 #include "demo/runs.hpp"
 
 #include "heed/heed.hpp"
+#include "programs/eviction_rules.hpp"
 
 #include <chrono>
 #include <cmath>
@@ -109,30 +110,70 @@ Run run_whole(const Text& text, int repeat, std::string name, std::string id, do
   return run;
 }
 
-/// Token by token through a buffer.
-Run run_pruned(const Text& text, int repeat, std::string name, std::string id, heed::Evict evict,
-               Index budget) {
+/// A buffer, and a pass of the text through it.
+class Pruned {
+ public:
+  Pruned(const Text& text, const heed::KvOptions& options)
+      : text_(text),
+        outputs_(text),
+        pool_(text.k().dim(3), text.v().dim(3), {.page = page_tokens}),
+        buffer_({.batch = 1,
+                 .heads = text.q().dim(1),
+                 .key_heads = text.k().dim(1),
+                 .dim = text.k().dim(3),
+                 .value_dim = text.v().dim(3)},
+                options, pool_),
+        evict_row_(std::size_t(text.size()), text.size()) {}
+
+  /// @return pairs computed.
+  Index pass() {
+    buffer_.clear(0);
+    const Index tokens = text_.size();
+    if (!buffer_.options().evict.uses_window()) return step(0, tokens);
+    // The rule acts when a step ends: half of the text is a prompt, the rest comes word by word.
+    Index pairs = step(0, tokens / 2);
+    for (Index i = tokens / 2; i < tokens; ++i) pairs += step(i, 1);
+    return pairs;
+  }
+  std::size_t bytes() const { return pool_.bytes_held() + buffer_.sequence(0).bytes(); }
+  const View<float, 3>& lse() const { return outputs_.lse_view; }
+  const std::vector<std::int64_t>& evict_row() const { return evict_row_; }
+
+ private:
+  template <class T>
+  static View<T, 4> rows(const View<T, 4>& x, Index first, Index count) {
+    return {x.data() + first * x.stride(2), {1, x.dim(1), count, x.dim(3)}, x.strides()};
+  }
+  Index step(Index first, Index count) {
+    heed::KvBuffer<float>::Step step;
+    const View<float, 3>& lse = outputs_.lse_view;
+    step.lse = {lse.data() + first, {1, lse.dim(1), count}, lse.strides()};
+    step.evict_row = {evict_row_.data(), {1, text_.size()}};
+    return buffer_
+        .step(rows(text_.q(), first, count), rows(text_.k(), first, count),
+              rows(text_.v(), first, count), standard, rows(outputs_.out_view, first, count), step)
+        .pairs;
+  }
+
+  const Text& text_;
+  Outputs outputs_;
+  heed::KvPool<float> pool_;
+  heed::KvBuffer<float> buffer_;
+  std::vector<std::int64_t> evict_row_;
+};
+
+/// Through a buffer on a budget.
+Run run_pruned(const Text& text, int repeat, std::string name, std::string id,
+               const heed::EvictionRule& rule, Index budget) {
   Run run;
   run.name = std::move(name), run.id = std::move(id),
   run.kept = double(std::min(budget, text.size()));
-  run.evict_row.assign(std::size_t(text.size()), text.size());
-  Outputs outputs(text);
-  heed::KvBuffer<float> buffer({.batch = 1,
-                                .heads = text.q().dim(1),
-                                .key_heads = text.k().dim(1),
-                                .dim = text.k().dim(3),
-                                .value_dim = text.v().dim(3)},
-                               {.budget = budget, .evict = evict});
-  heed::KvBuffer<float>::Step step;
-  step.lse = outputs.lse_view;
-  step.evict_row = {run.evict_row.data(), {1, text.size()}};
-  run.seconds = shortest(repeat, [&] {
-    buffer.clear(0);
-    run.pairs = buffer.step(text.q(), text.k(), text.v(), standard, outputs.out_view, step).pairs;
-  });
+  Pruned pruned(text, {.budget = budget, .evict = rule});
+  run.seconds = shortest(repeat, [&] { run.pairs = pruned.pass(); });
+  run.bytes = pruned.bytes(), run.evict_row = pruned.evict_row();
   // What a buffer does to attention is a mask.
   look(run, text, {.selective = true, .evict_row = {run.evict_row.data(), {1, text.size()}}},
-       outputs.lse_view);
+       pruned.lse());
   return run;
 }
 
@@ -197,22 +238,20 @@ Runs run_all(const Text& text, int repeat) {
   add("selective, temperatures", "", unmasked, {.temperatures = true, .selective = true});
   add("selective, window of " + of_span, "", double(span), {.window = true, .selective = true});
 
-  struct Rule {
-    const char* name;
-    const char* says;
-    heed::Evict evict;
-  };
-  for (const Rule& rule : {Rule{"most_masked", "most masked", heed::Evict::most_masked},
-                           Rule{"heavy_hitters", "least attended", heed::Evict::least_attended},
-                           Rule{"oldest", "oldest", heed::Evict::oldest}})
+  Pruned whole(text, {});
+  whole.pass();
+  for (Run& run : runs)
+    if (run.kept == all) run.bytes = whole.bytes();
+
+  for (const heed::EvictionRule& rule : programs::eviction_rules())
     for (const Index budget : {96, 64, 48, 32, 16}) {
       const bool in_table =
-          budget == shown_budget || (rule.evict == heed::Evict::most_masked && budget != 16);
+          budget == shown_budget || (rule == heed::EvictionRule(heed::most_masked) && budget != 16);
       const bool on_page = budget == shown_budget;
       Run run = run_pruned(text, in_table ? repeat : 1,
-                           "pruned to " + std::to_string(budget) + ", " + rule.says,
-                           on_page ? std::string("pruned-") + rule.name : "", rule.evict, budget);
-      result.evictions.push_back({rule.name, budget, run.evict_row});
+                           "pruned to " + std::to_string(budget) + ", " + rule.name(),
+                           on_page ? std::string("pruned-") + rule.name() : "", rule, budget);
+      result.evictions.push_back({rule.name(), budget, run.evict_row});
       if (in_table) runs.push_back(std::move(run));
     }
   result.mixture = run_mixture(text, repeat);

@@ -13,11 +13,12 @@ namespace demo {
 
 /// A variant at work.
 struct Run {
-  std::string name;    ///< in the table
-  std::string id;      ///< on the page, empty if it is not there
-  Index pairs = 0;     ///< (query, key, head) computed
-  double kept = 0;     ///< tokens in memory at the last row
-  double seconds = 0;  ///< the shortest of several passes
+  std::string name;       ///< in the table
+  std::string id;         ///< on the page, empty if it is not there
+  Index pairs = 0;        ///< (query, key, head) computed
+  double kept = 0;        ///< tokens in memory at the last row
+  std::size_t bytes = 0;  ///< that a buffer takes for them, in whole pages; 0: there is none
+  double seconds = 0;     ///< the shortest of several passes
 
   std::vector<double> entropy;  ///< of the weights, in bits, for each head, mean over the rows
   double recall = 0;            ///< see recall_of()
@@ -53,6 +54,8 @@ struct Runs {
 
 /// The budget that stands for pruning in picture and page.
 inline constexpr Index shown_budget = 64;
+/// Tokens of a page of the buffers.
+inline constexpr Index page_tokens = 32;
 /// The window, and the block, that stand for short spans.
 inline constexpr Index span = 64;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "lm/budgets.hpp"
 
+#include "programs/eviction_rules.hpp"
 #include "programs/number.hpp"
 
 #include <algorithm>
@@ -36,14 +37,10 @@ std::string to_string(const std::vector<std::optional<std::int64_t>>& budgets) {
   return text;
 }
 
-heed::Evict evict_of(const std::string& text) {
-  for (const auto evict :
-       {heed::Evict::most_masked, heed::Evict::least_attended, heed::Evict::oldest})
-    if (text == name_of(evict)) return evict;
-  if (text == "selection") return heed::Evict::most_masked;
-  if (text == "mass") return heed::Evict::least_attended;
-  throw ConfigError("eviction is by '" + text +
-                    "', must be by most_masked, heavy_hitters or oldest");
+heed::EvictionRule rule_of(const std::string& name) {
+  if (const auto rule = programs::eviction_rule(name)) return *rule;
+  throw ConfigError("eviction is by '" + name + "', must be by one of " +
+                    programs::eviction_rule_names(", "));
 }
 
 }  // namespace lm

@@ -13,8 +13,7 @@ namespace lm {
 std::vector<std::optional<std::int64_t>> budgets_of(const std::string& text, std::int64_t layers);
 std::string to_string(const std::vector<std::optional<std::int64_t>>& budgets);
 
-/// @param text  a name of name_of(), or "selection" or "mass", as tables once called the first two.
-/// @throws ConfigError for any other text.
-heed::Evict evict_of(const std::string& text);
+/// A rule by the library's name for it. @throws ConfigError if it has none of that name.
+heed::EvictionRule rule_of(const std::string& name);
 
 }  // namespace lm

@@ -10,43 +10,55 @@ namespace {
 heed::KvOptions options_of_layer(const Config& config, const Forgetting& forgetting,
                                  std::int64_t layer) {
   heed::KvOptions o;
-  o.chunk = 64;
   o.protect.clear();
   if (!config.selective) o.select.reset();
   if (!config.is_full(layer)) {
-    o.evict = heed::Evict::oldest;
+    o.evict = heed::oldest;
     if (config.spans->window) o.budget = *config.spans->window;
     return o;
   }
   if (forgetting.budgets.empty() || !forgetting.budgets[std::size_t(layer)]) return o;
-  o.budget = *forgetting.budgets[std::size_t(layer)];
-  o.evict = forgetting.evict;
-  switch (forgetting.evict) {
-    case heed::Evict::most_masked:
-      o.protect = {0};
-      break;
-    case heed::Evict::least_attended:
-      o.chunk = 1;
-      break;
-    case heed::Evict::oldest:
-      o.protect.resize(std::size_t(std::min<heed::Index>(forgetting.sinks, *o.budget - 1)));
-      std::iota(o.protect.begin(), o.protect.end(), heed::Index(0));
-      break;
+  const heed::Index budget = *forgetting.budgets[std::size_t(layer)];
+  o.budget = budget, o.evict = forgetting.evict, o.heads = forgetting.heads;
+  if (o.evict.evidence() == heed::Evidence::votes) o.protect = {0};
+  if (o.evict.evidence() == heed::Evidence::age) {
+    o.protect.resize(std::size_t(std::min<heed::Index>(forgetting.sinks, budget - 1)));
+    std::iota(o.protect.begin(), o.protect.end(), heed::Index(0));
   }
+  if (o.evict.uses_window()) {
+    // The rows it looks at stay. So that it has a choice they are half of the budget at most.
+    const heed::EvidenceWindow window = o.evict.window();
+    o.evict =
+        heed::snap(std::min(window.rows, std::max<heed::Index>(budget / 2, 1)), window.kernel);
+  }
+  if (forgetting.recent)
+    o.recent = std::min<heed::Index>(*forgetting.recent, budget - heed::Index(o.protect.size()));
   return o;
 }
 
+/// A pool that grows with the text.
+heed::KvPool<float> pool_of(const Config& config) {
+  return {config.head_dim, config.head_dim, {.page = page_tokens}};
+}
+
 }  // namespace
+
+bool Forgetting::forgets() const {
+  return std::ranges::any_of(budgets, [](auto b) { return b.has_value(); });
+}
 
 std::vector<heed::KvOptions> options_of(const Config& config, const Forgetting& forgetting) {
   if (!forgetting.budgets.empty() && std::int64_t(forgetting.budgets.size()) != config.layers)
     throw ConfigError("there are " + std::to_string(forgetting.budgets.size()) + " budgets and " +
                       std::to_string(config.layers) + " layers");
-  const bool forgets =
-      std::ranges::any_of(forgetting.budgets, [](auto b) { return b.has_value(); });
-  if (forgets && forgetting.evict == heed::Evict::most_masked && !config.selective)
+  const bool selects = forgetting.evict.evidence() == heed::Evidence::votes;
+  if (forgetting.forgets() && selects && !config.selective)
     throw ConfigError("the model's attention is " + config.attention_name() +
-                      ", which selects nothing: evict by heavy_hitters or oldest");
+                      ", which selects nothing: " + forgetting.evict.name() +
+                      " has no F to decide by");
+  if (forgetting.forgets() && forgetting.heads != heed::KvHeads::together && config.selective)
+    throw ConfigError("the model's attention is " + config.attention_name() +
+                      ": F is of all heads, which then hold the same tokens");
   std::vector<heed::KvOptions> options;
   for (std::int64_t l = 0; l < config.layers; ++l)
     options.push_back(options_of_layer(config, forgetting, l));
@@ -62,10 +74,10 @@ heed::KvShape shape_of(const Config& config) {
 }
 
 Memory::Memory(const Config& config, const Forgetting& forgetting)
-    : block_(config.spans ? config.spans->block : std::nullopt) {
+    : block_(config.spans ? config.spans->block : std::nullopt), pool_(pool_of(config)) {
   for (const heed::KvOptions& options : options_of(config, forgetting)) {
     clears_.push_back(block_ && !config.is_full(std::int64_t(layers_.size())));
-    layers_.emplace_back(shape_of(config), options);
+    layers_.emplace_back(shape_of(config), options, pool_);
   }
 }
 
@@ -84,7 +96,7 @@ void Memory::begin_block() {
     const bool first = position_ == 0;
     if (options.select && options.select->protect_first != first) {
       options.select->protect_first = first;
-      layers_[l] = heed::KvBuffer<float>(layers_[l].shape(), options);
+      layers_[l] = heed::KvBuffer<float>(layers_[l].shape(), options, pool_);
     } else {
       layers_[l].clear(0);
     }
@@ -100,18 +112,9 @@ void Memory::advance(std::int64_t tokens) {
   if (block_ && position_ % *block_ == 0) begin_block();
 }
 
-std::size_t Memory::bytes() const {
+std::size_t Memory::notes_bytes() const {
   std::size_t sum = 0;
-  for (const auto& layer : layers_) sum += layer.bytes();
-  return sum;
-}
-
-std::size_t Memory::key_value_bytes() const {
-  std::size_t sum = 0;
-  for (const auto& layer : layers_)
-    sum += std::size_t(layer.sequence(0).count() * layer.shape().key_heads *
-                       (layer.shape().dim + layer.shape().value_dim)) *
-           sizeof(float);
+  for (const auto& layer : layers_) sum += layer.sequence(0).bytes();
   return sum;
 }
 
@@ -119,18 +122,6 @@ std::vector<std::int64_t> Memory::kept() const {
   std::vector<std::int64_t> counts;
   for (const auto& layer : layers_) counts.push_back(layer.sequence(0).count());
   return counts;
-}
-
-std::string name_of(heed::Evict evict) {
-  switch (evict) {
-    case heed::Evict::most_masked:
-      return "most_masked";
-    case heed::Evict::least_attended:
-      return "heavy_hitters";
-    case heed::Evict::oldest:
-      break;
-  }
-  return "oldest";
 }
 
 }  // namespace lm

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// What a model remembers of the text it reads: a KvBuffer a layer.
+/// What a model remembers of the text it reads: a KvBuffer a layer, all over one pool of pages.
 #pragma once
 
 #include "heed/kv/kv_buffer.hpp"
@@ -17,9 +17,17 @@ namespace lm {
 struct Forgetting {
   /// Tokens each layer may hold; empty: nothing is forgotten.
   std::vector<std::optional<std::int64_t>> budgets;
-  heed::Evict evict = heed::Evict::most_masked;
-  std::int64_t sinks = 1;  ///< First tokens that the rule oldest keeps.
+  heed::EvictionRule evict = heed::most_masked;
+  std::int64_t sinks = 1;                ///< First tokens that the rule oldest keeps.
+  std::optional<std::int64_t> recent{};  ///< Newest tokens that stay; none: the rule's number.
+  heed::KvHeads heads = heed::KvHeads::together;
+
+  /// Is there a layer with a budget?
+  bool forgets() const;
 };
+
+/// Slots of a page: few, so that small budgets and short texts waste little.
+inline constexpr std::int64_t page_tokens = 32;
 
 /// The options of each layer's cache.
 /// @throws ConfigError if the budgets are not one a layer, or if a token's F is to decide in a
@@ -34,6 +42,10 @@ class Memory {
   /// @throws ConfigError as options_of() does.
   Memory(const Config& config, const Forgetting& forgetting);
 
+  // Layers of a copy would be counted with the pages of both.
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
   /// Forgets everything: the next token is the first.
   void clear();
 
@@ -45,21 +57,24 @@ class Memory {
   /// The buffers have taken so many tokens.
   void advance(std::int64_t tokens);
 
-  std::size_t bytes() const;  ///< Held by the buffers, everything counted.
-  /// Bytes of the keys and values of the tokens held, as floats.
-  std::size_t key_value_bytes() const;
+  /// Bytes that the cache takes: whole pages, and what is noted of their tokens.
+  std::size_t bytes() const { return pool_.bytes_held() + notes_bytes(); }
+  /// The same with the pages that were taken and returned: what a step of several rows needs more.
+  std::size_t most_bytes() const { return pool_.bytes_reserved() + notes_bytes(); }
+  /// Scratch of the layers' steps.
+  heed::Workspace& workspace() { return workspace_; }
   std::vector<std::int64_t> kept() const;  ///< Tokens held, of each layer.
 
  private:
   void begin_block();
+  std::size_t notes_bytes() const;
 
   std::optional<std::int64_t> block_;
   std::vector<bool> clears_;  ///< layers that begin anew with each block
+  heed::KvPool<float> pool_;
+  heed::Workspace workspace_;
   heed::Vector<heed::KvBuffer<float>> layers_;
   std::int64_t position_ = 0;
 };
-
-/// "most_masked", "heavy_hitters", "oldest": the library's names, used in programs and tables.
-std::string name_of(heed::Evict evict);
 
 }  // namespace lm

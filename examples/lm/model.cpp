@@ -153,9 +153,11 @@ void Model::read_rows(Bytes tokens, const std::vector<std::int64_t>& positions,
 Matrix Model::forward(Bytes tokens, Memory& memory, const Observer& observer) const {
   Matrix logits(Index(tokens.size()), Config::vocabulary);
   const Attend attend = [&](std::int64_t l, const Heads& heads, const auto& tau, const auto& out) {
+    heed::KvBuffer<float>::Step step;
+    if (observer) step = observer(l, heads);
+    step.workspace = &memory.workspace();
     memory[l].step(heads.q, heads.k, heads.v,
-                   heed::when(bool(tau), heed::query_temperature(tau)) | heed::standard, out,
-                   observer ? observer(l, heads) : heed::KvBuffer<float>::Step());
+                   heed::when(bool(tau), heed::query_temperature(tau)) | heed::standard, out, step);
   };
   for (std::size_t at = 0; at < tokens.size();) {
     const auto count = std::size_t(memory.next_piece(std::int64_t(tokens.size() - at)));

@@ -10,7 +10,7 @@ namespace {
 
 heed::KvPool<float> pool_of(const Config& config, std::size_t bytes) {
   try {
-    return {config.head_dim, config.head_dim, {.page = SharedMemory::page, .bytes = bytes}};
+    return {config.head_dim, config.head_dim, {.page = page_tokens, .bytes = bytes}};
   } catch (const heed::ValueError& error) {
     throw ConfigError(error.what());
   }
@@ -20,10 +20,7 @@ std::vector<heed::KvOptions> layers_of(const Config& config, const Forgetting& f
   if (config.temperatures || (config.spans && config.spans->block))
     throw ConfigError("the model's attention is " + config.attention_name() +
                       ": several texts at once are for models without temperatures and blocks");
-  std::vector<heed::KvOptions> layers = options_of(config, forgetting);
-  // No more rows than the budget, and so no more pages while it reads.
-  for (heed::KvOptions& options : layers) options.chunk.reset();
-  return layers;
+  return options_of(config, forgetting);
 }
 
 /// [1, H, rows, D] as [rows, H, D], the first so many rows.

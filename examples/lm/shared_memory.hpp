@@ -20,9 +20,6 @@ using TextMemory = heed::KvModelSequence<float>;
 /// A cache a layer, all over one pool of pages.
 class SharedMemory {
  public:
-  /// Slots of a page: few, so that short texts waste little.
-  static constexpr std::int64_t page = 32;
-
   /// @param bytes  of the pool, allocated at once.
   /// @throws ConfigError as options_of() does, or if the model has temperatures or blocks, or the
   ///     bytes hold no page.

@@ -25,13 +25,23 @@ std::string base64(const std::vector<unsigned char>& bytes) {
   return text;
 }
 
-void write_framed(const std::filesystem::path& path, const std::filesystem::path& frame,
-                  const std::string& data) {
-  std::ifstream input(frame, std::ios::binary);
+namespace {
+
+std::string text_of(const std::filesystem::path& path) {
+  std::ifstream input(path, std::ios::binary);
   std::stringstream content;
   content << input.rdbuf();
-  if (!input) throw std::runtime_error(frame.string() + ": cannot be read");
-  std::string page = content.str();
+  if (!input) throw std::runtime_error(path.string() + ": cannot be read");
+  return content.str();
+}
+
+}  // namespace
+
+void write_framed(const std::filesystem::path& path, const std::filesystem::path& frame,
+                  const std::string& data) {
+  const std::filesystem::path head =
+      std::filesystem::path(HEED_EXAMPLES) / "programs" / "page_head.html";
+  std::string page = text_of(head) + text_of(frame);
   constexpr std::string_view place = "/*data*/ null";
   const std::size_t at = page.find(place);
   if (at == std::string::npos)

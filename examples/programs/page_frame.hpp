@@ -11,7 +11,8 @@ namespace programs {
 
 std::string base64(const std::vector<unsigned char>& bytes);
 
-/// Writes `frame` with these data, JSON, in place of its /*data*/ null.
+/// Writes the head that all pages share (page_head.html: looks, and the script's $ and make), and
+/// `frame`, with these data, JSON, in place of its /*data*/ null.
 /// @throws std::runtime_error
 void write_framed(const std::filesystem::path& path, const std::filesystem::path& frame,
                   const std::string& data);

@@ -4,6 +4,7 @@
 // they waited and what was lost, and writes a page that shows it.
 #include "lm/budgets.hpp"
 #include "programs/command_line.hpp"
+#include "programs/eviction_rules.hpp"
 #include "programs/output_files.hpp"
 #include "serve/page.hpp"
 #include "serve/progress.hpp"
@@ -62,7 +63,7 @@ std::vector<Plan> plans_of(const Asked& asked, const lm::Config& config) {
     std::string budgets = word;
     std::ranges::replace(budgets, ':', ',');
     const lm::Forgetting forgetting{lm::budgets_of(budgets, config.layers),
-                                    lm::evict_of(asked.evict), asked.sinks};
+                                    lm::rule_of(asked.evict), asked.sinks};
     lm::options_of(config, forgetting);
     plans.push_back({word, forgetting});
     const bool grows = std::ranges::any_of(forgetting.budgets, [](auto b) { return !b; });
@@ -175,9 +176,7 @@ int main(int argc, char** argv) {
               "Bytes for keys and values, of all layers and requests");
   line.list("--budgets", a.budgets, "K,…",
             "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer");
-  line.text("--evict", a.evict, "RULE",
-            "Evicted: most_masked, heavy_hitters (H2O) or oldest (a window with sinks)")
-      ->capture_default_str();
+  line.text("--evict", a.evict, "RULE", programs::eviction_rules_help)->capture_default_str();
   line.number("--sinks", a.sinks, "N", count(0), "First tokens that oldest keeps");
   line.group("Requests");
   line.number("--requests", a.traffic.requests, "N", count(1, 1'000'000), "How many");

@@ -4,6 +4,7 @@
 #include "lm/sampler.hpp"
 #include "lm/score.hpp"
 #include "lm/tasks.hpp"
+#include "programs/eviction_rules.hpp"
 
 #include <gtest/gtest.h>
 
@@ -40,12 +41,9 @@ float distance(const Matrix& a, const Matrix& b) {
   return (a - b).cwiseAbs().maxCoeff();
 }
 
-Forgetting keeping(const std::string& budgets, heed::Evict evict = heed::Evict::most_masked) {
-  return {budgets_of(budgets, 2), evict, 2};
+Forgetting keeping(const std::string& budgets, const heed::EvictionRule& rule = heed::most_masked) {
+  return {budgets_of(budgets, 2), rule, 2};
 }
-
-constexpr heed::Evict rules[] = {heed::Evict::most_masked, heed::Evict::least_attended,
-                                 heed::Evict::oldest};
 
 TEST(LmModel, GivesTheSameAtOnceAndInPiecesAndAgain) {
   for (const auto& spans : {std::optional<Spans>(), std::optional(Spans{{0}, 5, {}}),
@@ -83,13 +81,30 @@ TEST(LmModel, LooksAtNoLaterByte) {
 TEST(LmModel, KeepsAsManyTokensAsItMay) {
   const Model model(random_model(true));
   const auto text = bytes(40);
-  for (const heed::Evict evict : rules) {
-    Memory memory(model.config(), keeping("6,9", evict));
+  for (const heed::EvictionRule& rule : programs::eviction_rules()) {
+    Memory memory(model.config(), keeping("6,9", rule));
     model.forward(text, memory);
-    EXPECT_EQ(memory.kept(), (std::vector<std::int64_t>{6, 9})) << name_of(evict);
-    EXPECT_EQ(memory.key_value_bytes(), (6u + 9u) * 2 * (8 + 8) * sizeof(float));
-    EXPECT_GE(memory.bytes(), memory.key_value_bytes());
+    EXPECT_EQ(memory.kept(), (std::vector<std::int64_t>{6, 9})) << rule.name();
   }
+}
+
+TEST(LmModel, TakesMemoryInPagesOfItsTokens) {
+  const Model model(random_model(true));
+  const auto text = bytes(65);
+  const auto memory_of = [&](const std::string& budgets) {
+    Memory memory(model.config(), keeping(budgets));
+    model.forward(text, memory);
+    EXPECT_LE(memory.bytes(), memory.most_bytes());
+    return memory.bytes();
+  };
+  // Of two heads of a layer.
+  const std::size_t page = 2 * heed::KvPool<float>(8, 8, {.page = page_tokens}).page_bytes();
+  const std::size_t one = memory_of("32"), two = memory_of("33"), all = memory_of("all");
+  EXPECT_GE(one, 2 * page);
+  EXPECT_LT(one, 3 * page);
+  EXPECT_GE(two, one + 2 * page);
+  EXPECT_GE(all, one + 4 * page);
+  EXPECT_LT(memory_of("4"), one + page) << "a part of a page costs a page";
 }
 
 TEST(LmModel, ForgetsNothingWithinTheBudgetAndSomethingBeyond) {
@@ -97,12 +112,15 @@ TEST(LmModel, ForgetsNothingWithinTheBudgetAndSomethingBeyond) {
   const auto text = bytes(40);
   Memory whole(model.config(), {});
   const Matrix wanted = model.forward(text, whole);
-  for (const heed::Evict evict : rules) {
-    Memory enough(model.config(), keeping("40", evict)), tight(model.config(), keeping("8", evict));
-    EXPECT_LT(distance(model.forward(text, enough), wanted), 1e-4) << name_of(evict);
-    const Matrix pruned = model.forward(text, tight);
-    EXPECT_LT(distance(pruned.topRows(8), wanted.topRows(8)), 1e-4) << name_of(evict);
-    EXPECT_GT(distance(pruned, wanted), 1e-2) << name_of(evict);
+  const Bytes all = text;
+  for (const heed::EvictionRule& rule : programs::eviction_rules()) {
+    Memory enough(model.config(), keeping("40", rule)), tight(model.config(), keeping("8", rule));
+    EXPECT_LT(distance(model.forward(text, enough), wanted), 1e-4) << rule.name();
+    Matrix pruned(40, 256);  // in steps, at whose end snap evicts
+    for (Eigen::Index row = 0; row < 40; row += 8)
+      pruned.middleRows(row, 8) = model.forward(all.subspan(std::size_t(row), 8), tight);
+    EXPECT_LT(distance(pruned.topRows(8), wanted.topRows(8)), 1e-4) << rule.name();
+    EXPECT_GT(distance(pruned, wanted), 1e-2) << rule.name();
   }
 }
 
@@ -113,7 +131,7 @@ TEST(LmModel, AWindowOfOldestTokensWithoutSinksIsTheSpan) {
   spanned.config.spans = Spans{{}, 5, {}};
   const Model a(plain), b(spanned);
   const auto text = bytes(40);
-  Memory budget(a.config(), {budgets_of("5", 2), heed::Evict::oldest, 0}), span(b.config(), {});
+  Memory budget(a.config(), {budgets_of("5", 2), heed::oldest, 0}), span(b.config(), {});
   EXPECT_LT(distance(a.forward(text, budget), b.forward(text, span)), 1e-5);
 }
 
@@ -137,12 +155,18 @@ TEST(LmMemory, RefusesWhatTheModelCannot) {
     return "made without complaint";
   };
   EXPECT_EQ(refusal(random_model(false).config, keeping("8")),
-            "the model's attention is standard, which selects nothing: evict by heavy_hitters or "
-            "oldest");
-  EXPECT_EQ(refusal(random_model(true).config, {budgets_of("8", 3), {}, 2}),
+            "the model's attention is standard, which selects nothing: most_masked has no F to "
+            "decide by");
+  EXPECT_EQ(refusal(random_model(true).config, {budgets_of("8", 3), heed::oldest, 2}),
             "there are 3 budgets and 2 layers");
-  EXPECT_EQ(refusal(random_model(false).config, keeping("8", heed::Evict::oldest)),
+  EXPECT_EQ(refusal(random_model(false).config, keeping("8", heed::oldest)),
             "made without complaint");
+  Forgetting apart = keeping("8", heed::heavy_hitters);
+  apart.heads = heed::KvHeads::apart;
+  EXPECT_EQ(refusal(random_model(true).config, apart),
+            "the model's attention is selective: F is of all heads, which then hold the same "
+            "tokens");
+  EXPECT_EQ(refusal(random_model(false).config, apart), "made without complaint");
 }
 
 TEST(LmScore, IsTheMeanOfEachBytesBits) {
@@ -165,6 +189,17 @@ TEST(LmScore, IsTheMeanOfEachBytesBits) {
   EXPECT_EQ(result.bytes, 64);
   EXPECT_EQ(result.kept, 1);
   EXPECT_NEAR(score(model, keeping("8"), twice).kept, 0.25, 1e-12);
+}
+
+TEST(LmScore, OfARuleThatActsAtTheEndOfAStepIsUnprunedInTheFirstHalf) {
+  const Model model(random_model(true));
+  const auto text = bytes(49);
+  const Bytes window = text;
+  const Score whole = score(model, {}, {&window, 1}),
+              pruned = score(model, keeping("8", heed::snap), {&window, 1});
+  EXPECT_NEAR(2 * pruned.loss - pruned.late_loss, 2 * whole.loss - whole.late_loss, 1e-4);
+  EXPECT_GT(std::abs(pruned.late_loss - whole.late_loss), 1e-3);
+  EXPECT_LT(pruned.memory_bytes, whole.memory_bytes);
 }
 
 TEST(LmTasks, AreSolvedByWhatTheyAskFor) {
@@ -238,10 +273,9 @@ TEST(LmBudgets, AreReadAndWritten) {
   for (const char* text :
        {"", "1", "-4", "4,", ",4", "4,4,4", "4x", "99999999999999999999", "4,,4"})
     EXPECT_THROW(budgets_of(text, 2), ConfigError) << text;
-  for (const heed::Evict evict : rules) EXPECT_EQ(evict_of(name_of(evict)), evict);
-  EXPECT_EQ(evict_of("selection"), heed::Evict::most_masked);
-  EXPECT_EQ(evict_of("mass"), heed::Evict::least_attended);
-  EXPECT_THROW(evict_of("f"), ConfigError);
+  for (const heed::EvictionRule& rule : programs::eviction_rules())
+    EXPECT_TRUE(rule_of(rule.name()) == rule);
+  EXPECT_THROW(rule_of("f"), ConfigError);
 }
 
 }  // namespace

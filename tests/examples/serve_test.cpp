@@ -48,7 +48,7 @@ const ServerOptions greedy{.piece = 24, .temperature = 0};
 
 /// Bytes of so many pages, or one or two more: how large one is depends on the registers.
 std::size_t bytes_of(std::int64_t pages) {
-  const heed::KvPool<float> pool(8, 8, {.page = lm::SharedMemory::page});
+  const heed::KvPool<float> pool(8, 8, {.page = lm::page_tokens});
   return std::size_t(pages + 4) * pool.page_bytes();
 }
 

@@ -12,6 +12,7 @@
 #include "lm/budgets.hpp"
 #include "lm/score.hpp"
 #include "programs/command_line.hpp"
+#include "programs/eviction_rules.hpp"
 #include "programs/row_file.hpp"
 
 #include <algorithm>
@@ -27,8 +28,25 @@ struct Request {
                            budgets = {"8", "16", "32", "64", "128", "256", "all"};
   std::int64_t windows = 64, search_windows = 16, context = 0, sinks = 1, start = 4, step = 4,
                most = 96;
+  std::optional<std::int64_t> recent;
+  heed::KvHeads heads = heed::KvHeads::together;
   double slack = 0;
+
+  lm::Forgetting forgetting(const std::vector<std::optional<std::int64_t>>& layers,
+                            const heed::EvictionRule& rule) const {
+    return {layers, rule, sinks, recent, heads};
+  }
 };
+
+const std::vector<std::pair<const char*, heed::KvHeads>> head_words{
+    {"together", heed::KvHeads::together},
+    {"apart", heed::KvHeads::apart},
+    {"shared", heed::KvHeads::shared}};
+
+const char* name_of(heed::KvHeads heads) {
+  return std::ranges::find(head_words, heads, &std::pair<const char*, heed::KvHeads>::second)
+      ->first;
+}
 
 /// At most `wanted` of a part's windows, spread evenly.
 std::vector<lm::Bytes> windows_of(const lm::Text& text, lm::Part part, std::size_t length,
@@ -50,7 +68,8 @@ class Table {
     if (!path.empty())
       file_.emplace(path,
                     "model,attention,context,part,evict,budgets,found_by,windows,loss,late_loss,"
-                    "kept,tokens_per_second,answers,accuracy\n");
+                    "kept,tokens_per_second,answers,accuracy,late_answers,late_accuracy,heads,"
+                    "recent,page,bytes,most_bytes\n");
   }
 
   void add(const std::string& name, const lm::Model& model, std::int64_t context, lm::Part part,
@@ -58,11 +77,11 @@ class Table {
            const lm::Score& score) const {
     const std::string budgets =
         forgetting.budgets.empty() ? "all" : lm::to_string(forgetting.budgets);
-    const bool forgets = budgets.find_first_of("0123456789") != std::string::npos;
-    const std::string evict = forgets ? lm::name_of(forgetting.evict) : "nothing";
+    const std::string evict = forgetting.forgets() ? forgetting.evict.name() : "nothing";
     std::cout << name << ", " << lm::name_of(part) << ", " << evict << ", keeps " << budgets << ": "
               << score.loss << " bits a byte, second half " << score.late_loss << ", kept "
-              << score.kept << ", " << std::int64_t(score.tokens_per_second) << " tokens/s";
+              << score.kept << ", " << score.memory_bytes << " bytes, "
+              << std::int64_t(score.tokens_per_second) << " tokens/s";
     if (score.answers > 0)
       std::cout << ", " << 100 * score.accuracy << " % of " << score.answers << " answers right";
     std::cout << '\n';
@@ -74,18 +93,18 @@ class Table {
         << windows << ',' << score.loss << ',' << score.late_loss << ',' << score.kept << ','
         << score.tokens_per_second << ',' << score.answers << ',';
     if (score.answers > 0) row << score.accuracy;
-    row << '\n';
+    row << ',' << score.late_answers << ',';
+    if (score.late_answers > 0) row << score.late_accuracy;
+    row << ',' << name_of(forgetting.heads) << ',';
+    if (forgetting.recent) row << *forgetting.recent;
+    row << ',' << lm::page_tokens << ',' << score.memory_bytes << ',' << score.most_memory_bytes
+        << '\n';
     file_->add(row.str());
   }
 
  private:
   std::optional<programs::RowFile> file_;
 };
-
-lm::Forgetting forgetting_of(const std::vector<heed::Index>& budgets, heed::Evict evict,
-                             std::int64_t sinks) {
-  return {{budgets.begin(), budgets.end()}, evict, sinks};
-}
 
 void evaluate(const Request& request) {
   const lm::Model model(lm::read_checkpoint(request.model));
@@ -98,10 +117,10 @@ void evaluate(const Request& request) {
   const auto validation = windows(lm::Part::validation, request.windows),
              test = windows(lm::Part::test, request.windows),
              searched = windows(lm::Part::validation, request.search_windows);
-  std::vector<heed::Evict> rules;
+  std::vector<heed::EvictionRule> rules;
   for (const std::string& word : request.evict) {
-    const heed::Evict evict = lm::evict_of(word);
-    if (evict != heed::Evict::most_masked || model.config().selective) rules.push_back(evict);
+    const heed::EvictionRule rule = lm::rule_of(word);
+    if (rule.evidence() != heed::Evidence::votes || model.config().selective) rules.push_back(rule);
   }
   const Table table(request.csv);
 
@@ -109,17 +128,20 @@ void evaluate(const Request& request) {
     const double target =
         lm::score(lm::Model(lm::read_checkpoint(request.reference)), {}, searched).loss +
         request.slack;
-    for (const heed::Evict evict : rules) {
-      const heed::Budgets found = heed::grow_budgets(
-          model.config().layers, request.start, request.step, request.most, target,
-          [&](const std::vector<heed::Index>& budgets) {
-            return lm::score(model, forgetting_of(budgets, evict, request.sinks), searched).loss;
-          });
+    for (const heed::EvictionRule& rule : rules) {
+      const auto forgetting_of = [&](const std::vector<heed::Index>& budgets) {
+        return request.forgetting({budgets.begin(), budgets.end()}, rule);
+      };
+      const heed::Budgets found =
+          heed::grow_budgets(model.config().layers, request.start, request.step, request.most,
+                             target, [&](const std::vector<heed::Index>& budgets) {
+                               return lm::score(model, forgetting_of(budgets), searched).loss;
+                             });
       const std::string how = (found.loss <= target ? "from " : "not reached from ") +
                               std::to_string(request.start) + " by " +
                               std::to_string(request.step) + " on " +
                               std::to_string(searched.size()) + " windows";
-      const lm::Forgetting forgetting = forgetting_of(found.layers, evict, request.sinks);
+      const lm::Forgetting forgetting = forgetting_of(found.layers);
       for (const auto& [part, some] :
            {std::pair(lm::Part::validation, &validation), std::pair(lm::Part::test, &test)})
         table.add(name, model, context, part, forgetting, how.c_str(), some->size(),
@@ -131,11 +153,11 @@ void evaluate(const Request& request) {
   for (const std::string& word : request.budgets) {
     const auto budgets = lm::budgets_of(word, model.config().layers);
     const bool forgets = std::ranges::any_of(budgets, [](auto b) { return b.has_value(); });
-    const auto used = forgets ? rules : std::vector{heed::Evict::oldest};
-    for (const heed::Evict evict : used)
+    const auto used = forgets ? rules : std::vector<heed::EvictionRule>{heed::oldest};
+    for (const heed::EvictionRule& rule : used)
       for (const auto& [part, some] :
            {std::pair(lm::Part::validation, &validation), std::pair(lm::Part::test, &test)}) {
-        const lm::Forgetting forgetting{budgets, evict, request.sinks};
+        const lm::Forgetting forgetting = request.forgetting(budgets, rule);
         table.add(name, model, context, part, forgetting, "hand", some->size(),
                   lm::score(model, forgetting, *some));
       }
@@ -152,7 +174,13 @@ int main(int argc, char** argv) {
   line.text("--text", r.text, "FILE", "The text it was trained on")->required();
   line.text("--name", r.name, "NAME", "What the tables call it");
   line.text("--csv", r.csv, "FILE", "Where the table goes");
-  line.list("--evict", r.evict, "RULE,…", "Evicted: most_masked, heavy_hitters (H2O) or oldest");
+  line.list("--evict", r.evict, "RULE,…", programs::eviction_rules_help);
+  line.number("--recent", r.recent, "N", count(1),
+              "Newest tokens that are never evicted; the rule's own number, if left out");
+  line.choice(
+      "--heads", r.heads, "together|apart|shared", head_words,
+      "Heads of a layer hold the same tokens, each its own, or share the budget; the latter "
+      "two in models that do not select");
   line.list("--budgets", r.budgets, "K,…",
             "Tokens each layer keeps: K or all, several in turn; K:K:… is one a layer");
   line.text("--reference", r.reference, "FILE",

@@ -8,6 +8,7 @@
 #include "lm/budgets.hpp"
 #include "lm/sampler.hpp"
 #include "programs/command_line.hpp"
+#include "programs/eviction_rules.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -31,7 +32,7 @@ double seconds_since(Clock::time_point start) {
 void generate(const Request& request) {
   const lm::Model model(lm::read_checkpoint(request.model));
   const lm::Forgetting forgetting{lm::budgets_of(request.budget, model.config().layers),
-                                  lm::evict_of(request.evict), request.sinks};
+                                  lm::rule_of(request.evict), request.sinks};
   lm::Memory memory(model.config(), forgetting);
 
   const std::vector<std::uint8_t> prompt =
@@ -69,8 +70,9 @@ void generate(const Request& request) {
   const auto kept = memory.kept();
   for (std::size_t l = 0; l < kept.size(); ++l) std::cerr << (l ? ", " : "") << kept[l];
   std::cerr << " of " << memory.position() << " tokens, layer by layer\n"
-            << "keys, values " << memory.key_value_bytes() << " bytes; buffers " << memory.bytes()
-            << " bytes" << std::endl;
+            << "memory      " << memory.bytes() << " bytes, in pages of " << lm::page_tokens
+            << " tokens; " << memory.most_bytes() << " while the prompt was read; scratch "
+            << memory.workspace().bytes() << std::endl;
 }
 
 }  // namespace
@@ -85,9 +87,7 @@ int main(int argc, char** argv) {
   line.number("--tokens", r.tokens, "N", count(1), "Bytes to generate");
   line.text("--budget", r.budget, "K", "Tokens each layer keeps: K, or K,K,… one a layer, or all")
       ->capture_default_str();
-  line.text("--evict", r.evict, "RULE",
-            "Evicted: most_masked, heavy_hitters (H2O) or oldest (a window with sinks)")
-      ->capture_default_str();
+  line.text("--evict", r.evict, "RULE", programs::eviction_rules_help)->capture_default_str();
   line.number("--sinks", r.sinks, "N", count(0), "First tokens that oldest keeps");
   line.number("--temperature", r.temperature, "X", from_zero,
               "0 takes the likeliest byte each time");

@@ -4,6 +4,7 @@
 #include "lm/budgets.hpp"
 #include "lm/story/page.hpp"
 #include "programs/command_line.hpp"
+#include "programs/eviction_rules.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -24,9 +25,8 @@ struct Request {
 void print(const char* title, const lm::Continuation& c, double loss) {
   std::printf("%s\n\n%s\n\n", title, c.text.c_str());
   std::printf(
-      "  %.4f bits a byte, keys and values of %lld tokens a layer in %zu bytes, %.0f tokens a "
-      "second\n\n",
-      loss, (long long)c.kept.front(), c.key_value_bytes, c.tokens_per_second);
+      "  %.4f bits a byte, %lld tokens a layer in %zu bytes of memory, %.0f tokens a second\n\n",
+      loss, (long long)c.kept.front(), c.bytes, c.tokens_per_second);
 }
 
 void tell(const Request& r) {
@@ -60,27 +60,28 @@ void tell(const Request& r) {
   std::printf("The prompt, which the model was not trained on:\n\n%s\n\n", story.prompt.c_str());
   print("Gone on with, everything in memory:", story.whole, story.score_whole.loss);
   print("Gone on with, on the budget:", story.pruned, story.score_pruned.loss);
-  std::printf("memory %.1f times less, %+.4f bits a byte, %.2f times as fast\n",
-              double(story.whole.key_value_bytes) / double(story.pruned.key_value_bytes),
-              story.score_pruned.loss - story.score_whole.loss,
-              story.pruned.tokens_per_second / story.whole.tokens_per_second);
+  std::printf(
+      "%.1f times fewer bytes, in pages of %lld tokens, and %.1f times fewer tokens; %+.4f bits a "
+      "byte, %.2f times as fast\n",
+      double(story.whole.bytes) / double(story.pruned.bytes), (long long)lm::page_tokens,
+      double(story.whole.kept.front()) / double(story.pruned.kept.front()),
+      story.score_pruned.loss - story.score_whole.loss,
+      story.pruned.tokens_per_second / story.whole.tokens_per_second);
 
   story.reading = lm::read_passage(model, all.first(std::size_t(r.passage)), tight);
   if (r.curves)
     for (const std::string name : {"selective", "selective_memory", "standard"}) {
       if (!fs::exists(r.models / (name + ".safetensors"))) continue;
       const lm::Model other = load(name);
-      const double unpruned = lm::score(other, {}, windows).loss;
+      const lm::Score unpruned = lm::score(other, {}, windows);
       if (name == "standard")
         std::printf(
             "standard attention, as many parameters and tokens, everything in memory: "
             "%.4f bits a byte\n",
-            unpruned);
-      for (const auto& [evict, says] : {std::pair(heed::Evict::most_masked, "most masked"),
-                                        std::pair(heed::Evict::least_attended, "heavy hitters"),
-                                        std::pair(heed::Evict::oldest, "oldest, with sinks")})
-        if (evict != heed::Evict::most_masked || other.config().selective)
-          story.curves.push_back(lm::curve_of(name + ", " + says, other, evict, windows, unpruned));
+            unpruned.loss);
+      for (const heed::EvictionRule& rule : programs::eviction_rules())
+        if (rule.evidence() != heed::Evidence::votes || other.config().selective)
+          story.curves.push_back(lm::curve_of(name, other, rule, windows, unpruned.late_loss));
     }
   lm::write_page(r.page, fs::path(HEED_EXAMPLES) / "lm" / "story" / "page.html", story);
   std::printf("page   file://%s\n", fs::canonical(r.page).c_str());

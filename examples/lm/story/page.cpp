@@ -42,7 +42,7 @@ Json codes(const std::string& text) {
 Json json_of(const Continuation& c) {
   return {{"text", codes(c.text)},
           {"kept", c.kept},
-          {"bytes", c.key_value_bytes},
+          {"bytes", c.bytes},
           {"speed", std::round(c.tokens_per_second)}};
 }
 
@@ -60,17 +60,17 @@ Json json_of(const Reading& r) {
 
 Json json_of(const Story& s) {
   Json curves = Json::array();
-  for (const Curve& c : s.curves)
-    curves.push_back({{"name", c.name}, {"unpruned", c.unpruned}, {"points", c.points}});
-  return {{"context", s.context},
-          {"budget", s.budget},
-          {"prompt", codes(s.prompt)},
-          {"whole", json_of(s.whole)},
-          {"pruned", json_of(s.pruned)},
-          {"loss", s.score_whole.loss},
-          {"lossPruned", s.score_pruned.loss},
-          {"reading", json_of(s.reading)},
-          {"curves", curves}};
+  for (const Curve& c : s.curves) {
+    Json points = Json::array();
+    for (const Curve::Point& p : c.points) points.push_back({p.budget, p.loss, p.bytes});
+    curves.push_back(
+        {{"model", c.model}, {"rule", c.rule}, {"unpruned", c.unpruned}, {"points", points}});
+  }
+  return {{"context", s.context},          {"budget", s.budget},
+          {"page", page_tokens},           {"prompt", codes(s.prompt)},
+          {"whole", json_of(s.whole)},     {"pruned", json_of(s.pruned)},
+          {"loss", s.score_whole.loss},    {"lossPruned", s.score_pruned.loss},
+          {"reading", json_of(s.reading)}, {"curves", curves}};
 }
 
 }  // namespace

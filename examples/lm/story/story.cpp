@@ -83,16 +83,17 @@ Continuation go_on(const Model& model, Bytes prompt, std::int64_t tokens,
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   result.tokens_per_second = double(tokens) / seconds.count();
   result.kept = memory.kept();
-  result.key_value_bytes = memory.key_value_bytes();
+  result.bytes = memory.bytes();
   return result;
 }
 
-Curve curve_of(const std::string& name, const Model& model, heed::Evict evict,
+Curve curve_of(const std::string& name, const Model& model, const heed::EvictionRule& rule,
                std::span<const Bytes> windows, double unpruned) {
-  Curve curve{name, unpruned, {}};
+  Curve curve{name, rule.name(), unpruned, {}};
   for (const std::int64_t budget : {4, 8, 16, 32, 64, 128, 256}) {
-    const Forgetting forgetting{budgets_of(std::to_string(budget), model.config().layers), evict};
-    curve.points.emplace_back(budget, score(model, forgetting, windows).loss);
+    const Forgetting forgetting{budgets_of(std::to_string(budget), model.config().layers), rule};
+    const Score found = score(model, forgetting, windows);
+    curve.points.push_back({budget, found.late_loss, found.memory_bytes});
   }
   return curve;
 }

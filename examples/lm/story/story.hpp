@@ -27,19 +27,24 @@ Reading read_passage(const Model& model, Bytes passage, const Forgetting& forget
 struct Continuation {
   std::string text;
   std::vector<std::int64_t> kept;  ///< tokens, layer by layer
-  std::size_t key_value_bytes = 0;
-  double tokens_per_second = 0;  ///< of what was generated
+  std::size_t bytes = 0;           ///< Memory::bytes() at the end
+  double tokens_per_second = 0;    ///< of what was generated
 };
 Continuation go_on(const Model& model, Bytes prompt, std::int64_t tokens,
                    const Forgetting& forgetting);
 
-/// Loss by budget of one model and rule.
+/// Loss by budget of one model and rule, in bits a byte of the second half of each window.
 struct Curve {
-  std::string name;
+  struct Point {
+    std::int64_t budget;  ///< tokens a layer keeps
+    double loss;
+    std::size_t bytes;  ///< of memory, all layers
+  };
+  std::string model, rule;
   double unpruned = 0;
-  std::vector<std::pair<std::int64_t, double>> points;  ///< tokens a layer keeps, bits a byte
+  std::vector<Point> points;
 };
-Curve curve_of(const std::string& name, const Model& model, heed::Evict evict,
+Curve curve_of(const std::string& name, const Model& model, const heed::EvictionRule& rule,
                std::span<const Bytes> windows, double unpruned);
 
 }  // namespace lm
