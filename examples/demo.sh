@@ -6,6 +6,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
+# shellcheck source=examples/programs/build.sh
 . examples/programs/build.sh
 build demo attend demo story
 build/release/examples/demo "$@"

@@ -31,8 +31,10 @@ heed::KvOptions options_of_layer(const Config& config, const Forgetting& forgett
     o.evict =
         heed::snap(std::min(window.rows, std::max<heed::Index>(budget / 2, 1)), window.kernel);
   }
-  if (forgetting.recent)
-    o.recent = std::min<heed::Index>(*forgetting.recent, budget - heed::Index(o.protect.size()));
+  if (forgetting.recent) {
+    const heed::Index most = budget - heed::Index(o.protect.size());
+    o.recent = std::clamp<heed::Index>(heed::Index(*forgetting.recent * double(budget)), 1, most);
+  }
   return o;
 }
 

@@ -18,8 +18,8 @@ struct Forgetting {
   /// Tokens each layer may hold; empty: nothing is forgotten.
   std::vector<std::optional<std::int64_t>> budgets;
   heed::EvictionRule evict = heed::most_masked;
-  std::int64_t sinks = 1;                ///< First tokens that the rule oldest keeps.
-  std::optional<std::int64_t> recent{};  ///< Newest tokens that stay; none: the rule's number.
+  std::int64_t sinks = 1;          ///< First tokens that the rule oldest keeps.
+  std::optional<double> recent{};  ///< Share of a budget for the newest tokens; none: the rule's.
   heed::KvHeads heads = heed::KvHeads::together;
 
   /// Is there a layer with a budget?

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: MIT
-# What reproduce.sh and tasks.sh begin with. Goes to the folder that is their first argument, where
-# texts and runs are kept, and sets
+# What reproduce.sh, tasks.sh and equal_bytes.sh begin with. Goes to the folder that is their first
+# argument, where texts and runs are kept, and sets
 #
 #   $here       examples/lm of the repository
 #   $results    results/ there, $models models/, $bench_data bench/data
@@ -13,7 +13,7 @@
 [ $# -ge 1 ] || { echo "$0: which folder?" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 programs=${HEED_LM:-$here/../../build/torch/examples/lm}
-[ -x "$programs/train" ] || sh "$here/setup.sh"
+[ -x "$programs/evaluate" ] || sh "$here/setup.sh"
 programs=$(cd "$programs" && pwd)
 mkdir -p "$1"
 cd "$1" || exit 2

@@ -9,7 +9,7 @@
 #                                                 the whole path in minutes, see programs.sh
 #
 # The folder keeps the text and the runs; a run that was stopped goes on. In the repository end up
-# models/, of standard and selective, checkpoints in 16 bits, and in results/
+# models/, of standard, selective and selective_tuned, checkpoints in 16 bits, and in results/
 #
 #   NAME.run.json       how it was trained, and how large it is
 #   NAME.training.csv   a row every 20 steps
@@ -17,6 +17,7 @@
 #   NAME.search.csv     the smallest budgets, layer by layer, at the standard model's unpruned loss
 #   NAME.own.csv        and at its own, but for 0.005 bits, of those of context 512
 #   NAME.forgotten.csv  keys that selection masks, by layer and position
+#   NAME.bytes.csv      rules at equal bytes, and others that equal_bytes.sh lists
 #   spans.times.csv     attention.layer_plan_bench on the spans used here, where it has been built
 #
 # and in bench/data what the benchmark of forgetting reads.
@@ -26,12 +27,14 @@ set -eu
 shift
 
 # A run a line, its flags behind it. Those named short_… are compared at equal tokens; NAME_1024 and
-# NAME_2048 go on from NAME at a longer context, and so come after it.
+# NAME_2048 go on from NAME at a longer context, and so come after it, and selective_tuned from
+# selective with L_mem.
 runs() {
   cat <<'END'
 standard --attention standard --tokens 6000000
 selective --attention selective --tokens 6000000
 selective_memory --attention selective --memory-loss 0.01 --tokens 6000000
+selective_tuned --attention selective --memory-loss 0.01
 short_standard_1 --attention standard --tokens 1500000
 short_standard_2 --attention standard --tokens 1500000 --seed 2
 short_standard_3 --attention standard --tokens 1500000 --seed 3
@@ -65,7 +68,7 @@ flags_of() {
   flags=$(runs | sed -n "s/^$1 //p")
   [ -n "$flags" ] || { echo "reproduce.sh: no run is called $1; there are $(names)" >&2; exit 2; }
   case $1 in
-    *_1024 | *_2048)
+    *_1024 | *_2048 | *_tuned)
       flags="$flags --from runs/${1%_*}/model.safetensors --rate 1e-3 --warm-up 20 --tokens 600000" ;;
   esac
   unless_try "$flags" "$(echo "$flags" | sed 's/--tokens [0-9]*/--tokens 12000/')"
@@ -85,7 +88,7 @@ for name in "$@"; do
   # shellcheck disable=SC2086  # a list of words
   train kjv.txt "$name" $flags
   case $name in
-    standard | selective) model=$models/$name.safetensors ;;
+    standard | selective | selective_tuned) model=$models/$name.safetensors ;;
     *) model=runs/$name/half.safetensors ;;
   esac
   "$programs/half_precision" "runs/$name/model.safetensors" "$model"
@@ -94,6 +97,7 @@ for name in "$@"; do
     short_selective_? | short_selective_memory*) budgets=4,8,16,32,all searches= ;;
     short_*) budgets=16,all searches= ;;
     standard) searches=own ;;
+    selective_tuned) searches= ;;
     standard_*) searches= ;;
     *_1024 | *_2048) searches=search reference=runs/standard_${name##*_}/half.safetensors ;;
     *) searches="search own" reference=$models/standard.safetensors ;;
@@ -119,4 +123,4 @@ done
 bench=$here/../../build/release/bench/attention.layer_plan_bench
 [ ! -x "$bench" ] ||
   "$bench" --benchmark_filter=BlockSpan64 --benchmark_format=csv >"$results/spans.times.csv"
-python3 "$here/results.py"
+HEED_LM=$programs sh "$here/equal_bytes.sh" .

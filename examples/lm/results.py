@@ -10,9 +10,9 @@ import re
 import sys
 
 import claims
-from claims import table
+from claims import paragraph, table
 from runs import (BUDGETS, RESULTS, RULES, PAPER, against_standard, all_runs, note, pairs_of, rows, searched,
-                  span_times, spread, task_accuracies)
+                  fewer_bytes, span_times, spread, task_accuracies)
 
 HERE = pathlib.Path(__file__).resolve().parent
 BASE = ["standard", "selective", "selective_memory"]
@@ -46,7 +46,7 @@ def found(runs, search):
         for rule, one in searched(run.name, search).items():
             paper = f"{PAPER[one.context]}×" if rule == "most_masked" else ""
             yield [run.name, str(one.context), RULES[rule], one.windows, ", ".join(map(str, one.budgets)),
-                   f"{one.times_less:.1f}×" if one.reached else "not reached",
+                   *([f"{one.fewer_tokens:.1f}×", f"{one.fewer_bytes:.1f}×"] if one.reached else ["not reached", ""]),
                    *([paper] if search == "search" else []), number(one.validation), number(one.test)]
 
 
@@ -61,6 +61,7 @@ def evenly(runs):
             budget = run.enough(rule, standard[context])
             if budget:
                 yield [run.name, str(context), RULES[rule], budget, f"{context / int(budget):.0f}×",
+                       f"{fewer_bytes(context, [int(budget)]):.0f}×",
                        number(run.kept(budget, rule, "validation")), number(run.kept(budget, rule))]
 
 
@@ -126,6 +127,60 @@ def forgotten(names):
                    *(f"{100 * float(row[key]):.0f} %" for key in ("above_1", "above_8", "above_20"))]
 
 
+def at_bytes(names, column, show):
+    """A row a rule, with the bytes above those of each model."""
+    for name in names:
+        found = [row for suffix in ("bytes", "apart", "recent") for row in rows(name, suffix) if row["part"] == "test"]
+        of = {}
+        for row in found:
+            rule = "nothing" if row["evict"] == "nothing" else RULES[row["evict"]]
+            if rule != "nothing" and row["heads"] != "together":
+                rule += f", heads {row['heads']}"
+            if rule != "nothing" and row["recent"]:
+                rule += ", newest half kept"
+            of.setdefault(rule, {}).setdefault(row["budgets"].split(",")[0], row)
+        budgets = [budget for budget in BUDGETS if any(budget in by_budget for by_budget in of.values())]
+        kib = {budget: sorted(int(by[budget]["bytes"]) / 1024 for by in of.values() if budget in by)
+               for budget in [*budgets, "all"]}
+        model = name.removeprefix("needle_")
+        yield [model, "*bytes of memory, KiB*",
+               *(f"{all_of[0]:.0f}" + (f" – {all_of[-1]:.0f}" if all_of[-1] - all_of[0] >= 0.5 else "")
+                 for all_of in kib.values()), ""]
+        for rule, by in of.items():
+            if rule != "nothing":
+                whole = show(of["nothing"]["all"][column])
+                yield [model, rule, *(show(by[budget][column]) for budget in budgets), whole,
+                       f"{int(by[budgets[0]]['most_bytes']) / 1024:.0f}"]
+
+
+def equal_bytes():
+    names = [name for name in ("standard", "selective", "selective_tuned") if rows(name, "bytes")]
+    needles = [f"needle_{name}" for name in BASE if rows(f"needle_{name}", "bytes")]
+    if not names:
+        return
+    yield from paragraph(
+        """Every rule on budgets of whole pages of 32 tokens, so that all take the same pages. Bytes are what the cache
+        allocates, pages and what it notes of their tokens, of all layers, after a window was read.
+        `most` is what was allocated meanwhile at the smallest budget: a step of several rows holds more until it
+        ends. Of every window the second half alone counts. `snap` reads the first half in one step with all in
+        memory, since it acts when a step ends, then keeps to the budget token by token, but the notes keep their room; the rows it looks at are 32, or
+        half of the budget if that is less. The others evict the same tokens however a text is cut.
+        selective_tuned is selective after 0.6 M tokens more with L_mem. `heavy_hitters` keeps half of the budget for the newest tokens, `oldest` four sinks. The selective model
+        subtracts F whatever the rule. Where heads are apart, each chooses its own tokens. `all` is full memory.""")
+    last = ["all", "most, KiB"]
+    yield "Bits a byte, test part, 32 windows of 512 tokens:"
+    yield ""
+    yield from table(["model", "evicted by, tokens a layer:", "32", "64", "128", *last],
+                     at_bytes(names, "late_loss", lambda x: f"{float(x):.4f}"), 2)
+    if needles:
+        yield "Needles found, per cent, test part, 128 windows of 256 tokens:"
+        yield ""
+        yield from table(["model", "evicted by, tokens a layer:", "32", "64", *last],
+                         at_bytes(needles, "late_accuracy", lambda x: f"{100 * float(x):.1f}"), 2)
+    yield "    sh examples/lm/equal_bytes.sh FOLDER"
+    yield ""
+
+
 def section(title, *parts):
     """A heading and what is below it: lines, and tables, which are to have rows; else nothing."""
     lines = [line for part in parts for line in ([part] if isinstance(part, str) else part)]
@@ -149,19 +204,21 @@ def long_runs(base, longer):
         by_budget(base, "late_loss"),
         *(["Longer contexts, the second half of each of as many bytes:", "", by_budget(longer, "late_loss")]
           if longer else []))
-    searches = ["model", "context", "evicted by", "windows", "budgets", "memory", "the paper's", "validation", "test"]
+    searches = ["model", "context", "evicted by", "windows", "budgets", "fewer tokens", "fewer bytes",
+                "the paper's", "validation", "test"]
     yield from section(
         "Memory at equal loss",
         "The unpruned standard models, and the fewest tokens a layer, every layer alike, with which a model is no",
-        "worse than that of its context, on validation and on test:", "",
+        "worse than that of its context, on validation and on test. Bytes are those of whole pages of 32 tokens:", "",
         table(["standard model, all kept", "context", "validation", "test"],
               [[run.name, str(run.config["context"]), number(run.kept("all", None, "validation")), number(run.test)]
                for run in both if run.name.startswith("standard")]),
-        table(["model", "context", "evicted by", "tokens a layer", "memory", "validation", "test"], evenly(both), 3),
+        table(["model", "context", "evicted by", "tokens a layer", "fewer tokens", "fewer bytes", "validation", "test"],
+              evenly(both), 3),
         "The smallest budgets, at most 96 a layer, grown greedily layer by layer from 4 by 4 until the loss on",
         "`windows` windows of the validation part is that of the unpruned standard model of the same context. Below",
         "are the losses on twice as many and more, of either part: what was chosen on validation may miss on test.",
-        "The ratio is of tokens: context × layers over the sum of budgets. The paper's are with L_mem, of larger",
+        "Fewer tokens: context × layers over the sum of budgets. The paper's are of tokens, with L_mem, of larger",
         "models on larger texts. What a window of the last tokens reaches says how little this text, to models of",
         "this size, needs its past; the needle below does need it.", "",
         table(searches, found(both, "search"), 4),
@@ -199,11 +256,13 @@ def main():
     budgets = ["8", "16", "32", "64"]
     out = [
         "# What was measured", "",
-        "Written by `results.py` from `results/`; `sh examples/lm/reproduce.sh FOLDER` and `tasks.sh FOLDER` make",
-        "that anew. Seed 1 unless a table says otherwise. All losses are bits a byte. Validation and test parts of the",
-        "text were never trained on; budgets and checkpoints were chosen on validation alone.", "",
+        "Written by `results.py` from `results/`; `sh examples/lm/reproduce.sh FOLDER`, `tasks.sh FOLDER` and",
+        "`equal_bytes.sh FOLDER` make that anew. Seed 1 unless a table says otherwise. All losses are bits a byte.",
+        "Validation and test parts of the text were never trained on; budgets and checkpoints were chosen on validation",
+        "alone.", "",
         *(["**This is a try of three steps a run (`HEED_LM_TRY`): its figures mean nothing.**", ""]
           if os.environ.get("HEED_LM_TRY") else []),
+        *section("Rules at equal bytes", equal_bytes()),
         *section("What the papers claim", *claims.all_of(runs, positions("selective"))),
         *long_runs(base, longer),
         *(short_runs(runs, short) if short else []),
@@ -230,6 +289,7 @@ def main():
         "Minutes are those that passed, others' use of the machine among them.", "",
         "    seed  minutes",
         *(f"    {run.seed:4}  {run.minutes:7.0f}  {run.command}" for run in done), "")
+    done += [run for name in ("selective_tuned",) if (run := runs.get(name))]
     listed = re.findall("^([a-z0-9_]+) --attention", (HERE / "reproduce.sh").read_text(), re.MULTILINE)
     listed += [f"{task}_{attention}" for task in ("assignment", "copying", "parity", "needle")
                for attention in ("standard", "selective")]

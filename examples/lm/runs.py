@@ -8,7 +8,13 @@ import pathlib
 import statistics
 
 RESULTS = pathlib.Path(os.environ.get("HEED_LM_RESULTS") or pathlib.Path(__file__).resolve().parent / "results")
-RULES = {"most_masked": "most masked (F)", "heavy_hitters": "heavy hitters (H2O)", "oldest": "oldest (window, sinks)"}
+# The library's words. heavy_hitters keeps half of its budget for the newest tokens; runs that were evaluated before it
+# did are of heavy_hitters(1), which keeps one.
+RULES = {"most_masked": "most_masked (F)", "heavy_hitters": "heavy_hitters (H2O)",
+         "heavy_hitters(1)": "heavy_hitters(1) (H2O, one recent)", "oldest": "oldest (window with sinks)",
+         "least_attended_last": "least_attended_last (TOVA)", "snap": "snap (SnapKV)",
+         "key_difference": "key_difference (KeyDiff)"}
+PAGE = 32
 BUDGETS = ["4", "8", "16", "32", "64", "128", "256"]
 PAPER = {512: 16, 1024: 25, 2048: 47}
 
@@ -19,6 +25,18 @@ def rows(name, table):
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def fewer_bytes(context, budgets):
+    """The bytes of pages that all tokens of a context take, over those of the budgets, one a layer."""
+    def pages(tokens):
+        return -(-tokens // PAGE)
+    return len(budgets) * pages(context) / sum(pages(budget) for budget in budgets)
+
+
+def usual(rules):
+    """Of the rules that were measured selection's, H2O's and a window's."""
+    return ["most_masked", "heavy_hitters" if "heavy_hitters" in rules else "heavy_hitters(1)", "oldest"]
 
 
 def note(name, checkpoint, command):
@@ -68,7 +86,7 @@ class Run:
 
     def enough(self, rule, standard):
         """The fewest tokens a layer, of those tried, that are no worse than `standard` with all."""
-        for budget in BUDGETS:
+        for budget in BUDGETS if rule in self.rules() else ():
             if all(self.kept(budget, rule, part) <= standard.kept("all", None, part)
                    for part in ("validation", "test")):
                 return budget
@@ -84,7 +102,8 @@ class Search:
         self.context = int(test["context"])
         self.reached = not test["found_by"].startswith("not reached")
         self.windows = test["found_by"].split(" on ")[1].split()[0]
-        self.times_less = len(self.budgets) * self.context / sum(self.budgets)
+        self.fewer_tokens = len(self.budgets) * self.context / sum(self.budgets)
+        self.fewer_bytes = fewer_bytes(self.context, self.budgets)
         self.validation, self.test = float(of["validation"]["loss"]), float(test["loss"])
 
 

@@ -28,7 +28,7 @@ struct Request {
                            budgets = {"8", "16", "32", "64", "128", "256", "all"};
   std::int64_t windows = 64, search_windows = 16, context = 0, sinks = 1, start = 4, step = 4,
                most = 96;
-  std::optional<std::int64_t> recent;
+  std::optional<double> recent;
   heed::KvHeads heads = heed::KvHeads::together;
   double slack = 0;
 
@@ -175,8 +175,8 @@ int main(int argc, char** argv) {
   line.text("--name", r.name, "NAME", "What the tables call it");
   line.text("--csv", r.csv, "FILE", "Where the table goes");
   line.list("--evict", r.evict, "RULE,…", programs::eviction_rules_help);
-  line.number("--recent", r.recent, "N", count(1),
-              "Newest tokens that are never evicted; the rule's own number, if left out");
+  line.number("--recent", r.recent, "X", programs::Range<double>{0, 1},
+              "Share of a budget for the newest tokens, one at least; the rule's, if left out");
   line.choice(
       "--heads", r.heads, "together|apart|shared", head_words,
       "Heads of a layer hold the same tokens, each its own, or share the budget; the latter "
