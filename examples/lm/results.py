@@ -127,30 +127,62 @@ def forgotten(names):
                    *(f"{100 * float(row[key]):.0f} %" for key in ("above_1", "above_8", "above_20"))]
 
 
+def at_bytes_of(name):
+    """What equal_bytes.sh found on the test part, by rule and then by tokens a layer."""
+    of = {}
+    for row in (row for suffix in ("bytes", "recent", "apart") for row in rows(name, suffix) if row["part"] == "test"):
+        rule = "nothing" if row["evict"] == "nothing" else RULES[row["evict"]]
+        rule += ", newest half kept" if row["recent"] else ""
+        rule += f", heads {row['heads']}" if row["heads"] != "together" else ""
+        of.setdefault(rule, {})[row["budgets"].split(",")[0]] = row
+    return of
+
+
+def kib_of(row, column="bytes"):
+    return f"{int(row[column]) / 1024:.0f}"
+
+
 def at_bytes(names, column, show):
     """A row a rule, with the bytes above those of each model."""
     for name in names:
-        found = [row for suffix in ("bytes", "apart", "recent") for row in rows(name, suffix) if row["part"] == "test"]
-        of = {}
-        for row in found:
-            rule = "nothing" if row["evict"] == "nothing" else RULES[row["evict"]]
-            if rule != "nothing" and row["heads"] != "together":
-                rule += f", heads {row['heads']}"
-            if rule != "nothing" and row["recent"]:
-                rule += ", newest half kept"
-            of.setdefault(rule, {}).setdefault(row["budgets"].split(",")[0], row)
+        of = at_bytes_of(name)
         budgets = [budget for budget in BUDGETS if any(budget in by_budget for by_budget in of.values())]
         kib = {budget: sorted(int(by[budget]["bytes"]) / 1024 for by in of.values() if budget in by)
                for budget in [*budgets, "all"]}
         model = name.removeprefix("needle_")
         yield [model, "*bytes of memory, KiB*",
                *(f"{all_of[0]:.0f}" + (f" – {all_of[-1]:.0f}" if all_of[-1] - all_of[0] >= 0.5 else "")
-                 for all_of in kib.values()), ""]
+                 for all_of in kib.values()), "", ""]
         for rule, by in of.items():
             if rule != "nothing":
                 whole = show(of["nothing"]["all"][column])
                 yield [model, rule, *(show(by[budget][column]) for budget in budgets), whole,
-                       f"{int(by[budgets[0]]['most_bytes']) / 1024:.0f}"]
+                       kib_of(by[budgets[0]]), kib_of(by[budgets[0]], "most_bytes")]
+
+
+def best_at(of, budget, column):
+    """Of the rules as they are: that of the lowest loss, and the loss."""
+    return min((float(by[budget][column]), rule) for rule, by in of.items() if budget in by and rule != "nothing")
+
+
+def bytes_in_words(least="32"):
+    """What the table of losses says of the smallest budget."""
+    standard, selective = at_bytes_of("standard"), at_bytes_of("selective")
+    if not standard or not selective:
+        return
+    masked = selective[RULES["most_masked"]][least]
+    whole, plain = selective["nothing"]["all"], standard["nothing"]["all"]
+    lost = float(masked["late_loss"]) - float(whole["late_loss"])
+    others = {rule: by for rule, by in selective.items() if rule != RULES["most_masked"]}
+    second, usual_best = best_at(others, least, "late_loss"), best_at(standard, least, "late_loss")
+    yield from paragraph(
+        f"""On {least} tokens a layer most_masked takes {kib_of(masked)} KiB, full memory {kib_of(whole)}. Its loss is
+        {lost:+.4f} bits a byte from that of full memory, and {float(masked['late_loss']) - float(plain['late_loss']):+.4f}
+        from that of the standard model in full memory. The next best rule for the selective model is {second[1]} with
+        {second[0] - float(whole['late_loss']):+.4f}: where selection has lowered scores, weights tell nearly as much as F.
+        The best for the standard model is {usual_best[1]} with {usual_best[0] - float(plain['late_loss']):+.4f} from
+        full memory. Keys are short here, so that notes count: snap, and heads apart, take more bytes than the rest and are
+        at an advantage.""")
 
 
 def equal_bytes():
@@ -167,7 +199,8 @@ def equal_bytes():
         half of the budget if that is less. The others evict the same tokens however a text is cut.
         selective_tuned is selective after 0.6 M tokens more with L_mem. `heavy_hitters` keeps half of the budget for the newest tokens, `oldest` four sinks. The selective model
         subtracts F whatever the rule. Where heads are apart, each chooses its own tokens. `all` is full memory.""")
-    last = ["all", "most, KiB"]
+    yield from bytes_in_words()
+    last = ["all", "KiB at 32", "most"]
     yield "Bits a byte, test part, 32 windows of 512 tokens:"
     yield ""
     yield from table(["model", "evicted by, tokens a layer:", "32", "64", "128", *last],
