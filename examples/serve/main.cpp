@@ -111,18 +111,19 @@ void print_head(const serve::Setting& setting, const Asked& asked) {
       "%lld tokens\n\n",
       setting.requests.size(), asked.traffic.rate, setting.prefix.size(), setting.pool_bytes,
       (long long)setting.pool_pages, (long long)setting.page_tokens);
-  std::printf("%-8s %9s %17s %9s %7s %17s %19s %8s %5s\n", "tokens", "loss,", "in flight", "tokens",
-              "", "waited, steps", "waited, seconds", "pool", "put");
-  std::printf("%-8s %9s %9s %7s %9s %7s %9s %7s %10s %8s %8s %5s\n", "kept", "bits/byte", "mean",
-              "most", "a second", "steps", "median", "99 %", "median", "99 %", "most", "back");
+  std::printf("%-8s %9s %17s %9s %9s %7s %17s %19s %8s %5s\n", "tokens", "loss,", "in flight",
+              "requests", "tokens", "", "waited, steps", "waited, seconds", "pool", "put");
+  std::printf("%-8s %9s %9s %7s %9s %9s %7s %9s %7s %10s %8s %8s %5s\n", "kept", "bits/byte",
+              "mean", "most", "a second", "a second", "steps", "median", "99 %", "median", "99 %",
+              "most", "back");
 }
 
 void print_row(const serve::Trial& t, const serve::Setting& setting) {
   const serve::Summary& s = t.summary;
-  std::printf("%-8s %9.4f %9.1f %7lld %9.0f %7lld %9.0f %7.0f %10.2f %8.2f %6.0f %% %5lld\n",
+  std::printf("%-8s %9.4f %9.1f %7lld %9.2f %9.0f %7lld %9.0f %7.0f %10.2f %8.2f %6.0f %% %5lld\n",
               t.budgets.c_str(), t.score.loss, s.in_flight, (long long)s.most_in_flight,
-              s.tokens_per_second, (long long)s.steps, s.steps_waited.median, s.steps_waited.most,
-              s.seconds_waited.median, s.seconds_waited.most,
+              s.requests_per_second, s.tokens_per_second, (long long)s.steps, s.steps_waited.median,
+              s.steps_waited.most, s.seconds_waited.median, s.seconds_waited.most,
               100 * double(s.most_pages) / double(setting.pool_pages), (long long)s.put_back);
 }
 

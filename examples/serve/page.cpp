@@ -51,6 +51,7 @@ Json json_of(const Trial& t, const std::vector<Request>& requests, std::size_t s
           {"steps", s.steps},
           {"seconds", s.seconds},
           {"tokensPerSecond", s.tokens_per_second},
+          {"requestsPerSecond", s.requests_per_second},
           {"inFlight", s.in_flight},
           {"mostInFlight", s.most_in_flight},
           {"mostWaiting", s.most_waiting},

@@ -36,6 +36,7 @@ Summary summary_of(const Server& server, const std::vector<Request>& requests) {
   s.steps = server.moments().back().step + 1;
   s.seconds = server.moments().back().seconds;
   s.tokens_per_second = double(s.generated) / s.seconds;
+  s.requests_per_second = double(requests.size()) / s.seconds;
 
   std::vector<double> steps, seconds;
   for (std::size_t id = 0; id < requests.size(); ++id) {

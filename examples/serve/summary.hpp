@@ -15,7 +15,7 @@ struct Quantiles {
 
 struct Summary {
   std::int64_t steps = 0, generated = 0, cancelled = 0, put_back = 0;
-  double seconds = 0, tokens_per_second = 0;
+  double seconds = 0, tokens_per_second = 0, requests_per_second = 0;  ///< over the whole run
   double in_flight = 0;  ///< mean of the steps in which requests still arrived
   std::int64_t most_in_flight = 0, most_waiting = 0;
   Quantiles steps_waited, seconds_waited;
