@@ -71,7 +71,7 @@ void generate(const Request& request) {
   for (std::size_t l = 0; l < kept.size(); ++l) std::cerr << (l ? ", " : "") << kept[l];
   std::cerr << " of " << memory.position() << " tokens, layer by layer\n"
             << "memory      " << memory.bytes() << " bytes, in pages of " << lm::page_tokens
-            << " tokens; " << memory.most_bytes() << " while the prompt was read; scratch "
+            << " tokens; " << memory.most_bytes() << " at most; scratch "
             << memory.workspace().bytes() << std::endl;
 }
 
