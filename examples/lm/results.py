@@ -316,13 +316,13 @@ def main():
             "test part (`activations`). Beyond 20 a key's weight is nothing in float: this is what dropping",
             "dead keys can win.", "",
             table(["model", "layer", "position", "F > 1", "F > 8", "F > 20"], masked))
-    done = base + longer + short + riddles
+    tuned = [run for run in [runs.get("selective_tuned")] if run]
+    done = base + tuned + longer + short + riddles
     out += section(
         "Commands",
         "Minutes are those that passed, others' use of the machine among them.", "",
         "    seed  minutes",
         *(f"    {run.seed:4}  {run.minutes:7.0f}  {run.command}" for run in done), "")
-    done += [run for name in ("selective_tuned",) if (run := runs.get(name))]
     listed = re.findall("^([a-z0-9_]+) --attention", (HERE / "reproduce.sh").read_text(), re.MULTILINE)
     listed += [f"{task}_{attention}" for task in ("assignment", "copying", "parity", "needle")
                for attention in ("standard", "selective")]
