@@ -15,7 +15,7 @@
 #                UndefinedBehaviorSanitizer
 #     threads    forward, backward and buffer on pools of threads, and by several callers at once,
 #                with ThreadSanitizer
-#     clang      clang++ for this machine: as release
+#     clang      clang++ for this machine: as release, but for the C interface and threads at -O3
 #     instructions
 #                how many a few small pieces of work take, for AVX2, counted under valgrind
 #     mpi        1, 2, 3, 4 and 8 processes under OpenMPI against one process

@@ -26,7 +26,7 @@ struct Smallest {
   static constexpr int panel_vectors = 1;
   static constexpr Index block_rows = 3;
   static constexpr Index block_keys = 4 * simd::width<float>;
-  static constexpr bool narrow_tiles = true;
+  static constexpr bool narrow_tiles = true, keeps_products = false;
 };
 
 /// Row blocks of several groups, key blocks of several tiles, and no two sizes alike.
@@ -36,7 +36,7 @@ struct Uneven {
   static constexpr int panel_vectors = 1;
   static constexpr Index block_rows = 18;
   static constexpr Index block_keys = 8 * simd::width<float>;
-  static constexpr bool narrow_tiles = true;
+  static constexpr bool narrow_tiles = true, keeps_products = false;
 };
 
 template <class B>

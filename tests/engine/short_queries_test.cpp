@@ -83,6 +83,21 @@ TYPED_TEST(ShortQueries, DoNotDependOnTheNumberOfThreads) {
   for (const Shape& s : tall_shapes) compare(s);
 }
 
+/// A row that sees no key is zero: here all keys lie before the window.
+TYPED_TEST(ShortQueries, MaySeeNoKey) {
+  using T = TypeParam;
+  const Inputs<T> in = inputs<T>({2, 2, 1, 1, 1000, 8, 8}, 15);
+  Tensor<T, 1> none(2), slopes(2);
+  none.setConstant(T(-2e37)), slopes.setConstant(T(.01));
+  const Outputs<T> got =
+      attend(in, query_offset(5000) | standard | alibi(slopes) | window(10, 0) | heed::sinks(none));
+  for (Index b = 0; b < 2; ++b)
+    for (Index h = 0; h < 2; ++h) {
+      EXPECT_EQ(got.lse(b, h, 0), -std::numeric_limits<T>::infinity());
+      for (Index d = 0; d < 8; ++d) EXPECT_EQ(got.out(b, h, 0, d), T(0));
+    }
+}
+
 /// Scores that grow with the key, and ones that fall: a span's maximum is above all before it, or
 /// below.
 TYPED_TEST(ShortQueries, GatherSpansOfAnyMaxima) {

@@ -207,7 +207,7 @@ TYPED_TEST(PutIn, AreRefusedBeforeAnythingChanges) {
             "append: position 2 follows 2: positio");
   EXPECT_EQ(said(plain, 3, {.positions = {rises.data(), {1, 3}}, .next = 9}),
             "append: next is 9, the last token is at 9: it must be behind, and at most " +
-                std::to_string(detail::max_position));
+                std::to_string(heed::detail::max_position));
   EXPECT_NE(said(plain, 2, {.positions = {rises.data(), {1, 3}}}).find("positions is [1, 3]"),
             std::string::npos);
   // A pool that runs dry.

@@ -192,6 +192,33 @@ TYPED_TEST(Trees, AreRefusedIfTheyAreNone) {
   EXPECT_EQ(z.next(), held_before + drafts);
 }
 
+/// Accepted tokens are protected by the positions they get, not by those they had as drafts.
+TYPED_TEST(Trees, ProtectByTheFinalPosition) {
+  using T = TypeParam;
+  KvCache<T> protects(KvShape{1, heads, key_heads, dim, dim},
+                      {.budget = 30, .evict = oldest, .protect = {0, 23, 27}, .select = {}});
+  KvSequence<T> x = protects.open();
+  std::vector<Index> every;
+  for (Index n = 0; n < drafts; ++n) every.push_back(n);
+  Tensor<T> out(1, heads, held_before, dim);
+  const auto first = [](const Tensor<T>& rows) {
+    return Tensor<T>(slice(rows, 0, held_before)
+                         .slice(Eigen::array<Index, 4>{0, 0, 0, 0},
+                                Eigen::array<Index, 4>{1, rows.dimension(1), held_before, dim}));
+  };
+  protects.step({&x}, first(this->in.q), first(this->in.k), first(this->in.v), this->variant(),
+                out);
+  const Tensor<std::int64_t, 2> parents = this->parents(1);
+  this->step_of(protects, {&x}, this->rows_of(0, every), {.parents = parents});
+  x.accept(held_before, this->path_to(8));  // from 27, 28 and 29 to 21, 22 and 23
+  for (int n = 0; n < 6; ++n) this->step_of(protects, {&x}, this->rows_of(1, every));
+  std::vector<Index> oldest_held;
+  for (const KvToken<T>& token : x.held(0)) oldest_held.push_back(token.position);
+  ASSERT_EQ(oldest_held.size(), 30u);
+  oldest_held.resize(4);
+  EXPECT_EQ(oldest_held, (std::vector<Index>{0, 23, 27, 51}));
+}
+
 /// Queries of another layer see the keys of this one, each up to its own token.
 TYPED_TEST(Trees, AreNotNeededToAttendAgain) {
   using T = TypeParam;

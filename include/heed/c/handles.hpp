@@ -68,7 +68,8 @@ class Handles {
     std::shared_ptr<Held> held = find("the handle", handle);  // destroyed without the lock
     const std::lock_guard lock(mutex_);
     if (held->busy) throw Error(HEED_BUSY, name_of(held->kind), " ", handle, " is in use");
-    handles_.erase(handle);
+    if (handles_.erase(handle) == 0)
+      throw Error(HEED_INVALID_HANDLE, "the handle is ", handle, ", which is closed");
   }
 
  private:

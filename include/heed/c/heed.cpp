@@ -336,7 +336,8 @@ heed_status heed_sequence_get_held(heed_handle sequence, int64_t key_head, heed_
                                    int64_t capacity, int64_t* count) {
   return with_sequence(sequence, [&](const c::Sequence& x) {
     if (capacity < 0) throw ValueError("capacity is ", capacity, ", must not be negative");
-    result("count", count) = x.held(key_head, tokens, capacity);
+    int64_t& held = result("count", count);  // refused before tokens are written
+    held = x.held(key_head, tokens, capacity);
   });
 }
 

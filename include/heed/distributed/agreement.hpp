@@ -73,6 +73,8 @@ struct CallRecord {
       refuse(memory, "out of memory");
     } catch (const std::exception& e) {
       refuse(other, e.what());
+    } catch (...) {
+      refuse(other, "an exception of an unknown type");
     }
   }
 

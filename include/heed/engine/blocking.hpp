@@ -18,7 +18,8 @@ struct Blocking {
   using Packed = T;  ///< operand type of queries, keys, values and weights
   static constexpr int group_rows = simd::registers >= 32 ? 12 : 6;
   static constexpr int panel_vectors = 2;
-  /// Rows of a block, where a stage carries state from row to row. Else see Plan::most_rows().
+  /// Rows of a block. The forward pass takes more, see Plan::most_rows(), unless a stage carries
+  /// state from row to row or masks blocks.
   static constexpr Index block_rows = 96;
   static constexpr Index block_keys = 128;
   static constexpr bool narrow_tiles = true;     ///< true: few rows have tile shapes of their own

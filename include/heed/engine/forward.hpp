@@ -68,7 +68,7 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse,
 /// @note Time 2 (D + Dv) FLOP per visited pair; scratch O(B G Nk (D + Dv)) for packed keys and
 ///       values and O(Nk) per thread. Rows are independent and run in parallel. If a stage carries
 ///       state from row to row, heads and batch entries run in parallel instead. If all queries of
-///       a key head fit one query tile (96 rows), each key is read once: nothing is packed in
+///       a key head fit one query tile (96 to 768 rows), each key is read once: nothing is packed in
 ///       advance, up to 12 rows read keys and values unpacked, and long sequences are split along
 ///       the keys into ranges that run in parallel. The result is bit for bit the same for any
 ///       number of threads.

@@ -146,6 +146,11 @@ inline void check(const KvOptions& o, Index heads) {
       throw ValueError(o.evict.name(), " looks at ", window.rows, " rows and ", window.kernel,
                        " tokens around each: rows must be 1 … ", largest_window,
                        ", and the tokens odd");
+    if (o.rotary && o.score_bound)
+      throw ValueError(
+          o.evict.name(),
+          " weighs rows when a step ends, but score_bound evicts before, "
+          "and rotary turns by the positions that are left: leave one of the three out");
     if (o.when != EvictWhen::before_row)
       throw ValueError(o.evict.name(), " evicts when a step ends: when is ", int(o.when),
                        ", must be before_row, the default");

@@ -38,7 +38,7 @@ void evict_to(const KvConfig<T, S>& config, std::span<KvSlots<T>> all, Index nex
       vacate_slot(s, slot), --s.count;
     };
     if (options.heads == KvHeads::shared)
-      return evict_in_order(orders, parts, held - budget * parts, evict);
+      return evict_in_order(orders, parts, held - product_of(budget, parts), evict);
     for (Index part = 0; part < parts; ++part)
       evict_in_order(orders + part, 1, all[std::size_t(part)].count - budget,
                      [&](Index, Index slot) { evict(part, slot); });

@@ -42,7 +42,7 @@ class KvEvidence : protected KvCallState<T, S, Variant> {
     const auto& budget = members_[std::size_t(b)].budget;
     if (!budget || end == 0) return;
     const bool shared = config_.options.heads == KvHeads::shared;
-    Index excess = -*budget * parts;
+    Index excess = -product_of(*budget, parts);
     for (Index part = 0; part < parts; ++part) {
       const Chunk chunk = chunk_at(b, part, end);
       EvictionOrder<T>& order = orders_[b * parts + part];
@@ -72,7 +72,7 @@ class KvEvidence : protected KvCallState<T, S, Variant> {
       held += chunk.s.count;
     }
     const auto& budget = members_[std::size_t(b)].budget;
-    if (!budget || held + parts <= *budget * parts) return;
+    if (!budget || held + parts <= product_of(*budget, parts)) return;
     for (Index part = 0; part < parts; ++part) {
       if (config_.options.evict.uses_keys()) {
         const Chunk chunk = chunk_at(b, part, row);
@@ -80,7 +80,7 @@ class KvEvidence : protected KvCallState<T, S, Variant> {
       }
       find_candidate(b, part, row);
     }
-    for (; held + parts > *budget * parts; --held) {
+    for (; held + parts > product_of(*budget, parts); --held) {
       const Index part = first_candidate(candidates_ + b * parts, parts);
       chunk_at(b, part, row).evict_now(candidates_[b * parts + part].slot);
       find_candidate(b, part, row);

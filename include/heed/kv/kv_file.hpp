@@ -91,8 +91,8 @@ struct KvFile {
     sequence.next_ = Index(header.next);
     sequence.budget_ = header.budget < 0 ? std::nullopt : std::optional(Index(header.budget));
     const bool shared = config.options.heads == KvHeads::shared;
-    Index room = header.budget < 0 ? Index(header.next) * config.parts()
-                                   : Index(header.budget) * (shared ? config.parts() : 1);
+    Index room = header.budget < 0 ? product_of(Index(header.next), config.parts())
+                                   : product_of(Index(header.budget), shared ? config.parts() : 1);
     for (Slots& s : sequence.parts_) {
       read_part(file, s, config, header, room);
       if (shared) room -= s.count;

@@ -24,6 +24,16 @@ class KvModelSequence {
   /// @param layers  a sequence of each layer's cache, all at the same position.
   explicit KvModelSequence(Vector<Layer> layers) : layers_(std::move(layers)) {}
 
+  KvModelSequence(const KvModelSequence&) = default;
+  KvModelSequence(KvModelSequence&&) noexcept = default;
+  /// Of all layers, or of none if memory runs out.
+  KvModelSequence& operator=(const KvModelSequence& o) {
+    Vector<Layer> copy = o.layers_;
+    layers_ = std::move(copy);
+    return *this;
+  }
+  KvModelSequence& operator=(KvModelSequence&&) noexcept = default;
+
   bool is_open() const { return !layers_.empty(); }
   /// Returns the pages of all layers to the pool.
   void close() { layers_.clear(); }

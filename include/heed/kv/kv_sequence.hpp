@@ -186,10 +186,12 @@ class KvSequence {
         if (!s.holds(j) || position < first) continue;
         Index place = 0;
         while (place < Index(path.size()) && path[std::size_t(place)] < position - first) ++place;
-        if (place == Index(path.size()) || path[std::size_t(place)] != position - first)
+        if (place == Index(path.size()) || path[std::size_t(place)] != position - first) {
           detail::free_slot(s, j), --s.count;
-        else
-          position = first + place;
+          continue;
+        }
+        position = first + place;
+        detail::mark_token(s, *config_, j, s.marks[std::size_t(j)]);  // positions are protected
       }
       detail::release_pages(s, *config_);
     }

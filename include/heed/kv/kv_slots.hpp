@@ -155,6 +155,7 @@ template <class T>
 void vacate_slot(KvSlots<T>& s, Index slot) {
   s.position[std::size_t(slot)] = KvSlots<T>::empty_slot;
   s.marks[std::size_t(slot)] = 0;
+  if (!s.inside.empty()) s.inside[std::size_t(slot)] = 0;  // it may index a table of angles
   if (s.first == slot) s.first = KvSlots<T>::empty_slot;
   s.free.push_back(slot);
 }

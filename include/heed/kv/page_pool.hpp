@@ -212,10 +212,10 @@ class ReservedPages {
   ReservedPages() = default;
   /// @throws OutOfPages, std::bad_alloc
   ReservedPages(PagePool& pool, Index count) : pool_(&pool), list_{pool.take(count)} {}
-  /// Takes them from others that were set aside, if there are any, and from the pool what is
-  /// missing.
+  /// Takes them from others that were set aside, if there are any of this pool, and from the pool
+  /// what is missing.
   ReservedPages(PagePool& pool, Index count, ReservedPages* others) : pool_(&pool) {
-    assert(others == nullptr || others->pool_ == &pool);
+    if (others != nullptr && others->pool_ != &pool) others = nullptr;
     Index there = 0;
     if (others != nullptr)
       for (const PageHeader* page = others->list_.first; page != nullptr && there < count;

@@ -69,7 +69,7 @@ struct ScoreTile {
   Index key, keys;  ///< keys [key, key + keys); later columns of the last register are undefined
 };
 
-/// Upper bounds of the tile size.
+/// Upper bounds of the size of a tile that is scanned. Other tiles may have more rows.
 inline constexpr Index largest_tile_rows = 96, largest_tile_keys = 192;
 
 /// Queries and keys of a separate selection function; empty if a head selects.

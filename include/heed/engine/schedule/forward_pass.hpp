@@ -282,6 +282,7 @@ class ForwardPass {
   /// favour recent keys. The others follow from the first on, the fastest order to read memory.
   template <class Visit>
   static void in_order(Index first, Index turn, Index last, Visit&& visit) {
+    if (first >= last) return;
     turn = std::clamp(turn, first, last);
     for (Index block = last; block-- > turn;) visit(block);
     for (Index block = first; block < turn; ++block) visit(block);

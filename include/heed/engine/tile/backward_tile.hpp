@@ -35,6 +35,7 @@ class GradientWorker : public Worker<T, B, V> {
   using Base = Worker<T, B, V>;
   using Config = TileConfig<T, B>;
   using QueryTileOf = QueryTile<T, B>;
+  static_assert(Config::keeps_products);
   static constexpr Index group = Config::group_rows, keys = Config::block_keys,
                          tile_size = Config::block_rows * Config::block_keys;
 
