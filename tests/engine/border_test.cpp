@@ -109,10 +109,12 @@ TEST(ForwardBorder, RefusesSizesThatCannotBe) {
 TEST(ForwardBorder, SaysThatMemoryIsShortOnlyWhereItIs) {
   if (sanitized) GTEST_SKIP() << "a sanitizer's operator new ends the program";
   Call call;
-  call.out = {call.memory.data(), {1, 1, 200, D}};
-  call.lse = {call.memory.data() + 1600, {1, 1, 200}};
-  call.q = {call.memory.data() + 2000, {1, 1, 200, D}};
-  call.k = call.v = {call.memory.data() + 3700, {1, 1, power_of_two(49), D}, {0, 0, 0, 1}};
+  const Index rows = 800;  // more than one row block, so that keys are packed in advance
+  call.memory.assign(14000, 0.25f);
+  call.out = {call.memory.data(), {1, 1, rows, D}};
+  call.lse = {call.memory.data() + 6400, {1, 1, rows}};
+  call.q = {call.memory.data() + 7200, {1, 1, rows, D}};
+  call.k = call.v = {call.memory.data() + 13700, {1, 1, power_of_two(49), D}, {0, 0, 0, 1}};
   const std::vector<float> before = call.memory;
   EXPECT_THROW(call.run(), std::bad_alloc);
   EXPECT_TRUE(before == call.memory) << "something was written";

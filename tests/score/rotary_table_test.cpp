@@ -83,7 +83,7 @@ TYPED_TEST(RotaryTables, TurnAsTheCallWithoutThemDoes) {
         Tensor<T> by_options = x, by_table = x;
         rotary(by_options, options);
         rotary(by_table, table, turn);
-        EXPECT_TRUE(same_bits(by_table, by_options)) << how << inverse << pairs;
+        EXPECT_TRUE(same_bits(by_table, by_options)) << how << inverse << int(pairs);
         EXPECT_FALSE(close(by_table, x, 1e-2));
       }
 }
