@@ -82,8 +82,8 @@ TEST(ShardedCalls, GiveTheSameBitsForAnyNumberOfThreads) {
     const auto in_parallel = on_all_ranks(sharding, call, {.executor = executor(pool)});
     for (std::size_t r = 0; r < serially.size(); ++r)
       each_token_result(serially[r], in_parallel[r],
-                        [&](const char* result, int, const auto& a, const auto& b) {
-                          EXPECT_TRUE(same_bits(a, b)) << result << ", " << name;
+                        [&, &of = name](const char* result, int, const auto& a, const auto& b) {
+                          EXPECT_TRUE(same_bits(a, b)) << result << ", " << of;
                         });
   }
 }
