@@ -68,10 +68,10 @@ void check_outputs(const Shape& s, const View<T, 4>& out, const View<T, 3>& lse,
 /// @note Time 2 (D + Dv) FLOP per visited pair; scratch O(B G Nk (D + Dv)) for packed keys and
 ///       values and O(Nk) per thread. Rows are independent and run in parallel. If a stage carries
 ///       state from row to row, heads and batch entries run in parallel instead. If all queries of
-///       a key head fit one query tile (96 to 768 rows), each key is read once: nothing is packed in
-///       advance, up to 12 rows read keys and values unpacked, and long sequences are split along
-///       the keys into ranges that run in parallel. The result is bit for bit the same for any
-///       number of threads.
+///       a key head fit one query tile (96 to 768 rows), each key is read once: nothing is packed
+///       in advance, up to 12 rows read keys and values unpacked, and long sequences are split
+///       along the keys into ranges that run in parallel. The result is bit for bit the same for
+///       any number of threads.
 template <class Q, TokensLike K, TokensLike V, Stage Variant, class Out, class Lse>
 requires TensorLike<Q, 4> && TensorLike<Out, 4> && TensorLike<Lse, 3> WorkStats
 forward(const Q& q, const K& k, const V& v, const Variant& variant, Out&& out, Lse&& lse,

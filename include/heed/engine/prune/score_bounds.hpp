@@ -13,9 +13,9 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Bounds the lead of each key, see DeadKeys, by norms: |s(i, j)| ≤ |q_i| |k_j|, in log2 units. Each
-/// batch entry has one set of bounds for all heads together, so that pruning does not depend on the
-/// assignment of heads to tasks.
+/// Bounds the lead of each key, see DeadKeys, by norms: |s(i, j)| ≤ |q_i| |k_j|, in log2 units.
+/// Each batch entry has one set of bounds for all heads together, so that pruning does not depend
+/// on the assignment of heads to tasks.
 template <class T>
 class ScoreBounds {
  public:

@@ -312,9 +312,9 @@ class ForwardPass {
     const Index lowest = (range.first - boundary) / Config::block_keys,
                 turn = scans_ ? lowest : block_before(own.query_tiles[0].first_end());
     in_order(lowest, turn, (range.last - boundary - 1) / Config::block_keys + 1, [&](Index block) {
-      const Index first = boundary + block * Config::block_keys;
-      visit(WorkerOf::block(selecting, first, std::min(first + Config::block_keys, problem_.keys)),
-            first, std::min(first + Config::block_keys, problem_.keys));
+      const Index first = boundary + block * Config::block_keys,
+                  last = std::min(first + Config::block_keys, problem_.keys);
+      visit(WorkerOf::block(selecting, first, last), first, last);
     });
   }
 
